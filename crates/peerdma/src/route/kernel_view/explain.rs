@@ -1,0 +1,342 @@
+//! From a decision to reasons that a person and a program can both act on.
+
+use super::{Common, Decision, GateAnswer, KernelView, MapType, Representative, Table, TableChoice, gate};
+use crate::pcie::Fact;
+use crate::pcie::acs::{Acs, AcsAbsent, AcsBits, AcsRegisters, AcsUnread};
+use crate::route::{Gate, Reason};
+use crate::topology::{FunctionId, HostBridgeId, Origin};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+impl KernelView<'_> {
+    /// Everything that led to a decision, in the order in which Linux meets it.
+    pub fn reasons(&self, decision: &Decision) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if decision.configured_out {
+            reasons.push(Reason {
+                gate: Gate::KernelConfig,
+                object: "kernel".into(),
+                evidence: "built without CONFIG_PCI_P2PDMA, so every peer mapping is refused".into(),
+                fix: Some("boot a kernel with CONFIG_PCI_P2PDMA=y (it needs CONFIG_ZONE_DEVICE)".into()),
+            });
+            return reasons;
+        }
+        for function in decision.redirects() {
+            reasons.push(self.redirect_reason(decision, function));
+        }
+        // Once something redirects for sure, an unread word elsewhere changes nothing.
+        let undecided = decision.map_type == MapType::Unknown;
+        if undecided && decision.redirects().next().is_none() || matches!(decision.common, Common::AtOrBelow(_)) {
+            for function in decision.unread() {
+                reasons.push(self.unread_reason(function));
+            }
+        }
+        if undecided {
+            for &function in &decision.hidden_below {
+                reasons.push(self.hidden_reason(function));
+            }
+        }
+        if let Some(gate) = &decision.gate {
+            self.gate_reasons(decision, gate, &mut reasons);
+        }
+        reasons
+    }
+
+    /// One sentence on what a function's ACS says, and where that was read.
+    pub fn acs_evidence(&self, id: FunctionId) -> String {
+        let info = self.topology.function(id).info();
+        let origin = info.origin;
+        match &info.registers.acs {
+            Acs::Present(registers) => control_evidence(registers, origin),
+            Acs::Absent(why) => format!("no ACS capability: {} ({origin})", absent_because(*why)),
+            Acs::Unknown(why) => format!("ACS not read: {} ({origin})", unread_because(*why)),
+        }
+    }
+
+    fn redirect_reason(&self, decision: &Decision, id: FunctionId) -> Reason {
+        let function = self.topology.function(id);
+        let address = function.address();
+        let mut evidence = self.acs_evidence(id);
+        if let Common::At(common) | Common::AtOrBelow(common) = decision.common
+            && common == id
+            && decision.provider != decision.client
+        {
+            evidence.push_str("; the requests only turn here, but Linux counts the common device too");
+        }
+        let misread = function.info().registers.acs.registers().is_some_and(AcsRegisters::linux_misreads);
+        let fix = if misread {
+            "Linux reads these bits at the wrong place on this root port, so clearing them does not change its verdict"
+                .into()
+        } else {
+            format!(
+                "boot with pci=disable_acs_redir={address} to clear RR, CR and EC there; devices below it then \
+                 share an IOMMU group with their peers"
+            )
+        };
+        Reason { gate: Gate::AcsRedirect, object: address.to_string(), evidence, fix: Some(fix) }
+    }
+
+    fn unread_reason(&self, id: FunctionId) -> Reason {
+        let function = self.topology.function(id);
+        let Acs::Unknown(why) = &function.info().registers.acs else {
+            // Only functions with unknown ACS come here; saying what is known is still true.
+            return Reason {
+                gate: Gate::AcsUnknown,
+                object: function.address().to_string(),
+                evidence: self.acs_evidence(id),
+                fix: None,
+            };
+        };
+        Reason {
+            gate: Gate::AcsUnknown,
+            object: function.address().to_string(),
+            evidence: format!("{}; if RR, CR or EC is set there, requests go up to the root", self.acs_evidence(id)),
+            fix: Some(fix_for_unread(*why, function.info().origin).into()),
+        }
+    }
+
+    fn hidden_reason(&self, id: FunctionId) -> Reason {
+        let function = self.topology.function(id);
+        let address = function.address();
+        let evidence = match function.parent() {
+            crate::topology::Parent::Unknown { enclosing: Some(bridge) } => format!(
+                "bus {:02x} lies inside the range of {}, but no listed bridge leads to it and no listed physical function yields it",
+                address.bus(),
+                self.topology.function(bridge).address()
+            ),
+            _ => format!("the input does not show which bridge leads to bus {:02x}", address.bus()),
+        };
+        Reason {
+            gate: Gate::ParentUnknown,
+            object: address.to_string(),
+            evidence,
+            fix: Some("list every function, with lspci -vvv -PP as root or with peerdma capture".into()),
+        }
+    }
+
+    fn gate_reasons(&self, decision: &Decision, gate: &GateAnswer, reasons: &mut Vec<Reason>) {
+        // The gate was only a possibility if nothing certainly sends requests up.
+        let asked = decision.map_type != MapType::Unknown
+            || decision.redirects().next().is_some()
+            || decision.common == Common::Nowhere;
+        if !asked && gate.opens != Fact::Unknown {
+            return;
+        }
+        if gate.cpu_opens == Fact::Known(true) {
+            reasons.push(self.cpu_reason());
+            return;
+        }
+        for host in self.hosts_to_name(gate) {
+            reasons.push(self.host_reason(gate, host));
+        }
+        if gate.provider.is_none() || gate.client.is_none() {
+            reasons.push(Reason {
+                gate: Gate::HostBridge,
+                object: "unknown host bridge".into(),
+                evidence: "the way up to it is not known to the end".into(),
+                fix: None,
+            });
+        }
+        if gate.cpu_opens == Fact::Unknown && gate.listed != Fact::Known(true) {
+            reasons.push(self.cpu_reason());
+        }
+    }
+
+    /// The host bridges that decided: those that fail, or all if none does.
+    fn hosts_to_name(&self, gate: &GateAnswer) -> Vec<HostBridgeId> {
+        let mut hosts: Vec<HostBridgeId> = gate.provider.into_iter().chain(gate.client).collect();
+        hosts.dedup();
+        let same = gate.provider == gate.client;
+        let passes = |host: HostBridgeId| self.host_verdict(host, same);
+        if gate.listed != Fact::Known(true) {
+            let (certain, open): (Vec<_>, Vec<_>) = hosts
+                .iter()
+                .copied()
+                .filter(|&host| passes(host) != Fact::Known(true))
+                .partition(|&host| passes(host) == Fact::Known(false));
+            return if certain.is_empty() { open } else { certain };
+        }
+        hosts
+    }
+
+    fn host_verdict(&self, host: HostBridgeId, same: bool) -> Fact<bool> {
+        let mut answers = self.tables.candidates().map(|table| gate::host_passes(self.topology, table, host, same));
+        let Some(first) = answers.next() else { return Fact::Unknown };
+        let all = answers.fold(first, |all, answer| all.or(answer));
+        gate::fact(all)
+    }
+
+    fn host_reason(&self, gate: &GateAnswer, id: HostBridgeId) -> Reason {
+        let host = self.topology.host_bridge(id);
+        let object = format!("{:04x}:{:02x}", host.domain(), host.bus());
+        let same = gate.provider == gate.client;
+        let verdict = self.host_verdict(id, same);
+        let (device, mut fix) = match gate::representative(self.topology, host) {
+            Representative::Device(first) => (self.device_words(first), None),
+            Representative::Nobody(first) => {
+                let address = self.topology.function(first).address();
+                let evidence = format!(
+                    "the first device of its root bus, {address}, is neither device 00.0 nor a root port, so Linux finds nothing to look up"
+                );
+                return Reason { gate: Gate::HostBridge, object, evidence, fix: None };
+            }
+            Representative::PortTypeUnread(first) => (
+                format!("{} (if it is a root port: its port type was not read)", self.device_words(first)),
+                Some("read its PCIe capability: run as root, or take the dump as root"),
+            ),
+            Representative::NotListed => {
+                ("none: no device of its root bus was listed".into(), Some("list every function"))
+            }
+        };
+        let rule = match (verdict, self.tables) {
+            (_, TableChoice::OlderThanOldest(oldest)) => {
+                fix = Some("give the kernel the machine will run with --kernel");
+                format!("the kernel is older than the oldest whitelist known here, that of {oldest}")
+            }
+            (Fact::Unknown, TableChoice::Between(older, newer)) => {
+                fix = fix.or(Some("give a kernel version whose table is known with --kernel"));
+                format!("the whitelists of {older} and {newer} differ for it, and the kernel lies between them")
+            }
+            (Fact::Unknown, _) => {
+                fix = fix.or(Some("give IDs in numbers: lspci -nn, or --pci-ids FILE"));
+                format!("whether it is in the whitelist of {} cannot be told", self.table_words())
+            }
+            (Fact::Known(true), _) => format!("in the whitelist of {}", self.table_words()),
+            (Fact::Known(false), _) if self.listed_for_same(id) => {
+                format!("in the whitelist of {} only for pairs below this one host bridge", self.table_words())
+            }
+            (Fact::Known(false), _) => format!("not in the whitelist of {}", self.table_words()),
+        };
+        Reason {
+            gate: Gate::HostBridge,
+            object,
+            evidence: format!("first device {device}; {rule}"),
+            fix: fix.map(ToString::to_string),
+        }
+    }
+
+    fn listed_for_same(&self, host: HostBridgeId) -> bool {
+        self.host_verdict(host, true) == Fact::Known(true)
+    }
+
+    fn device_words(&self, id: FunctionId) -> String {
+        let function = self.topology.function(id);
+        let ids: Vec<String> = function.info().candidate_ids().iter().map(ToString::to_string).collect();
+        let ids = if ids.is_empty() { "of unknown ID".into() } else { ids.join(" or ") };
+        format!("{} {ids}", function.address())
+    }
+
+    fn table_words(&self) -> String {
+        match self.tables {
+            TableChoice::Exact(table) => format!("Linux {table}"),
+            TableChoice::NewestAssumed(table) => {
+                format!("Linux {table}, the newest known (no kernel version was told)")
+            }
+            TableChoice::NewerThanNewest(table) => {
+                format!("Linux {table}, the newest known (the kernel is newer still)")
+            }
+            TableChoice::Between(older, newer) => {
+                format!("Linux {older} and of {newer}, between which the kernel lies")
+            }
+            TableChoice::OlderThanOldest(table) => format!("no kernel older than {table}"),
+        }
+    }
+
+    fn cpu_reason(&self) -> Reason {
+        let (evidence, fix) = match &self.topology.machine().cpu {
+            Some(cpu) if cpu.is_zen_or_newer() => (
+                format!("{cpu}: Linux takes every host bridge of AMD family 0x17 and later to forward peer requests"),
+                None,
+            ),
+            Some(cpu) => (format!("{cpu}: not AMD family 0x17 or later, so the whitelist decides"), None),
+            None => (
+                "the input does not tell the CPU; on AMD family 0x17 and later every host bridge forwards".into(),
+                Some("give it with --cpu VENDOR:FAMILY, such as --cpu amd:0x19 or --cpu intel:6".into()),
+            ),
+        };
+        Reason { gate: Gate::Cpu, object: "cpu".into(), evidence, fix }
+    }
+}
+
+/// Whether a host bridge that a table lists exists at all; for callers that print legends.
+impl TableChoice {
+    /// The table's series for machines to read: `7.2`, or `6.12..7.2` between two;
+    /// `None` where no table holds.
+    pub fn label(&self) -> Option<String> {
+        match self {
+            Self::Exact(table) | Self::NewestAssumed(table) | Self::NewerThanNewest(table) => Some(table.to_string()),
+            Self::Between(older, newer) => Some(between(older, newer)),
+            Self::OlderThanOldest(_) => None,
+        }
+    }
+}
+
+fn between(older: &Table, newer: &Table) -> String {
+    format!("{older}..{newer}")
+}
+
+fn control_evidence(registers: &AcsRegisters, origin: Origin) -> String {
+    let linux = registers.control_read_by_linux;
+    let place = match registers.offset {
+        Some(offset) => format!("config {:#05x}", offset.saturating_add(6)),
+        None => "control".into(),
+    };
+    let bits: Vec<&str> = [(AcsBits::RR, "RR"), (AcsBits::CR, "CR"), (AcsBits::EC, "EC")]
+        .into_iter()
+        .filter_map(|(bit, name)| linux.contains(bit).then_some(name))
+        .collect();
+    let finding = match bits.as_slice() {
+        [] => "no bit that redirects".into(),
+        bits => format!("{} set", bits.join(", ")),
+    };
+    let mut evidence = format!("ACS control {linux} = {:#06x} at {place} ({origin}): {finding}", linux.bits());
+    if registers.linux_misreads() {
+        evidence.push_str(&match registers.control {
+            Fact::Known(control) => format!(
+                "; this is the upper half of the capability, the hardware obeys {control} = {:#06x} two bytes further",
+                control.bits()
+            ),
+            Fact::Unknown => {
+                "; this is the upper half of the capability, the word that the hardware obeys was not read".into()
+            }
+        });
+    }
+    evidence
+}
+
+fn absent_because(why: AcsAbsent) -> &'static str {
+    match why {
+        AcsAbsent::WholeListRead => "the extended list was read to its end",
+        AcsAbsent::NoCapabilityList => "the function has no capability list",
+        AcsAbsent::NotExpress => "neither PCIe nor PCI-X 266/533, so no extended config space",
+        AcsAbsent::SpaceEndsAt256 => "the kernel's config space of the function ends at 256 bytes",
+        AcsAbsent::NotListed => "not among the capabilities that a privileged lspci -vv lists",
+        AcsAbsent::Declared => "acs = \"none\"",
+    }
+}
+
+fn unread_because(why: AcsUnread) -> String {
+    match why {
+        AcsUnread::Cut(at) => format!("the list goes on at {at:#05x}, where the bytes at hand end"),
+        AcsUnread::Denied => "<access denied>".into(),
+        AcsUnread::TextTooTerse => "the text is not of a privileged lspci -vv".into(),
+        AcsUnread::TextEnds => "the text ends inside this function's block, without the empty line after it".into(),
+        AcsUnread::NeverSeen => "none of its registers is in the input".into(),
+        AcsUnread::Contradicted => "the input describes the function twice, differently".into(),
+        AcsUnread::Declared => "acs = \"unknown\"".into(),
+    }
+}
+
+fn fix_for_unread(why: AcsUnread, origin: Origin) -> &'static str {
+    match (why, origin) {
+        (AcsUnread::Declared, _) => "say what the port has in the platform file",
+        (AcsUnread::TextEnds, _) => "take the dump again and keep all of it",
+        (AcsUnread::Contradicted, _) => "give one dump of one moment",
+        (_, Origin::LspciText | Origin::LspciHex) => "take the dump as root: sudo lspci -vvv, or -xxxx",
+        (_, Origin::Capture) => "take the capture as root: sudo peerdma capture -o FILE",
+        (_, Origin::Sysfs | Origin::PathOnly | Origin::Platform) => {
+            "read all of config space: run as root, or copy the tree as root"
+        }
+    }
+}

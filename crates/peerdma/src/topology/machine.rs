@@ -1,0 +1,240 @@
+//! Facts about the machine as a whole: CPU, kernel, command line.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::str::FromStr;
+
+use crate::pcie::Fact;
+
+/// CPU vendor as `/proc/cpuinfo` names it.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub enum CpuVendor {
+    /// `AuthenticAMD`.
+    Amd,
+    /// `GenuineIntel`.
+    Intel,
+    /// `HygonGenuine`; shares Zen's design but not its entry in Linux's rule.
+    Hygon,
+    /// Any Arm implementer.
+    Arm,
+    /// Any other, by its own word.
+    Other(String),
+}
+
+impl CpuVendor {
+    /// Reads cpuinfo's word or one of `amd`, `intel`, `hygon`, `arm` in any case.
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "AuthenticAMD" => Self::Amd,
+            "GenuineIntel" => Self::Intel,
+            "HygonGenuine" => Self::Hygon,
+            _ => match word.to_ascii_lowercase().as_str() {
+                "amd" => Self::Amd,
+                "intel" => Self::Intel,
+                "hygon" => Self::Hygon,
+                "arm" => Self::Arm,
+                _ => Self::Other(word.to_string()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for CpuVendor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amd => "AuthenticAMD",
+            Self::Intel => "GenuineIntel",
+            Self::Hygon => "HygonGenuine",
+            Self::Arm => "Arm",
+            Self::Other(word) => word,
+        })
+    }
+}
+
+/// The CPU, as far as peer-to-peer decisions depend on it.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Cpu {
+    /// Vendor.
+    pub vendor: CpuVendor,
+    /// Family as `/proc/cpuinfo` prints it (extended family added in); 0 where there is none.
+    pub family: u32,
+}
+
+impl Cpu {
+    /// AMD family 0x17 and later, for which Linux asks no whitelist (`cpu_supports_p2pdma`).
+    pub fn is_zen_or_newer(&self) -> bool {
+        self.vendor == CpuVendor::Amd && self.family >= 0x17
+    }
+
+    /// Reads the first processor of a `/proc/cpuinfo`.
+    ///
+    /// `None` where neither an x86 vendor nor an Arm implementer is named.
+    pub fn from_cpuinfo(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            text.lines().find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                (key.trim() == name).then(|| value.trim())
+            })
+        };
+        if let Some(vendor) = field("vendor_id") {
+            let family = field("cpu family")?.parse().ok()?;
+            return Some(Self { vendor: CpuVendor::from_word(vendor), family });
+        }
+        field("CPU implementer").map(|_| Self { vendor: CpuVendor::Arm, family: 0 })
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} family {:#x}", self.vendor, self.family)
+    }
+}
+
+/// The text is not `VENDOR:FAMILY`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not a CPU: expected VENDOR:FAMILY, such as amd:0x19 or GenuineIntel:6")]
+pub struct NotACpu;
+
+impl FromStr for Cpu {
+    type Err = NotACpu;
+
+    /// Reads `VENDOR:FAMILY`, the family in decimal or with `0x`.
+    fn from_str(text: &str) -> Result<Self, NotACpu> {
+        let (vendor, family) = text.split_once(':').ok_or(NotACpu)?;
+        let family = match family.strip_prefix("0x").or(family.strip_prefix("0X")) {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => family.parse(),
+        };
+        let vendor = CpuVendor::from_word(vendor.trim());
+        match (vendor, family) {
+            // A typo in the vendor would silently become "not Zen".
+            (CpuVendor::Other(word), _) if !word.contains(|c: char| c.is_ascii_uppercase()) => Err(NotACpu),
+            (vendor, Ok(family)) => Ok(Self { vendor, family }),
+            (_, Err(_)) => Err(NotACpu),
+        }
+    }
+}
+
+/// Kernel version, compared by series and patch level.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct KernelVersion {
+    /// `x` of `x.y.z`.
+    pub major: u32,
+    /// `y` of `x.y.z`.
+    pub minor: u32,
+    /// `z` of `x.y.z`, 0 where not told.
+    pub patch: u32,
+}
+
+impl KernelVersion {
+    /// The series, `x.y`.
+    pub const fn series(self) -> (u32, u32) {
+        (self.major, self.minor)
+    }
+
+    /// Reads the third word of `/proc/version` (`Linux version 7.2.13 …`).
+    pub fn from_proc_version(text: &str) -> Option<Self> {
+        text.strip_prefix("Linux version ")?.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// The text does not start with `x.y`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not a kernel version: expected x.y or x.y.z, such as 6.12 or 7.2.13")]
+pub struct NotAKernelVersion;
+
+impl FromStr for KernelVersion {
+    type Err = NotAKernelVersion;
+
+    /// Reads `x.y[.z]` and ignores what a distribution appends (`-amd64`, `+deb14`, `-rc3`).
+    fn from_str(text: &str) -> Result<Self, NotAKernelVersion> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let mut numbers = text[..end].trim_end_matches('.').split('.').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor)), None) => Ok(Self { major, minor, patch: 0 }),
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Ok(Self { major, minor, patch }),
+            _ => Err(NotAKernelVersion),
+        }
+    }
+}
+
+/// How an IOMMU treats a device's requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum IommuMode {
+    /// Device addresses are translated (group types `DMA`, `DMA-FQ`).
+    Translated,
+    /// The IOMMU passes addresses through (group type `identity`).
+    Identity,
+    /// There is no IOMMU.
+    None,
+}
+
+impl fmt::Display for IommuMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Translated => "translated",
+            Self::Identity => "identity",
+            Self::None => "none",
+        })
+    }
+}
+
+/// The machine around the functions, as far as the input tells.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Machine {
+    /// CPU; never inferred from the devices.
+    pub cpu: Option<Cpu>,
+    /// Version of the kernel that ran when the input was taken.
+    pub kernel: Option<KernelVersion>,
+    /// Kernel command line.
+    pub command_line: Option<String>,
+    /// `CONFIG_PCI_P2PDMA`; taken to be `y` where the input does not tell.
+    pub p2pdma_configured: Fact<bool>,
+    /// IOMMU mode of all devices, where stated for the machine as a whole.
+    pub iommu: Option<IommuMode>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zen_is_amd_from_family_17_hex_on_and_hygon_is_not() {
+        let zen = |text: &str| text.parse::<Cpu>().unwrap().is_zen_or_newer();
+        assert!(zen("amd:0x17") && zen("AuthenticAMD:23") && zen("AMD:26"));
+        assert!(!zen("amd:0x16") && !zen("hygon:0x18") && !zen("intel:6") && !zen("arm:0"));
+    }
+
+    #[test]
+    fn a_misspelt_cpu_is_refused() {
+        for text in ["amd", "amd:", "amd:zen", "adm:0x17", ":6", "intel:-6"] {
+            assert!(text.parse::<Cpu>().is_err(), "{text}");
+        }
+        assert!("CentaurHauls:6".parse::<Cpu>().is_ok());
+    }
+
+    #[test]
+    fn versions_read_through_what_distributions_append() {
+        let version = |text: &str| text.parse::<KernelVersion>().unwrap();
+        assert_eq!(version("7.2.13+deb14-amd64").series(), (7, 2));
+        assert_eq!(version("6.12").patch, 0);
+        assert_eq!(version("7.3-rc1").series(), (7, 3));
+        assert_eq!(version("3.10.0-1160.el7.x86_64").series(), (3, 10));
+        for text in ["", "7", "v7.2", "7.x", "..", "99999999999.1"] {
+            assert!(text.parse::<KernelVersion>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cpuinfo_without_a_vendor_is_no_cpu() {
+        assert_eq!(Cpu::from_cpuinfo("processor : 0\nbogomips : 1\n"), None);
+        let arm = Cpu::from_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\n").unwrap();
+        assert_eq!(arm.vendor, CpuVendor::Arm);
+    }
+}
