@@ -1,1 +1,106 @@
-fn main() {}
+//! Checks and chores of this repository; `cargo xtask` alone lists them.
+//!
+//! One subcommand, one module. Each prints what it looks at and ends with 0 (as it
+//! should be), 1 (something was found, or the check could not be carried out) or
+//! 2 (wrong usage).
+
+mod failure;
+mod fuzz;
+mod layers;
+mod mutants;
+mod questions;
+mod repo;
+mod source;
+mod table;
+
+use failure::Failure;
+use std::process::ExitCode;
+
+struct Subcommand {
+    name: &'static str,
+    does: &'static str,
+    examples: &'static [&'static str],
+    run: fn(&[String]) -> Result<(), Failure>,
+}
+
+const SUBCOMMANDS: [Subcommand; 4] = [
+    Subcommand {
+        name: "layers",
+        does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
+        examples: &["cargo xtask layers"],
+        run: layers::run,
+    },
+    Subcommand {
+        name: "questions",
+        does: "docs/questions.md: every question answered, and every test named there exists",
+        examples: &["cargo xtask questions"],
+        run: questions::run,
+    },
+    Subcommand {
+        name: "mutants",
+        does: "breaks the code in a copy, line by line as xtask/mutants.toml says, and expects the named test to fail",
+        examples: &["cargo xtask mutants", "cargo xtask mutants whitelist"],
+        run: mutants::run,
+    },
+    Subcommand {
+        name: "fuzz",
+        does: "runs the fuzz targets for a while; with --planted, proves that each can find something",
+        examples: &[
+            "cargo xtask fuzz --seconds 30",
+            "cargo xtask fuzz --runs 1000000 lspci_text",
+            "cargo xtask fuzz --planted",
+        ],
+        run: fuzz::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        None => {
+            print!("{}", help());
+            Ok(())
+        }
+        Some((first, _)) if is_help(first) => {
+            print!("{}", help());
+            Ok(())
+        }
+        Some((first, rest)) => match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first) {
+            Some(subcommand) if rest.iter().any(|argument| is_help(argument)) => {
+                print!("{}", help_on(subcommand));
+                Ok(())
+            }
+            Some(subcommand) => (subcommand.run)(rest),
+            None => Err(Failure::Usage(format!("no subcommand `{first}`"))),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn is_help(argument: &str) -> bool {
+    matches!(argument, "help" | "-h" | "--help")
+}
+
+fn help() -> String {
+    let mut text = String::from("Checks and chores of this repository.\n\nUsage: cargo xtask <SUBCOMMAND>\n");
+    for subcommand in &SUBCOMMANDS {
+        text.push('\n');
+        text.push_str(&help_on(subcommand));
+    }
+    text.push_str("\nEverything at once, as before every merge: bash .ci/run\n");
+    text
+}
+
+fn help_on(subcommand: &Subcommand) -> String {
+    let mut text = format!("  {:<10} {}\n", subcommand.name, subcommand.does);
+    for example in subcommand.examples {
+        text.push_str(&format!("  {:<10}   {example}\n", ""));
+    }
+    text
+}

@@ -1,1 +1,42 @@
-fn main() {}
+//! The `peerdma` command: which devices of a machine reach each other's memory.
+//!
+//! Data flows one way: [`args`] → [`input`] (whatever `--from` names becomes a
+//! topology) → [`select`] (names become functions) → [`commands`] → [`output`].
+//! Nothing here decides about a route; that is the `peerdma` crate.
+//!
+//! Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown, 4 failed.
+
+mod args;
+mod commands;
+mod document;
+mod exit;
+mod input;
+mod output;
+mod progress;
+mod proximity;
+mod select;
+
+use crate::args::{Arguments, Command};
+use crate::exit::{Exit, Failure};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // clap itself exits with 2 on misuse and 0 after --help.
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Command::Topo(arguments) => commands::topo::run(arguments),
+        Command::Matrix(arguments) => commands::matrix::run(arguments),
+        Command::Route(arguments) => commands::route::run(arguments),
+        Command::Capture(arguments) => commands::capture::run(arguments),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        // The reader of a pipe has gone; there is nobody to tell.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit().into()
+        }
+    }
+}

@@ -1,1 +1,42 @@
-//! x
+//! Reads Linux machines, and what people copied off them, into peerdma's topology.
+//!
+//! Three ways in, one out ([`peerdma::topology::Builder`]):
+//!
+//! ```text
+//! live sysfs ─┐
+//! folder ─────┼─ tree ─ sysfs ─ snapshot ─┬─ assemble ─┐
+//! archive ────┘            │              │            ├─ Builder
+//!                       capture ──────────┘            │
+//! lspci text ───────────────────────────────── lspci ──┘
+//! ```
+//!
+//! Three principles:
+//!
+//! 1. **Inputs are strangers'.** Nothing here panics, hangs or grows without bound
+//!    on a file, however damaged.
+//! 2. **Facts first.** A [`snapshot::Snapshot`] is what was read; conclusions are
+//!    drawn in one place, so a capture gives what live reading gave.
+//! 3. **What was not read is not zero.** 64 bytes of config space stay 64 bytes.
+//!
+//! Not here: deciding anything about a route, and printing.
+//!
+//! ```no_run
+//! use peerdma_linux::{assemble, pci_names::PciNames, sysfs, tree::Tree};
+//!
+//! let snapshot = sysfs::read(&Tree::live());
+//! let builder = assemble::builder(&snapshot, peerdma::topology::Origin::Sysfs, &PciNames::system())?;
+//! println!("{} functions", builder.build().functions().len());
+//! # Ok::<(), assemble::BadFact>(())
+//! ```
+
+pub mod archive;
+pub mod assemble;
+pub mod capture;
+mod kernel_config;
+pub mod lspci;
+pub mod pci_names;
+pub mod publish;
+pub mod redact;
+pub mod snapshot;
+pub mod sysfs;
+pub mod tree;

@@ -165,6 +165,12 @@ pub fn has_dword_registers(id: PciId) -> bool {
         && matches!(id.device, 0xa110..=0xa11f | 0xa167..=0xa16a | 0xa290..=0xa29f | 0xa2e7..=0xa2ee | 0x9d10..=0x9d1b)
 }
 
+/// Switches whose Source Validation does not work, so Linux takes them not to have it
+/// (Linux 7.2 `pci_disable_broken_acs_cap`).
+pub fn has_broken_source_validation(id: PciId) -> bool {
+    id.vendor == 0x111d && matches!(id.device, 0x80b5 | 0x8090)
+}
+
 /// Whether the quirk applies: by ID, and only to root ports, as far as the type is known.
 pub fn linux_reads_wrong_word(id: Option<PciId>, port_type: Fact<Option<PortType>>) -> bool {
     id.is_some_and(has_dword_registers) && !matches!(port_type, Fact::Known(kind) if kind != Some(PortType::RootPort))

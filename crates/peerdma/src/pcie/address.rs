@@ -66,11 +66,15 @@ impl PciAddr {
         self.devfn
     }
 
+    /// Routing ID: bus, device and function in 16 bits, as requests carry it.
+    pub const fn routing_id(self) -> u16 {
+        (self.bus as u16) << 8 | self.devfn.0 as u16
+    }
+
     /// The function `delta` routing IDs further in the same domain, as SR-IOV
     /// counts its virtual functions; `None` past bus 255.
     pub const fn routing_id_plus(self, delta: u32) -> Option<Self> {
-        let rid = (self.bus as u32) << 8 | self.devfn.0 as u32;
-        match rid.checked_add(delta) {
+        match (self.routing_id() as u32).checked_add(delta) {
             Some(rid) if rid <= 0xffff => {
                 Some(Self { domain: self.domain, bus: (rid >> 8) as u8, devfn: DevFn(rid as u8) })
             }

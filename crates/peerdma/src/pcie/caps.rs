@@ -103,13 +103,31 @@ impl CapabilityList {
         }
     }
 
-    fn visit(&mut self, id: u16, offset: u16) -> bool {
-        if self.entries.iter().any(|entry| entry.offset == offset) {
+    fn visit(&mut self, seen: &mut Seen, id: u16, offset: u16) -> bool {
+        if !seen.insert(offset) {
             self.end = ListEnd::Loop(offset);
             return false;
         }
         self.entries.push(Capability { id, offset });
         true
+    }
+}
+
+/// The double words of a configuration space that a walk came by: a device may chain all of them.
+#[derive(Default)]
+struct Seen([u64; 16]);
+
+impl Seen {
+    /// Whether it is new.
+    fn insert(&mut self, offset: u16) -> bool {
+        let (word, bit) = (usize::from(offset >> 8), 1u64 << (offset >> 2 & 0x3f));
+        match self.0.get_mut(word) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -124,6 +142,7 @@ pub fn standard_list(config: &impl ConfigSpace) -> CapabilityList {
         list.end = ListEnd::NoList;
         return list;
     }
+    let mut seen = Seen::default();
     let mut pointer_at = if header & 0x7f == 2 { POINTER_CARDBUS } else { POINTER };
     loop {
         let Some(pointer) = config.byte(pointer_at) else {
@@ -139,7 +158,7 @@ pub fn standard_list(config: &impl ConfigSpace) -> CapabilityList {
             list.end = ListEnd::Cut(offset);
             return list;
         };
-        if id == 0xff || !list.visit(u16::from(id), offset) {
+        if id == 0xff || !list.visit(&mut seen, u16::from(id), offset) {
             return list;
         }
         pointer_at = offset + 1;
@@ -157,6 +176,7 @@ pub fn extended_list(config: &impl ConfigSpace) -> CapabilityList {
         list.end = ListEnd::NoList;
         return list;
     }
+    let mut seen = Seen::default();
     let mut offset = EXTENDED_START;
     loop {
         let Some(header) = config.dword(offset) else {
@@ -166,7 +186,7 @@ pub fn extended_list(config: &impl ConfigSpace) -> CapabilityList {
         if header == 0 {
             return list;
         }
-        if !list.visit(header as u16, offset) {
+        if !list.visit(&mut seen, header as u16, offset) {
             return list;
         }
         offset = (header >> 20) as u16 & 0xffc;

@@ -57,13 +57,16 @@ impl ClassCode {
 
     /// The words that people use for the kinds of device worth pairing.
     pub const fn word(self) -> Option<&'static str> {
+        // Co-processors, as which accelerators without a screen used to pass.
+        if self.base_and_sub() == 0x0b40 {
+            return Some("accelerator");
+        }
         match self.base() {
             0x01 => Some("storage"),
             0x02 => Some("network"),
             0x03 => Some("display"),
             0x06 => Some("bridge"),
             0x12 => Some("accelerator"),
-            // Infiniband and the processing accelerators of before class 12.
             0x0b => Some("processor"),
             0x08 => Some("system"),
             0x0c => Some("serial"),

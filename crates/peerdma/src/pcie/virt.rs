@@ -31,11 +31,25 @@ impl SrIov {
         })
     }
 
+    /// Number of virtual functions that exist.
+    pub fn existing(&self) -> u16 {
+        if self.enabled { self.num_vfs } else { 0 }
+    }
+
+    /// Whether an existing virtual function lies `distance` routing IDs after the physical one.
+    pub fn yields(&self, distance: u32) -> bool {
+        let Some(beyond) = distance.checked_sub(u32::from(self.first_offset)) else { return false };
+        let nth = match u32::from(self.stride) {
+            0 => (beyond == 0).then_some(0),
+            stride => beyond.is_multiple_of(stride).then_some(beyond / stride),
+        };
+        distance != 0 && nth.is_some_and(|nth| nth < u32::from(self.existing()))
+    }
+
     /// Routing-ID distances of the existing virtual functions from the physical one.
     pub fn vf_offsets(&self) -> impl Iterator<Item = u32> + use<> {
         let Self { first_offset, stride, .. } = *self;
-        let count = if self.enabled { self.num_vfs } else { 0 };
-        (0..u32::from(count)).map(move |n| u32::from(first_offset) + n * u32::from(stride))
+        (0..u32::from(self.existing())).map(move |n| u32::from(first_offset) + n * u32::from(stride))
     }
 }
 
@@ -90,4 +104,21 @@ pub fn resizable_bars(config: &impl ConfigSpace, offset: u16) -> Vec<ResizableBa
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_physical_function_yields_what_its_offset_and_stride_say(
+            enabled: bool, num_vfs in 0u16..40, first_offset in 0u16..20, stride in 0u16..5, distance in 0u32..300,
+        ) {
+            let sriov = SrIov { enabled, num_vfs, total_vfs: 40, first_offset, stride };
+            let listed = distance != 0 && sriov.vf_offsets().any(|offset| offset == distance);
+            prop_assert_eq!(sriov.yields(distance), listed);
+        }
+    }
 }

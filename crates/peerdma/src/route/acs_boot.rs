@@ -6,8 +6,13 @@
 //! replace the whole word for the functions they match, starting from what the
 //! *firmware* had left, so bits they do not name fall back to the firmware's and
 //! the kernel's own enable is lost.
+//!
+//! Intel's root ports with double-word registers go another way: a vendor hook
+//! enables, and a match of either parameter runs a hook that clears RR, CR and EC,
+//! whatever bits the parameter asks for. For them [`Before`] and [`Predicted`] mean
+//! the register that the hardware obeys, not the word that Linux reads elsewhere.
 
-use crate::pcie::acs::AcsBits;
+use crate::pcie::acs::{self, AcsBits};
 use crate::pcie::{DevFn, PciAddr, PciId};
 use crate::topology::{FunctionId, Parent, Topology};
 use alloc::string::{String, ToString};
@@ -60,7 +65,7 @@ impl AcsParameters {
     /// Inside one `pci=` the options are separated by commas, so a list of devices
     /// must use semicolons. Of several options of one kind the last counts, since
     /// the kernel keeps one pointer each. Quotes around an argument are taken off
-    /// as the kernel does.
+    /// as the kernel does, and what follows `--` is for init.
     pub fn from_command_line(line: &str) -> Self {
         let mut parameters = Self::default();
         for argument in arguments(line) {
@@ -85,33 +90,37 @@ impl AcsParameters {
 
     /// The word Linux writes into the control register of `function`.
     pub fn predict(&self, topology: &Topology, function: FunctionId, before: Before) -> Predicted {
+        let registers = &topology.function(function).info().registers;
+        let hooked = acs::linux_reads_wrong_word(registers.id, registers.port_type);
         let mut control = before.firmware;
         if before.iommu_requested {
             let mut wanted = AcsBits::SV | AcsBits::RR | AcsBits::CR | AcsBits::UF;
             if before.external || self.no_ats {
                 wanted |= AcsBits::TB;
             }
+            if registers.id.is_some_and(acs::has_broken_source_validation) {
+                wanted -= AcsBits::SV;
+            }
             control |= before.capability & wanted;
         }
         let mut decided_by = DecidedBy::Kernel;
-        if let Some(device) = self
-            .disable_redir
-            .iter()
-            .flat_map(|list| list.split(';'))
-            .find(|device| matches(topology, function, device))
+        let at = Matcher { topology, function };
+        if let Some(device) =
+            at.first_match(self.disable_redir.iter().flat_map(|list| list.split(';')), |&device| device)
         {
-            control = before.firmware.difference(AcsBits::REDIRECT);
+            let from = if hooked { control } else { before.firmware };
+            control = from - AcsBits::REDIRECT;
             decided_by = DecidedBy::DisableAcsRedir(device.to_string());
         }
-        for element in self.config.iter().flat_map(|list| list.split(';')) {
-            // The kernel stops at the first element that it cannot read.
-            let Some((flags, device)) = element.split_once('@') else { break };
-            let Some((mask, value)) = flag_word(flags) else { break };
-            if matches(topology, function, device) {
-                control = before.firmware.difference(mask) | (value & mask);
-                decided_by = DecidedBy::ConfigAcs(element.to_string());
-                break;
-            }
+        // The kernel stops at the first element whose flags it cannot read.
+        let elements = self.config.iter().flat_map(|list| list.split(';')).map_while(ConfigElement::read);
+        if let Some(element) = at.first_match(elements, |element| element.device) {
+            control = if hooked {
+                control - AcsBits::REDIRECT
+            } else {
+                (before.firmware - element.mask) | (element.value & element.mask)
+            };
+            decided_by = DecidedBy::ConfigAcs(element.text.to_string());
         }
         Predicted { control, decided_by }
     }
@@ -131,67 +140,116 @@ fn arguments(line: &str) -> Vec<&str> {
         }
     }
     parts.push(&line[start..]);
-    parts.into_iter().map(|part| part.trim_matches('"')).filter(|part| !part.is_empty()).collect()
+    let parts = parts.into_iter().map(|part| part.trim_matches('"')).filter(|part| !part.is_empty());
+    parts.take_while(|&part| part != "--").collect()
 }
 
-/// Reads `xx111x1`: the last character is bit 0; `x` leaves a bit alone.
+/// One `flags@device` of `config_acs=`.
+#[derive(Clone, Copy)]
+struct ConfigElement<'t> {
+    text: &'t str,
+    device: &'t str,
+    mask: AcsBits,
+    value: AcsBits,
+}
+
+impl<'t> ConfigElement<'t> {
+    fn read(text: &'t str) -> Option<Self> {
+        let (flags, device) = text.split_once('@')?;
+        let (mask, value) = flag_word(flags)?;
+        Some(Self { text, device, mask, value })
+    }
+}
+
+/// Reads `xx111x1`: the last character is bit 0; `x` leaves a bit alone, also one
+/// above DT, which no register has.
 fn flag_word(flags: &str) -> Option<(AcsBits, AcsBits)> {
-    let (mut mask, mut value) = (0u16, 0u16);
-    for (bit, character) in flags.bytes().rev().enumerate() {
-        if bit > 6 {
-            return None;
-        }
-        match character {
-            b'0' => mask |= 1 << bit,
-            b'1' => {
-                mask |= 1 << bit;
-                value |= 1 << bit;
+    let (mut mask, mut value) = (AcsBits::empty(), AcsBits::empty());
+    for (nth, character) in flags.bytes().rev().enumerate() {
+        let bit = (nth < 7).then(|| AcsBits::from_bits_retain(1 << nth));
+        match (character, bit) {
+            (b'0', Some(bit)) => mask |= bit,
+            (b'1', Some(bit)) => {
+                mask |= bit;
+                value |= bit;
             }
-            b'x' | b'X' => {}
+            (b'x' | b'X', _) => {}
             _ => return None,
         }
     }
-    Some((AcsBits::from_bits_retain(mask), AcsBits::from_bits_retain(value)))
+    Some((mask, value))
 }
 
-/// `pci_dev_str_match`: `pci:vendor:device[:subvendor:subdevice]` or `[domain:]bus:device.function[/device.function]*`.
-fn matches(topology: &Topology, function: FunctionId, text: &str) -> bool {
-    match text.strip_prefix("pci:") {
-        Some(ids) => matches_ids(topology, function, ids),
-        None => matches_path(topology, function, text),
-    }
+/// Compares the devices of a list with one function.
+struct Matcher<'t> {
+    topology: &'t Topology,
+    function: FunctionId,
 }
 
-fn matches_ids(topology: &Topology, function: FunctionId, text: &str) -> bool {
-    let mut numbers = text.split(':').map(|part| u16::from_str_radix(part, 16));
-    let (Some(Ok(vendor)), Some(Ok(device))) = (numbers.next(), numbers.next()) else { return false };
-    let wildcard_or = |wanted: u16, have: u16| wanted == 0 || wanted == have;
-    // Subsystem IDs are not decoded here; a text that asks for one other than the wildcard is taken not to match.
-    let subsystem_free = numbers.all(|number| number == Ok(0));
-    match topology.function(function).info().registers.id {
-        Some(PciId { vendor: v, device: d }) => subsystem_free && wildcard_or(vendor, v) && wildcard_or(device, d),
-        None => vendor == 0 && device == 0 && subsystem_free,
-    }
-}
-
-fn matches_path(topology: &Topology, function: FunctionId, text: &str) -> bool {
-    let mut parts: Vec<&str> = text.split('/').collect();
-    let mut at = function;
-    while parts.len() > 1 {
-        // Every element but the first is device.function below the one before it.
-        let Some(wanted) = parts.pop().and_then(devfn) else { return false };
-        if topology.function(at).address().devfn() != wanted {
-            return false;
+impl Matcher<'_> {
+    /// The first element whose device is the function; none past one that cannot be read.
+    fn first_match<'e, T>(&self, elements: impl IntoIterator<Item = T>, device: impl Fn(&T) -> &'e str) -> Option<T> {
+        for element in elements {
+            if self.matches(device(&element))? {
+                return Some(element);
+            }
         }
-        match topology.function(at).parent() {
-            Parent::Bridge(above) => at = above,
-            _ => return false,
+        None
+    }
+
+    /// `pci_dev_str_match`: `pci:vendor:device[:subvendor:subdevice]` or
+    /// `[domain:]bus:device.function[/device.function]*`; `None` if it is neither.
+    fn matches(&self, text: &str) -> Option<bool> {
+        match text.strip_prefix("pci:") {
+            Some(ids) => self.matches_ids(ids),
+            None => self.matches_path(text),
         }
     }
-    parts[0].parse::<PciAddr>().is_ok_and(|address| address == topology.function(at).address())
+
+    fn matches_ids(&self, text: &str) -> Option<bool> {
+        let numbers = text.split(':').map(|part| u16::try_from(hex(part)?).ok()).collect::<Option<Vec<u16>>>()?;
+        let (vendor, device, subsystem_free) = match numbers[..] {
+            [vendor, device] => (vendor, device, true),
+            // Subsystem IDs are not decoded here; a text that asks for one other than the wildcard is taken not to match.
+            [vendor, device, subvendor, subdevice] => (vendor, device, subvendor == 0 && subdevice == 0),
+            _ => return None,
+        };
+        let wildcard_or = |wanted: u16, have: Option<u16>| wanted == 0 || have == Some(wanted);
+        let id: Option<PciId> = self.topology.function(self.function).info().registers.id;
+        let (have_vendor, have_device) = (id.map(|id| id.vendor), id.map(|id| id.device));
+        Some(subsystem_free && wildcard_or(vendor, have_vendor) && wildcard_or(device, have_device))
+    }
+
+    /// Walks from the last element of the path, the function itself, up to the first.
+    fn matches_path(&self, text: &str) -> Option<bool> {
+        let (mut rest, mut at) = (text, self.function);
+        while let Some((above, last)) = rest.rsplit_once('/') {
+            if self.topology.function(at).address().devfn() != devfn(last)? {
+                return Some(false);
+            }
+            let Parent::Bridge(bridge) = self.topology.upstream(at) else { return Some(false) };
+            (rest, at) = (above, bridge);
+        }
+        let (buses, last) = rest.rsplit_once(':')?;
+        let (domain, bus) = match buses.split_once(':') {
+            Some((domain, bus)) => (hex(domain)?, hex(bus)?),
+            None => (0, hex(buses)?),
+        };
+        let devfn = devfn(last)?;
+        let wanted = u8::try_from(bus).ok().map(|bus| PciAddr::new(domain, bus, devfn));
+        Some(wanted == Some(self.topology.function(at).address()))
+    }
 }
 
+/// As the kernel packs them, bits beyond the fields dropped (`PCI_DEVFN`).
 fn devfn(text: &str) -> Option<DevFn> {
     let (device, function) = text.split_once('.')?;
-    DevFn::from_parts(u8::from_str_radix(device, 16).ok()?, u8::from_str_radix(function, 16).ok()?)
+    Some(DevFn::new(((hex(device)? & 0x1f) << 3 | hex(function)? & 7) as u8))
+}
+
+/// Digits only; `from_str_radix` alone would also take a sign.
+fn hex(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let all_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    all_digits.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }

@@ -7,13 +7,15 @@
 //! 2. else, if some physical function's SR-IOV offset and stride yield it, it is
 //!    that one's virtual function;
 //! 3. else, if it lies inside a bridge's range, or a listed bridge did not show its
-//!    bus numbers and could be the one, the parent is unknown;
+//!    bus numbers (or shows impossible ones) and could be the one, the parent is unknown;
 //! 4. else its bus is a root bus.
 
+use super::function::BusesBelow;
 use super::{
     Function, FunctionId, FunctionInfo, HostBridge, HostBridgeId, IommuGroup, Machine, Parent, Position, Topology,
 };
 use crate::pcie::acs::{Acs, AcsUnread};
+use crate::pcie::decode::Registers;
 use crate::pcie::{Fact, PciAddr};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -35,6 +37,13 @@ pub enum Contradiction {
     },
     /// A function is said to hang below a bridge that is not there.
     BridgeMissing {
+        /// The function.
+        function: PciAddr,
+        /// The bridge.
+        bridge: PciAddr,
+    },
+    /// A function is said to hang below a bridge that sits on no lower bus of its domain.
+    NotAbove {
         /// The function.
         function: PciAddr,
         /// The bridge.
@@ -68,6 +77,9 @@ impl fmt::Display for Contradiction {
             Self::BridgeMissing { function, bridge } => {
                 write!(f, "{function} is said to hang below {bridge}, which is not in the input")
             }
+            Self::NotAbove { function, bridge } => {
+                write!(f, "{function} is said to hang below {bridge}, which sits on no lower bus of its domain")
+            }
             Self::HangsBelowItself(address) => write!(f, "{address} is said to hang below itself"),
             Self::PhysicalFunctionMissing { function, physical } => {
                 write!(f, "{function} names {physical} as its physical function, which cannot be one")
@@ -83,6 +95,8 @@ impl fmt::Display for Contradiction {
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     functions: BTreeMap<PciAddr, FunctionInfo>,
+    /// Those that were described in two places.
+    displaced: BTreeSet<PciAddr>,
     groups: Vec<IommuGroup>,
     machine: Machine,
     contradictions: Vec<Contradiction>,
@@ -95,14 +109,23 @@ impl Builder {
     }
 
     /// Adds a function. One that was added before, and differs, is a contradiction:
-    /// its registers and its place become unknown.
+    /// its registers become unknown, and its place if that differs.
     pub fn function(&mut self, info: FunctionInfo) {
         let address = info.address;
         if let Some(known) = self.functions.get_mut(&address) {
             if *known != info {
-                known.registers.acs = Acs::Unknown(AcsUnread::Contradicted);
-                known.registers.port_type = Fact::Unknown;
-                known.registers.id = None;
+                if (known.position, known.physfn) != (info.position, info.physfn) {
+                    self.displaced.insert(address);
+                }
+                // What both say about its being a bridge stays, for the sake of what is below it.
+                let (old, new) = (&known.registers, &info.registers);
+                known.registers = Registers {
+                    class: old.class.filter(|_| old.class == new.class),
+                    header: old.header.filter(|_| old.header == new.header),
+                    buses: old.buses.filter(|_| old.buses == new.buses),
+                    acs: Acs::Unknown(AcsUnread::Contradicted),
+                    ..Registers::unread()
+                };
                 known.ids_by_name.clear();
                 self.contradictions.push(Contradiction::DescribedTwice(address));
             }
@@ -128,15 +151,15 @@ impl Builder {
 
     /// Builds the tree.
     pub fn build(self) -> Topology {
-        let Self { functions, mut groups, machine, mut contradictions } = self;
-        let mut addresses: Vec<PciAddr> = functions.keys().copied().collect();
-        addresses.sort_unstable();
+        let Self { functions, displaced, mut groups, machine, mut contradictions } = self;
+        let addresses: Vec<PciAddr> = functions.keys().copied().collect();
         let buses = BusMap::new(&functions, &addresses, &mut contradictions);
         let find = |address: PciAddr| addresses.binary_search(&address).ok().map(|index| FunctionId(index as u32));
 
         let mut places: Vec<Place> = Vec::with_capacity(addresses.len());
         for info in functions.values() {
-            places.push(buses.place(info, &find, &mut contradictions));
+            let nowhere = displaced.contains(&info.address);
+            places.push(if nowhere { Place::NOWHERE } else { buses.place(info, &find, &mut contradictions) });
         }
         check_physical(&addresses, &mut places, &mut contradictions);
         inherit(&functions, &mut places);
@@ -189,25 +212,52 @@ struct Place {
     physical: Option<FunctionId>,
 }
 
-struct Bridge {
+impl Place {
+    const NOWHERE: Self = Self { above: Above::Unknown(None), physical: None };
+}
+
+/// The bridge, or bridges, with one secondary bus.
+struct Claim {
     id: FunctionId,
-    secondary: u8,
+    /// There are several, so who is above that bus is unknown.
+    contested: bool,
+    /// The highest bus that any of them has below it.
     subordinate: u8,
 }
 
-impl Bridge {
-    fn has_below(&self, bus: u8) -> bool {
-        (self.secondary..=self.subordinate).contains(&bus)
+/// The buses of one domain.
+#[derive(Default)]
+struct Domain {
+    /// By secondary bus.
+    claims: BTreeMap<u8, Claim>,
+    /// Buses with a bridge whose own bus numbers are not known.
+    untold: BTreeSet<u8>,
+}
+
+impl Domain {
+    /// The bridge with the innermost range that holds `bus`: the one that starts last.
+    fn innermost(&self, bus: u8) -> Option<&Claim> {
+        self.claims.range(..=bus).rev().map(|(_, claim)| claim).find(|claim| claim.subordinate >= bus)
+    }
+
+    fn above(&self, bus: u8) -> Above {
+        match self.innermost(bus) {
+            Some(claim) if claim.contested => Above::Unknown(None),
+            Some(claim) if self.claims.contains_key(&bus) => Above::Bridge(claim.id),
+            Some(claim) => Above::Unknown(Some(claim.id)),
+            // A bridge that did not show its numbers may lead here: one on a lower bus that
+            // is not itself inside a range, which this bus would then lie in too.
+            None if self.untold.first().is_some_and(|&from| from < bus) => Above::Unknown(None),
+            None => Above::Root(bus),
+        }
     }
 }
 
 /// Bus numbers of all bridges, by domain.
 struct BusMap {
-    bridges: BTreeMap<u32, Vec<Bridge>>,
-    /// Buses with a bridge whose own bus numbers were not read.
-    mute: BTreeMap<u32, BTreeSet<u8>>,
+    domains: BTreeMap<u32, Domain>,
     /// Virtual functions that the physical ones' registers yield.
-    virtuals: BTreeMap<PciAddr, FunctionId>,
+    virtuals: BTreeMap<PciAddr, PciAddr>,
 }
 
 impl BusMap {
@@ -216,43 +266,41 @@ impl BusMap {
         addresses: &[PciAddr],
         contradictions: &mut Vec<Contradiction>,
     ) -> Self {
-        let mut map = Self { bridges: BTreeMap::new(), mute: BTreeMap::new(), virtuals: BTreeMap::new() };
+        let mut map = Self { domains: BTreeMap::new(), virtuals: listed_virtuals(functions, addresses) };
         for (index, (&address, info)) in functions.iter().enumerate() {
             let id = FunctionId(index as u32);
-            if let Fact::Known(Some(sriov)) = info.registers.sriov {
-                for offset in sriov.vf_offsets() {
-                    if offset != 0
-                        && let Some(vf) = address.routing_id_plus(offset)
-                    {
-                        map.virtuals.entry(vf).or_insert(id);
+            match info.buses_below() {
+                BusesBelow::None => {}
+                BusesBelow::Untold => {
+                    if let Some(buses) = info.registers.buses {
+                        contradictions.push(Contradiction::SecondaryNotBelow { bridge: address, bus: buses.secondary });
+                    }
+                    map.domains.entry(address.domain()).or_default().untold.insert(address.bus());
+                }
+                BusesBelow::Range { secondary, subordinate } => {
+                    let claims = &mut map.domains.entry(address.domain()).or_default().claims;
+                    match claims.get_mut(&secondary) {
+                        None => {
+                            claims.insert(secondary, Claim { id, contested: false, subordinate });
+                        }
+                        Some(claim) => {
+                            claim.contested = true;
+                            claim.subordinate = claim.subordinate.max(subordinate);
+                            let first = addresses[claim.id.index()];
+                            contradictions.push(Contradiction::BusClaimedTwice {
+                                first,
+                                second: address,
+                                bus: secondary,
+                            });
+                        }
                     }
                 }
             }
-            if !info.is_bridge() {
-                continue;
-            }
-            match info.registers.buses {
-                // Not configured: nothing is below it.
-                Some(buses) if buses.secondary == 0 => {}
-                Some(buses) if buses.secondary <= address.bus() => {
-                    contradictions.push(Contradiction::SecondaryNotBelow { bridge: address, bus: buses.secondary });
-                }
-                Some(buses) => {
-                    let bridges = map.bridges.entry(address.domain()).or_default();
-                    if let Some(other) = bridges.iter().find(|other| other.secondary == buses.secondary) {
-                        let first = addresses[other.id.index()];
-                        contradictions.push(Contradiction::BusClaimedTwice {
-                            first,
-                            second: address,
-                            bus: buses.secondary,
-                        });
-                    }
-                    bridges.push(Bridge { id, secondary: buses.secondary, subordinate: buses.subordinate });
-                }
-                None => {
-                    map.mute.entry(address.domain()).or_default().insert(address.bus());
-                }
-            }
+        }
+        for domain in map.domains.values_mut() {
+            let mut untold = core::mem::take(&mut domain.untold);
+            untold.retain(|&bus| domain.innermost(bus).is_none());
+            domain.untold = untold;
         }
         map
     }
@@ -277,41 +325,75 @@ impl BusMap {
         match info.position {
             Position::RootBus { bus } => Place { above: Above::Root(bus), physical },
             Position::Below(bridge) => match find(bridge) {
-                Some(id) => Place { above: Above::Bridge(id), physical },
+                Some(id) if bridge.domain() == address.domain() && bridge.bus() < address.bus() => {
+                    Place { above: Above::Bridge(id), physical }
+                }
+                Some(_) => {
+                    contradictions.push(Contradiction::NotAbove { function: address, bridge });
+                    Place { above: Above::Unknown(None), physical }
+                }
                 None => {
                     contradictions.push(Contradiction::BridgeMissing { function: address, bridge });
                     Place { above: Above::Unknown(None), physical }
                 }
             },
             Position::ByBusNumber => {
-                let physical = physical.or_else(|| self.virtuals.get(&address).copied());
-                // A virtual function hangs where its physical one does; `inherit` follows.
-                let above = physical.map_or_else(|| self.above_by_number(address), |_| Above::Unknown(None));
+                let physical = physical.or_else(|| find(self.physical_by_number(address)?));
+                // A virtual function hangs where its physical one does: where that is listed
+                // `inherit` follows, else its address tells.
+                let placed_as = info.physfn.filter(|physical| physical.domain() == address.domain());
+                let above = self.above_by_number(placed_as.unwrap_or(address));
                 Place { above, physical }
             }
         }
     }
 
-    fn above_by_number(&self, address: PciAddr) -> Above {
-        let (domain, bus) = (address.domain(), address.bus());
-        let bridges = self.bridges.get(&domain).map_or(&[][..], Vec::as_slice);
-        let mut claiming = bridges.iter().filter(|bridge| bridge.secondary == bus);
-        match (claiming.next(), claiming.next()) {
-            (Some(bridge), None) => return Above::Bridge(bridge.id),
-            (Some(_), Some(_)) => return Above::Unknown(None),
-            (None, _) => {}
-        }
-        // The innermost range is the one that starts last.
-        let enclosing = bridges.iter().filter(|bridge| bridge.has_below(bus)).max_by_key(|bridge| bridge.secondary);
-        if let Some(bridge) = enclosing {
-            return Above::Unknown(Some(bridge.id));
-        }
-        // A bridge that did not show its numbers may lead here: one on a lower bus that
-        // is not itself inside a range which this bus lies outside of.
-        let may_lead_here = |&from: &u8| from < bus && !bridges.iter().any(|bridge| bridge.has_below(from));
-        let mute = self.mute.get(&domain).is_some_and(|buses| buses.iter().any(may_lead_here));
-        if mute { Above::Unknown(None) } else { Above::Root(bus) }
+    /// The physical function that yields `address`, unless a bridge leads right there
+    /// and not to the physical function.
+    fn physical_by_number(&self, address: PciAddr) -> Option<PciAddr> {
+        let physical = self.virtuals.get(&address).copied()?;
+        let elsewhere = self
+            .domains
+            .get(&address.domain())
+            .is_some_and(|domain| domain.claims.contains_key(&address.bus()) && physical.bus() != address.bus());
+        (!elsewhere).then_some(physical)
     }
+
+    fn above_by_number(&self, address: PciAddr) -> Above {
+        self.domains.get(&address.domain()).map_or(Above::Root(address.bus()), |domain| domain.above(address.bus()))
+    }
+}
+
+/// The listed functions that physical ones' registers yield, with the physical one.
+/// A register can announce 65535, so what is looked at is bounded by what is listed.
+fn listed_virtuals(functions: &BTreeMap<PciAddr, FunctionInfo>, addresses: &[PciAddr]) -> BTreeMap<PciAddr, PciAddr> {
+    let mut virtuals = BTreeMap::new();
+    let (mut domain, mut announced) = (0, 0u32);
+    for (&physical, info) in functions {
+        let Fact::Known(Some(sriov)) = info.registers.sriov else { continue };
+        if domain != physical.domain() {
+            (domain, announced) = (physical.domain(), 0);
+        }
+        announced = announced.saturating_add(u32::from(sriov.existing()));
+        // A domain has 2^16 routing IDs: physical functions that announce more contradict each other.
+        if announced > 1 << 16 {
+            continue;
+        }
+        let after = addresses.partition_point(|&address| address <= physical);
+        let end = addresses.partition_point(|address| address.domain() <= physical.domain());
+        let listed = &addresses[after..end];
+        let mut add = |vf: PciAddr| {
+            virtuals.entry(vf).or_insert(physical);
+        };
+        if listed.len() < usize::from(sriov.existing()) {
+            let distance = |vf: PciAddr| u32::from(vf.routing_id()) - u32::from(physical.routing_id());
+            listed.iter().copied().filter(|&vf| sriov.yields(distance(vf))).for_each(&mut add);
+        } else {
+            let existing = sriov.vf_offsets().filter_map(|offset| physical.routing_id_plus(offset));
+            existing.filter(|vf| listed.binary_search(vf).is_ok()).for_each(&mut add);
+        }
+    }
+    virtuals
 }
 
 /// A physical function is not virtual itself.
@@ -380,6 +462,7 @@ mod tests {
     use crate::pcie::ClassCode;
     use crate::pcie::decode::{BridgeBuses, HeaderType};
     use crate::pcie::virt::SrIov;
+    use alloc::string::ToString;
 
     fn address(text: &str) -> PciAddr {
         text.parse().unwrap()
@@ -446,6 +529,51 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_with_impossible_numbers_makes_higher_buses_unknown_too() {
+        let topology = build([bridge("02:00.0", Some((1, 4))), listed("03:00.0")]);
+        assert_eq!(parent(&topology, "03:00.0"), Parent::Unknown { enclosing: None });
+        assert!(matches!(topology.contradictions(), [Contradiction::SecondaryNotBelow { bus: 1, .. }]));
+    }
+
+    #[test]
+    fn a_vf_whose_pf_is_not_listed_hangs_where_the_pf_would() {
+        let mut vf = listed("02:00.0");
+        vf.physfn = Some(address("01:00.0"));
+        let topology = build([bridge("00:01.0", Some((1, 2))), vf]);
+        let port = topology.at(address("00:01.0")).unwrap();
+        assert_eq!(parent(&topology, "02:00.0"), Parent::Bridge(port));
+        assert!(matches!(topology.contradictions(), [Contradiction::PhysicalFunctionMissing { .. }]));
+    }
+
+    #[test]
+    fn a_bridge_that_leads_to_a_bus_outweighs_a_pf_that_yields_a_function_there() {
+        let mut pf = listed("01:00.0");
+        pf.registers.sriov =
+            Fact::Known(Some(SrIov { enabled: true, num_vfs: 1, total_vfs: 1, first_offset: 0x100, stride: 0 }));
+        let topology = build([bridge("00:01.0", Some((1, 1))), pf, bridge("00:02.0", Some((2, 2))), listed("02:00.0")]);
+        assert_eq!(parent(&topology, "02:00.0"), Parent::Bridge(topology.at(address("00:02.0")).unwrap()));
+    }
+
+    #[test]
+    fn ten_thousand_hostile_functions_are_built_in_no_time() {
+        let sriov = SrIov { enabled: true, num_vfs: u16::MAX, total_vfs: u16::MAX, first_offset: 1, stride: 1 };
+        let functions = (0..10_000u32).map(|n| {
+            let at = address("00:00.0").routing_id_plus(6 * n).unwrap();
+            let mut info = bridge(&at.to_string(), Some((at.bus().saturating_add(1), 0xff)));
+            info.registers.sriov = Fact::Known(Some(sriov));
+            info
+        });
+        let topology = build(functions);
+        assert_eq!(topology.functions().len(), 10_000);
+    }
+
+    #[test]
+    fn what_lies_inside_a_range_claimed_twice_is_below_nobody_known() {
+        let topology = build([bridge("00:01.0", Some((1, 3))), bridge("00:02.0", Some((1, 1))), listed("02:00.0")]);
+        assert_eq!(parent(&topology, "02:00.0"), Parent::Unknown { enclosing: None });
+    }
+
+    #[test]
     fn a_bus_claimed_twice_belongs_to_nobody_and_is_reported() {
         let topology = build([bridge("00:01.0", Some((1, 1))), bridge("00:02.0", Some((1, 1))), listed("01:00.0")]);
         assert_eq!(parent(&topology, "01:00.0"), Parent::Unknown { enclosing: None });
@@ -453,13 +581,24 @@ mod tests {
     }
 
     #[test]
-    fn bridges_in_a_ring_are_cut_open_and_reported() {
-        let mut functions = [bridge("00:01.0", None), bridge("00:02.0", None), bridge("00:03.0", None)];
-        functions[0].position = Position::Below(address("00:02.0"));
-        functions[1].position = Position::Below(address("00:01.0"));
-        functions[2].position = Position::Below(address("00:03.0"));
-        let topology = build(functions);
-        assert_eq!(topology.contradictions().len(), 2);
+    fn a_bridge_is_above_only_if_it_sits_on_a_lower_bus_of_the_domain() {
+        for function in ["00:02.0", "0001:01:00.0"] {
+            let mut below = listed(function);
+            below.position = Position::Below(address("00:01.0"));
+            let topology = build([below, bridge("00:01.0", None)]);
+            assert_eq!(parent(&topology, function), Parent::Unknown { enclosing: None });
+            let not_above = |contradiction: &Contradiction| matches!(contradiction, Contradiction::NotAbove { .. });
+            assert!(topology.contradictions().iter().any(not_above));
+        }
+    }
+
+    #[test]
+    fn a_ring_through_a_virtual_function_is_cut_open_and_reported() {
+        let (mut vf, mut pf) = (bridge("01:00.0", None), bridge("02:00.0", None));
+        vf.physfn = Some(pf.address);
+        pf.position = Position::Below(vf.address);
+        let topology = build([vf, pf]);
+        assert!(matches!(topology.contradictions(), [Contradiction::HangsBelowItself(_)]));
         for (id, _) in topology.functions() {
             let mut at = id;
             for _ in 0..4 {
@@ -474,10 +613,24 @@ mod tests {
 
     #[test]
     fn a_function_described_twice_differently_loses_its_registers() {
-        let mut other = listed("00:02.0");
+        let mut first = listed("00:02.0");
+        first.registers.id = Some(crate::pcie::PciId { vendor: 0x10de, device: 0x2330 });
+        let mut other = first.clone();
         other.registers.class = Some(ClassCode::new(0x020000));
-        let topology = build([listed("00:02.0"), other, listed("00:03.0"), listed("00:03.0")]);
+        let topology = build([first, other, listed("00:03.0"), listed("00:03.0")]);
         assert_eq!(topology.contradictions(), [Contradiction::DescribedTwice(address("00:02.0"))]);
+        let registers = &topology.function(topology.at(address("00:02.0")).unwrap()).info().registers;
+        assert_eq!((registers.id, registers.header), (None, Some(HeaderType::Device)));
+        assert_eq!(registers.acs, Acs::Unknown(AcsUnread::Contradicted));
+        assert!(matches!(parent(&topology, "00:02.0"), Parent::Root(_)), "both put it in one place");
+    }
+
+    #[test]
+    fn a_function_described_in_two_places_is_in_neither() {
+        let mut other = listed("01:00.0");
+        other.position = Position::RootBus { bus: 1 };
+        let topology = build([bridge("00:01.0", Some((1, 1))), listed("01:00.0"), other]);
+        assert_eq!(parent(&topology, "01:00.0"), Parent::Unknown { enclosing: None });
     }
 
     #[test]

@@ -140,10 +140,46 @@ impl FunctionInfo {
         }
     }
 
+    /// What it says about the buses below it.
+    pub(crate) fn buses_below(&self) -> BusesBelow {
+        if !self.is_bridge() {
+            return BusesBelow::None;
+        }
+        match self.registers.buses {
+            None => BusesBelow::Untold,
+            // Not configured.
+            Some(buses) if buses.secondary == 0 => BusesBelow::None,
+            Some(buses) if buses.secondary <= self.address.bus() => BusesBelow::Untold,
+            Some(buses) => {
+                BusesBelow::Range { secondary: buses.secondary, subordinate: buses.subordinate.max(buses.secondary) }
+            }
+        }
+    }
+
+    /// Whether `bus` may lie below it.
+    pub(crate) fn may_lead_to(&self, bus: u8) -> bool {
+        match self.buses_below() {
+            BusesBelow::None => false,
+            BusesBelow::Untold => self.address.bus() < bus,
+            BusesBelow::Range { secondary, subordinate } => (secondary..=subordinate).contains(&bus),
+        }
+    }
+
     /// Its link: what the capability says, completed by sysfs.
     pub fn link_state(&self) -> Link {
         self.registers.express.link.or(self.link)
     }
+}
+
+/// What a function says about the buses below it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BusesBelow {
+    /// None: it is no bridge, or one without numbers assigned.
+    None,
+    /// Any higher than its own: its numbers were not read, or cannot be true.
+    Untold,
+    /// These, both inclusive.
+    Range { secondary: u8, subordinate: u8 },
 }
 
 /// Type of a reserved region of an IOMMU group, in sysfs' words.

@@ -86,7 +86,11 @@ impl Cpu {
 
 impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} family {:#x}", self.vendor, self.family)
+        match self.vendor {
+            // Arm has no families.
+            CpuVendor::Arm => write!(f, "{}", self.vendor),
+            _ => write!(f, "{} family {:#x}", self.vendor, self.family),
+        }
     }
 }
 

@@ -167,9 +167,12 @@ impl Topology {
     /// What Linux's `pci_upstream_bridge` walks to: a virtual function is first
     /// replaced by its physical one.
     pub fn upstream(&self, id: FunctionId) -> Parent {
-        let function = self.function(id);
-        let function = function.physical.map_or(function, |physical| self.function(physical));
-        function.parent
+        self.function(self.placed_as(id)).parent
+    }
+
+    /// The function whose place decides: a virtual one's physical one, else itself.
+    pub(crate) fn placed_as(&self, id: FunctionId) -> FunctionId {
+        self.function(id).physical.unwrap_or(id)
     }
 
     /// Replaces facts about the machine, for callers who know better than the input.

@@ -1,10 +1,11 @@
 //! From a decision to reasons that a person and a program can both act on.
 
-use super::{Common, Decision, GateAnswer, KernelView, MapType, Representative, Table, TableChoice, gate};
+use super::possible::Possible;
+use super::{Common, Decision, GateAnswer, KernelView, MapType, Representative, TableChoice, gate};
 use crate::pcie::Fact;
 use crate::pcie::acs::{Acs, AcsAbsent, AcsBits, AcsRegisters, AcsUnread};
 use crate::route::{Gate, Reason};
-use crate::topology::{FunctionId, HostBridgeId, Origin};
+use crate::topology::{FunctionId, HostBridgeId, Origin, Parent};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -25,20 +26,19 @@ impl KernelView<'_> {
         for function in decision.redirects() {
             reasons.push(self.redirect_reason(decision, function));
         }
-        // Once something redirects for sure, an unread word elsewhere changes nothing.
-        let undecided = decision.map_type == MapType::Unknown;
-        if undecided && decision.redirects().next().is_none() || matches!(decision.common, Common::AtOrBelow(_)) {
-            for function in decision.unread() {
-                reasons.push(self.unread_reason(function));
-            }
+        // Once requests go up for sure, an unread word or a hidden bridge below changes nothing.
+        let may_stay_below = decision.goes_up == Fact::Unknown;
+        if may_stay_below {
+            reasons.extend(decision.unread().map(|function| self.unread_reason(function)));
         }
-        if undecided {
-            for &function in &decision.hidden_below {
-                reasons.push(self.hidden_reason(function));
-            }
+        if decision.map_type == MapType::Unknown {
+            let host_hidden = |id: FunctionId| self.topology.upstream(id) == Parent::Unknown { enclosing: None };
+            let matters = |&&id: &&FunctionId| may_stay_below || host_hidden(id);
+            reasons.extend(decision.hidden_below.iter().filter(matters).map(|&id| self.hidden_reason(id)));
         }
-        if let Some(gate) = &decision.gate {
-            self.gate_reasons(decision, gate, &mut reasons);
+        // Where requests may stay below, a gate whose answer is known is not what is missing.
+        if let Some(gate) = decision.gate.as_ref().filter(|gate| !may_stay_below || gate.opens == Fact::Unknown) {
+            self.gate_reasons(gate, &mut reasons);
         }
         reasons
     }
@@ -58,20 +58,24 @@ impl KernelView<'_> {
         let function = self.topology.function(id);
         let address = function.address();
         let mut evidence = self.acs_evidence(id);
-        if let Common::At(common) | Common::AtOrBelow(common) = decision.common
-            && common == id
-            && decision.provider != decision.client
-        {
-            evidence.push_str("; the requests only turn here, but Linux counts the common device too");
-        }
+        // At a common function that is neither's own, requests only turn.
+        let turns = id != decision.provider && id != decision.client;
+        evidence.push_str(match decision.common {
+            Common::At(common) if common == id && turns => {
+                "; the requests only turn here, but Linux counts the common device too"
+            }
+            Common::AtOrBelow(common) if common == id => "; it counts unless the two ways up meet below it",
+            _ => "",
+        });
         let misread = function.info().registers.acs.registers().is_some_and(AcsRegisters::linux_misreads);
         let fix = if misread {
             "Linux reads these bits at the wrong place on this root port, so clearing them does not change its verdict"
                 .into()
         } else {
+            let shared = if function.info().is_bridge() { "devices below it" } else { "it and its other functions" };
             format!(
-                "boot with pci=disable_acs_redir={address} to clear RR, CR and EC there; devices below it then \
-                 share an IOMMU group with their peers"
+                "boot with pci=disable_acs_redir={address} to clear RR, CR and EC there; {shared} may then share \
+                 an IOMMU group with their peers"
             )
         };
         Reason { gate: Gate::AcsRedirect, object: address.to_string(), evidence, fix: Some(fix) }
@@ -79,52 +83,44 @@ impl KernelView<'_> {
 
     fn unread_reason(&self, id: FunctionId) -> Reason {
         let function = self.topology.function(id);
-        let Acs::Unknown(why) = &function.info().registers.acs else {
-            // Only functions with unknown ACS come here; saying what is known is still true.
-            return Reason {
-                gate: Gate::AcsUnknown,
-                object: function.address().to_string(),
-                evidence: self.acs_evidence(id),
-                fix: None,
-            };
+        let info = function.info();
+        let fix = match info.registers.acs {
+            Acs::Unknown(why) => Some(fix_for_unread(why, info.origin).into()),
+            Acs::Present(_) | Acs::Absent(_) => None,
         };
         Reason {
             gate: Gate::AcsUnknown,
             object: function.address().to_string(),
             evidence: format!("{}; if RR, CR or EC is set there, requests go up to the root", self.acs_evidence(id)),
-            fix: Some(fix_for_unread(*why, function.info().origin).into()),
+            fix,
         }
     }
 
     fn hidden_reason(&self, id: FunctionId) -> Reason {
-        let function = self.topology.function(id);
-        let address = function.address();
-        let evidence = match function.parent() {
-            crate::topology::Parent::Unknown { enclosing: Some(bridge) } => format!(
-                "bus {:02x} lies inside the range of {}, but no listed bridge leads to it and no listed physical function yields it",
-                address.bus(),
+        let placed = self.topology.function(self.topology.placed_as(id));
+        let bus = placed.address().bus();
+        let evidence = match placed.parent() {
+            Parent::Unknown { enclosing: Some(bridge) } => format!(
+                "bus {bus:02x} lies inside the range of {}, but no listed bridge leads to it and no listed physical \
+                 function yields it",
                 self.topology.function(bridge).address()
             ),
-            _ => format!("the input does not show which bridge leads to bus {:02x}", address.bus()),
+            _ => format!("the input does not show which bridge leads to bus {bus:02x}"),
         };
         Reason {
             gate: Gate::ParentUnknown,
-            object: address.to_string(),
+            object: self.topology.function(id).address().to_string(),
             evidence,
             fix: Some("list every function, with lspci -vvv -PP as root or with peerdma capture".into()),
         }
     }
 
-    fn gate_reasons(&self, decision: &Decision, gate: &GateAnswer, reasons: &mut Vec<Reason>) {
-        // The gate was only a possibility if nothing certainly sends requests up.
-        let asked = decision.map_type != MapType::Unknown
-            || decision.redirects().next().is_some()
-            || decision.common == Common::Nowhere;
-        if !asked && gate.opens != Fact::Unknown {
-            return;
+    /// The CPU first, as Linux asks; it alone may open, or leave it to the whitelist.
+    fn gate_reasons(&self, gate: &GateAnswer, reasons: &mut Vec<Reason>) {
+        if gate.cpu_opens == Fact::Known(true) || gate.listed != Fact::Known(true) {
+            reasons.push(self.cpu_reason());
         }
         if gate.cpu_opens == Fact::Known(true) {
-            reasons.push(self.cpu_reason());
             return;
         }
         for host in self.hosts_to_name(gate) {
@@ -138,86 +134,84 @@ impl KernelView<'_> {
                 fix: None,
             });
         }
-        if gate.cpu_opens == Fact::Unknown && gate.listed != Fact::Known(true) {
-            reasons.push(self.cpu_reason());
-        }
     }
 
-    /// The host bridges that decided: those that fail, or all if none does.
+    /// The host bridges that decided: those that fail, or else those that may, or else all.
     fn hosts_to_name(&self, gate: &GateAnswer) -> Vec<HostBridgeId> {
         let mut hosts: Vec<HostBridgeId> = gate.provider.into_iter().chain(gate.client).collect();
         hosts.dedup();
-        let same = gate.provider == gate.client;
-        let passes = |host: HostBridgeId| self.host_verdict(host, same);
-        if gate.listed != Fact::Known(true) {
-            let (certain, open): (Vec<_>, Vec<_>) = hosts
-                .iter()
-                .copied()
-                .filter(|&host| passes(host) != Fact::Known(true))
-                .partition(|&host| passes(host) == Fact::Known(false));
-            return if certain.is_empty() { open } else { certain };
+        if gate.listed == Fact::Known(true) {
+            return hosts;
         }
-        hosts
+        let same = gate.provider == gate.client;
+        let of =
+            |verdict: Fact<bool>| hosts.iter().copied().filter(move |&host| self.host_verdict(host, same) == verdict);
+        let failing: Vec<_> = of(Fact::Known(false)).collect();
+        if failing.is_empty() { of(Fact::Unknown).collect() } else { failing }
+    }
+
+    /// What each table that may hold says of a host bridge.
+    fn table_answers(&self, host: HostBridgeId, same: bool) -> impl Iterator<Item = Possible> + '_ {
+        self.tables.candidates().map(move |table| gate::host_passes(self.topology, table, host, same))
     }
 
     fn host_verdict(&self, host: HostBridgeId, same: bool) -> Fact<bool> {
-        let mut answers = self.tables.candidates().map(|table| gate::host_passes(self.topology, table, host, same));
-        let Some(first) = answers.next() else { return Fact::Unknown };
-        let all = answers.fold(first, |all, answer| all.or(answer));
-        gate::fact(all)
+        gate::fact(self.table_answers(host, same).fold(Possible::NONE, Possible::or))
     }
 
     fn host_reason(&self, gate: &GateAnswer, id: HostBridgeId) -> Reason {
         let host = self.topology.host_bridge(id);
-        let object = format!("{:04x}:{:02x}", host.domain(), host.bus());
         let same = gate.provider == gate.client;
-        let verdict = self.host_verdict(id, same);
-        let (device, mut fix) = match gate::representative(self.topology, host) {
-            Representative::Device(first) => (self.device_words(first), None),
-            Representative::Nobody(first) => {
-                let address = self.topology.function(first).address();
-                let evidence = format!(
-                    "the first device of its root bus, {address}, is neither device 00.0 nor a root port, so Linux finds nothing to look up"
-                );
-                return Reason { gate: Gate::HostBridge, object, evidence, fix: None };
+        // What stands for it, and what would tell where the input does not.
+        let (device, unread) = match gate::representative(self.topology, host) {
+            Representative::Device(first) => {
+                (self.device_words(first), "give IDs in numbers: lspci -nn, or --pci-ids FILE")
             }
+            Representative::Nobody(first) => (
+                format!(
+                    "{}, neither device 00.0 nor a root port, so Linux finds nothing to look up",
+                    self.topology.function(first).address()
+                ),
+                "",
+            ),
             Representative::PortTypeUnread(first) => (
                 format!("{} (if it is a root port: its port type was not read)", self.device_words(first)),
-                Some("read its PCIe capability: run as root, or take the dump as root"),
+                "read its PCIe capability: run as root, or take the dump as root",
             ),
             Representative::NotListed => {
-                ("none: no device of its root bus was listed".into(), Some("list every function"))
+                ("unknown, for no device of its root bus was listed".into(), "list every function")
             }
         };
-        let rule = match (verdict, self.tables) {
-            (_, TableChoice::OlderThanOldest(oldest)) => {
-                fix = Some("give the kernel the machine will run with --kernel");
-                format!("the kernel is older than the oldest whitelist known here, that of {oldest}")
-            }
-            (Fact::Unknown, TableChoice::Between(older, newer)) => {
-                fix = fix.or(Some("give a kernel version whose table is known with --kernel"));
-                format!("the whitelists of {older} and {newer} differ for it, and the kernel lies between them")
+        let (rule, fix) = match (self.host_verdict(id, same), self.tables) {
+            (_, TableChoice::OlderThanOldest(oldest)) => (
+                format!("the kernel is older than the oldest whitelist known here, that of Linux {oldest}"),
+                Some("give the kernel the machine will run with --kernel"),
+            ),
+            (Fact::Unknown, TableChoice::Between(older, newer))
+                if self.table_answers(id, same).all(|answer| gate::fact(answer) != Fact::Unknown) =>
+            {
+                (
+                    format!(
+                        "the whitelists of Linux {older} and {newer} differ for it, and the kernel lies between them"
+                    ),
+                    Some("give a kernel version whose table is known with --kernel"),
+                )
             }
             (Fact::Unknown, _) => {
-                fix = fix.or(Some("give IDs in numbers: lspci -nn, or --pci-ids FILE"));
-                format!("whether it is in the whitelist of {} cannot be told", self.table_words())
+                (format!("whether it is in the whitelist of {} cannot be told", self.table_words()), Some(unread))
             }
-            (Fact::Known(true), _) => format!("in the whitelist of {}", self.table_words()),
-            (Fact::Known(false), _) if self.listed_for_same(id) => {
-                format!("in the whitelist of {} only for pairs below this one host bridge", self.table_words())
+            (Fact::Known(true), _) => (format!("in the whitelist of {}", self.table_words()), None),
+            (Fact::Known(false), _) if !same && self.host_verdict(id, true) == Fact::Known(true) => {
+                (format!("in the whitelist of {} only for pairs below this one host bridge", self.table_words()), None)
             }
-            (Fact::Known(false), _) => format!("not in the whitelist of {}", self.table_words()),
+            (Fact::Known(false), _) => (format!("not in the whitelist of {}", self.table_words()), None),
         };
         Reason {
             gate: Gate::HostBridge,
-            object,
+            object: format!("{:04x}:{:02x}", host.domain(), host.bus()),
             evidence: format!("first device {device}; {rule}"),
             fix: fix.map(ToString::to_string),
         }
-    }
-
-    fn listed_for_same(&self, host: HostBridgeId) -> bool {
-        self.host_verdict(host, true) == Fact::Known(true)
     }
 
     fn device_words(&self, id: FunctionId) -> String {
@@ -239,7 +233,7 @@ impl KernelView<'_> {
             TableChoice::Between(older, newer) => {
                 format!("Linux {older} and of {newer}, between which the kernel lies")
             }
-            TableChoice::OlderThanOldest(table) => format!("no kernel older than {table}"),
+            TableChoice::OlderThanOldest(table) => format!("a Linux older than {table}, which is not known here"),
         }
     }
 
@@ -257,23 +251,6 @@ impl KernelView<'_> {
         };
         Reason { gate: Gate::Cpu, object: "cpu".into(), evidence, fix }
     }
-}
-
-/// Whether a host bridge that a table lists exists at all; for callers that print legends.
-impl TableChoice {
-    /// The table's series for machines to read: `7.2`, or `6.12..7.2` between two;
-    /// `None` where no table holds.
-    pub fn label(&self) -> Option<String> {
-        match self {
-            Self::Exact(table) | Self::NewestAssumed(table) | Self::NewerThanNewest(table) => Some(table.to_string()),
-            Self::Between(older, newer) => Some(between(older, newer)),
-            Self::OlderThanOldest(_) => None,
-        }
-    }
-}
-
-fn between(older: &Table, newer: &Table) -> String {
-    format!("{older}..{newer}")
 }
 
 fn control_evidence(registers: &AcsRegisters, origin: Origin) -> String {

@@ -76,30 +76,34 @@ pub(super) fn host_passes(topology: &Topology, table: Table, host: HostBridgeId,
     }
 }
 
-/// Whether both host bridges pass under one table; an unknown one may be the other.
+/// Whether both host bridges pass under one table; an unknown one is another, or the
+/// same where that may be.
 fn pair_passes(
     topology: &Topology,
     table: Table,
     provider: Option<HostBridgeId>,
     client: Option<HostBridgeId>,
+    may_share: bool,
 ) -> Possible {
     match (provider, client) {
         (Some(a), Some(b)) if a == b => host_passes(topology, table, a, true),
         (Some(a), Some(b)) => host_passes(topology, table, a, false).and(host_passes(topology, table, b, false)),
         (Some(one), None) | (None, Some(one)) => {
             let other = host_passes(topology, table, one, false).and(Possible::YES_OR_NO);
-            host_passes(topology, table, one, true).or(other)
+            if may_share { host_passes(topology, table, one, true).or(other) } else { other }
         }
         (None, None) => Possible::YES_OR_NO,
     }
 }
 
-/// Asks the gate.
-pub fn ask(
+/// Asks the gate. `may_share` tells whether a host bridge that is not known may be
+/// the other function's.
+pub(super) fn ask(
     topology: &Topology,
     tables: TableChoice,
     provider: Option<HostBridgeId>,
     client: Option<HostBridgeId>,
+    may_share: bool,
 ) -> GateAnswer {
     let cpu_opens: Fact<bool> = topology.machine().cpu.as_ref().map(|cpu| cpu.is_zen_or_newer()).into();
     // One table holds for both bridges, so the alternatives are whole tables.
@@ -107,7 +111,7 @@ pub fn ask(
         TableChoice::OlderThanOldest(_) => Possible::YES_OR_NO,
         _ => tables
             .candidates()
-            .fold(Possible::NONE, |all, table| all.or(pair_passes(topology, table, provider, client))),
+            .fold(Possible::NONE, |all, table| all.or(pair_passes(topology, table, provider, client, may_share))),
     };
     let listed = fact(listed);
     let opens = match (cpu_opens, listed) {

@@ -58,6 +58,15 @@ impl MapType {
             Self::Unknown => "UNKNOWN",
         }
     }
+
+    /// The answer for requests that go up to the root.
+    const fn through_root(gate_opens: Fact<bool>) -> Self {
+        match gate_opens {
+            Fact::Known(true) => Self::ThruHostBridge,
+            Fact::Known(false) => Self::NotSupported,
+            Fact::Unknown => Self::Unknown,
+        }
+    }
 }
 
 impl fmt::Display for MapType {
@@ -71,7 +80,8 @@ impl fmt::Display for MapType {
 pub enum Common {
     /// At this function.
     At(FunctionId),
-    /// At this function or at one below it that was not listed.
+    /// At this function, or below it: at a bridge that was not listed, or at one that
+    /// did not show its bus numbers.
     AtOrBelow(FunctionId),
     /// Nowhere below the root.
     Nowhere,
@@ -104,10 +114,13 @@ pub struct Decision {
     pub common: Common,
     /// Functions whose ACS was looked at, in Linux's order: from the provider up to
     /// the common one, then from the client up to right below it. Empty where they
-    /// meet nowhere.
+    /// meet nowhere. Where it is not known whether they meet, those that are walked
+    /// wherever they do; but if something redirects wherever they meet, all of them.
     pub walked: Vec<Walked>,
     /// Functions above which bridges are hidden from the input.
     pub hidden_below: Vec<FunctionId>,
+    /// Whether requests go up to the root, so that the host-bridge gate decides.
+    pub goes_up: Fact<bool>,
     /// The host-bridge gate, where it was asked or might have been.
     pub gate: Option<GateAnswer>,
     /// Whether the kernel was built without `CONFIG_PCI_P2PDMA`.
@@ -124,6 +137,7 @@ impl Decision {
             common: Common::Unknown,
             walked: Vec::new(),
             hidden_below: Vec::new(),
+            goes_up: Fact::Unknown,
             gate: None,
             configured_out: false,
         }
@@ -187,13 +201,18 @@ impl<'t> KernelView<'t> {
     pub fn decide(&self, provider: FunctionId, client: FunctionId) -> Decision {
         let (up, down) = (&self.chains[provider.index()], &self.chains[client.index()]);
         let meeting = up.steps.iter().enumerate().find_map(|(i, step)| down.position(step.function).map(|j| (i, j)));
-        let blank = Decision::undecided(provider, client);
-        let domain = |id: FunctionId| self.topology.function(id).address().domain();
-        let apart = up.host.is_some() && down.host.is_some() || domain(provider) != domain(client);
-        let mut decision = match meeting {
-            Some((i, j)) => self.with_common(&up.steps[..=i], &down.steps[..j], (up.host, down.host), blank),
-            None if apart => self.without_common(up, down, blank),
-            None => self.maybe_common(up, down, blank),
+        let mut decision = Decision::undecided(provider, client);
+        match meeting {
+            Some((i, j)) => self.with_common(up, down, (i, j), &mut decision),
+            None => self.without_common(up, down, &mut decision),
+        }
+        decision.map_type = match decision.goes_up {
+            Fact::Known(false) => MapType::BusAddr,
+            Fact::Known(true) => {
+                decision.gate.as_ref().map_or(MapType::Unknown, |gate| MapType::through_root(gate.opens))
+            }
+            // The gate never answers as a common switch would.
+            Fact::Unknown => MapType::Unknown,
         };
         if self.topology.machine().p2pdma_configured == Fact::Known(false) {
             decision.configured_out = true;
@@ -202,106 +221,110 @@ impl<'t> KernelView<'t> {
         decision
     }
 
-    fn redirects(&self, function: FunctionId) -> Fact<bool> {
-        self.redirects[function.index()]
-    }
-
-    fn ask_gate(&self, provider: Option<HostBridgeId>, client: Option<HostBridgeId>) -> GateAnswer {
-        gate::ask(self.topology, self.tables, provider, client)
-    }
-
-    /// `up` ends with the common function, `down` ends right below it.
-    fn with_common(
-        &self,
-        up: &[Step],
-        down: &[Step],
-        (up_host, down_host): (Option<HostBridgeId>, Option<HostBridgeId>),
-        blank: Decision,
-    ) -> Decision {
-        let (common, below) = up.split_last().map_or((None, up), |(last, below)| (Some(last.function), below));
-        let hidden = |steps: &[Step]| steps.last().is_some_and(|step| step.hidden_above);
-        // With bridges hidden on both sides right below it, the ways may meet earlier.
-        let maybe_lower = hidden(below) && hidden(down);
-        let walked: Vec<Walked> = up
-            .iter()
-            .chain(down)
-            .map(|step| Walked { function: step.function, redirects: self.redirects(step.function) })
-            .collect();
-        let hidden_below: Vec<FunctionId> =
-            below.iter().chain(down).filter(|step| step.hidden_above).map(|step| step.function).collect();
-        let certain = |walked: &&Walked| !(maybe_lower && Some(walked.function) == common);
-        let surely_redirected = walked.iter().filter(certain).any(|walked| walked.redirects == Fact::Known(true));
-        let maybe_redirected =
-            !hidden_below.is_empty() || walked.iter().any(|walked| walked.redirects != Fact::Known(false));
-        let gate = maybe_redirected.then(|| self.ask_gate(up_host, down_host));
-        let map_type = match &gate {
-            None => MapType::BusAddr,
-            Some(gate) if surely_redirected => through_root(gate),
-            Some(_) => MapType::Unknown,
+    /// The ways up meet at step `i` of the provider's and step `j` of the client's,
+    /// unless they meet earlier where the input does not show them.
+    fn with_common(&self, up: &Chain, down: &Chain, (i, j): (usize, usize), decision: &mut Decision) {
+        let (below, above) = (up.hidden_end(self.topology, i), down.hidden_end(self.topology, j));
+        let meetings = [
+            Some(Meeting { up: i + 1, down: j, hops: i + j }),
+            // At an unlisted bridge above both.
+            below.and(above).map(|_| Meeting { up: i, down: j, hops: i + j }),
+            // At a listed bridge that did not show its bus numbers, on the other's way up.
+            above.and_then(|bus| up.lowest_joint(self.topology, i, bus)).map(|(hops, steps)| Meeting {
+                up: steps,
+                down: j,
+                hops: hops + j,
+            }),
+            below.and_then(|bus| down.lowest_joint(self.topology, j, bus)).map(|(hops, steps)| Meeting {
+                up: i,
+                down: steps,
+                hops: i + hops,
+            }),
+        ];
+        decision.walked = self.walked(up, i + 1, down, j);
+        decision.hidden_below = hidden_in(&up.steps[..i]).chain(hidden_in(&down.steps[..j])).collect();
+        decision.distance = fewest_hops(&meetings, i + j);
+        let common = up.steps[i].function;
+        let one_meeting = meetings.iter().flatten().count() == 1;
+        decision.common = if one_meeting { Common::At(common) } else { Common::AtOrBelow(common) };
+        let clear = decision.walked.iter().all(|walked| walked.redirects == Fact::Known(false));
+        decision.goes_up = if !self.some_meeting_is_free(up, down, &meetings) {
+            Fact::Known(true)
+        } else if clear && decision.hidden_below.is_empty() {
+            Fact::Known(false)
+        } else {
+            Fact::Unknown
         };
-        Decision {
-            map_type,
-            distance: (below.len() + down.len()) as u32,
-            common: match common {
-                Some(common) if maybe_lower => Common::AtOrBelow(common),
-                Some(common) => Common::At(common),
-                None => Common::Nowhere,
-            },
-            walked,
-            hidden_below,
-            gate,
-            ..blank
+        if decision.goes_up != Fact::Known(false) {
+            decision.gate = Some(gate::ask(self.topology, self.tables, up.host, down.host, true));
         }
     }
 
-    fn without_common(&self, up: &Chain, down: &Chain, blank: Decision) -> Decision {
-        // ACS bits met on the way are discarded: every request goes up to the root anyway.
-        let gate = self.ask_gate(up.host, down.host);
-        Decision {
-            map_type: through_root(&gate),
-            distance: (up.steps.len() + down.steps.len()) as u32,
-            common: Common::Nowhere,
-            hidden_below: hidden_below(up, down),
-            gate: Some(gate),
-            ..blank
-        }
-    }
-
-    /// The way up of at least one is not known to the end: it may join the other's or not.
-    fn maybe_common(&self, up: &Chain, down: &Chain, blank: Decision) -> Decision {
-        // If they meet, they meet above everything known of a way with an open end, and
-        // nowhere below the other's own function.
-        let sure = |chain: &Chain| match chain.host {
-            None if up.host.is_some() || down.host.is_some() => chain.steps.len(),
-            _ => 1,
+    /// The ways up do not meet as far as they are known. Where one is not known to the
+    /// end it may join the other's, or not; without a common function ACS bits are
+    /// discarded, since every request goes up to the root anyway.
+    fn without_common(&self, up: &Chain, down: &Chain, decision: &mut Decision) {
+        let (up_len, down_len) = (up.steps.len(), down.steps.len());
+        let same_domain = up.domain(self.topology) == down.domain(self.topology);
+        let open = |chain: &Chain| chain.open_end(self.topology).filter(|_| same_domain);
+        let (up_open, down_open) = (open(up), open(down));
+        let meetings = [
+            up_open.and(down_open).map(|_| Meeting { up: up_len, down: down_len, hops: up_len + down_len }),
+            up_open.and_then(|bus| down.lowest_joint(self.topology, down_len, bus)).map(|(hops, steps)| Meeting {
+                up: up_len,
+                down: steps,
+                hops: up_len + hops,
+            }),
+            down_open.and_then(|bus| up.lowest_joint(self.topology, up_len, bus)).map(|(hops, steps)| Meeting {
+                up: steps,
+                down: down_len,
+                hops: hops + down_len,
+            }),
+        ];
+        let free = self.some_meeting_is_free(up, down, &meetings);
+        let counts = meetings.iter().flatten();
+        let (ups, downs) = (counts.clone().map(|meeting| meeting.up), counts.clone().map(|meeting| meeting.down));
+        let (ups, downs) = if free { (ups.min(), downs.min()) } else { (ups.max(), downs.max()) };
+        decision.walked = self.walked(up, ups.unwrap_or(0), down, downs.unwrap_or(0));
+        decision.hidden_below = hidden_in(&up.steps).chain(hidden_in(&down.steps)).collect();
+        decision.distance = fewest_hops(&meetings, up_len + down_len);
+        decision.common = if counts.count() == 0 { Common::Nowhere } else { Common::Unknown };
+        decision.goes_up = if free { Fact::Unknown } else { Fact::Known(true) };
+        // An unknown host bridge may be the other's if the bus lies at or above its root bus.
+        let reaches = |bus: Option<u8>, host: Option<HostBridgeId>| {
+            bus.is_some_and(|bus| host.is_none_or(|host| self.topology.host_bridge(host).bus() <= bus))
         };
-        let walked: Vec<Walked> = (up.steps.iter().take(sure(up)))
-            .chain(down.steps.iter().take(sure(down)))
-            .map(|step| Walked { function: step.function, redirects: self.redirects(step.function) })
-            .collect();
-        let surely_redirected = walked.iter().any(|walked| walked.redirects == Fact::Known(true));
-        let gate = self.ask_gate(up.host, down.host);
-        Decision {
-            map_type: if surely_redirected { through_root(&gate) } else { MapType::Unknown },
-            distance: (up.steps.len() + down.steps.len()) as u32,
-            common: Common::Unknown,
-            walked,
-            hidden_below: hidden_below(up, down),
-            gate: Some(gate),
-            ..blank
-        }
+        let may_share = reaches(up_open, down.host) || reaches(down_open, up.host);
+        decision.gate = Some(gate::ask(self.topology, self.tables, up.host, down.host, may_share));
+    }
+
+    /// Whether nothing redirects for sure at one of several possible meetings.
+    fn some_meeting_is_free(&self, up: &Chain, down: &Chain, meetings: &[Option<Meeting>]) -> bool {
+        let free = |steps: &[Step]| steps.iter().all(|step| self.redirects[step.function.index()] != Fact::Known(true));
+        meetings.iter().flatten().any(|meeting| free(&up.steps[..meeting.up]) && free(&down.steps[..meeting.down]))
+    }
+
+    fn walked(&self, up: &Chain, ups: usize, down: &Chain, downs: usize) -> Vec<Walked> {
+        let steps = up.steps[..ups].iter().chain(&down.steps[..downs]);
+        steps.map(|step| Walked { function: step.function, redirects: self.redirects[step.function.index()] }).collect()
     }
 }
 
-fn hidden_below(up: &Chain, down: &Chain) -> Vec<FunctionId> {
-    let open = |step: &&Step| step.hidden_above;
-    up.steps.iter().chain(&down.steps).filter(open).map(|step| step.function).collect()
+/// One way in which the ways up may meet.
+#[derive(Clone, Copy)]
+struct Meeting {
+    /// Steps of the provider's way whose ACS is looked at, the common one included.
+    up: usize,
+    /// Steps of the client's way whose ACS is looked at.
+    down: usize,
+    /// Hops on both sides; at least, where bridges are hidden.
+    hops: usize,
 }
 
-fn through_root(gate: &GateAnswer) -> MapType {
-    match gate.opens {
-        Fact::Known(true) => MapType::ThruHostBridge,
-        Fact::Known(false) => MapType::NotSupported,
-        Fact::Unknown => MapType::Unknown,
-    }
+fn fewest_hops(meetings: &[Option<Meeting>], otherwise: usize) -> u32 {
+    meetings.iter().flatten().map(|meeting| meeting.hops).fold(otherwise, usize::min) as u32
+}
+
+fn hidden_in(steps: &[Step]) -> impl Iterator<Item = FunctionId> + '_ {
+    steps.iter().filter(|step| step.hidden_above).map(|step| step.function)
 }

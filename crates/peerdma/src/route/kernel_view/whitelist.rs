@@ -8,6 +8,8 @@
 
 use crate::pcie::PciId;
 use crate::topology::KernelVersion;
+use alloc::format;
+use alloc::string::{String, ToString};
 use core::fmt;
 
 /// One entry.
@@ -165,6 +167,16 @@ impl TableChoice {
             Self::OlderThanOldest(_) => (None, None),
         };
         first.into_iter().chain(second)
+    }
+
+    /// The table's series for machines to read: `7.2`, or `6.12..7.2` between two;
+    /// `None` where no table holds.
+    pub fn label(&self) -> Option<String> {
+        match self {
+            Self::Exact(table) | Self::NewestAssumed(table) | Self::NewerThanNewest(table) => Some(table.to_string()),
+            Self::Between(older, newer) => Some(format!("{older}..{newer}")),
+            Self::OlderThanOldest(_) => None,
+        }
     }
 }
 

@@ -1,0 +1,222 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use peerdma::topology::{Cpu, IommuMode, KernelVersion};
+use std::path::PathBuf;
+
+/// Will the bytes arrive? Which devices of a Linux machine reach each other's
+/// memory, by which route, and why not.
+#[derive(Parser, Debug)]
+#[command(version, about, long_about = None, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  peerdma matrix                                 every GPU, NIC and disk of this machine with every other
+  peerdma route mlx5_0 0000:41:00.0/bar1         one pair, explained, both ways
+  peerdma topo --from dump.txt                   the tree of somebody's lspci -vvv
+  sudo peerdma capture -o host.peerdma           one file to take along; every command reads it with --from
+  peerdma matrix --platform two-socket           a machine that is only described
+
+Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown (the input or the privilege is too poor), 4 failed.";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show the tree: host bridges, ports, functions, ACS, links, payload sizes, IOMMU groups.
+    Topo(TopoArguments),
+    /// Show the verdict of every pair: rows are initiators, columns targets.
+    Matrix(MatrixArguments),
+    /// Explain one pair, in both directions.
+    Route(RouteArguments),
+    /// Write everything that verdicts depend on to one file, without serial numbers.
+    Capture(CaptureArguments),
+}
+
+/// Where the machine comes from.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Input")]
+pub(crate) struct InputArguments {
+    /// Read PATH instead of this machine: a copied sysfs folder or its .tar, .tar.gz
+    /// or .tar.bz2, a peerdma capture, lspci text or hex, or a platform file; told
+    /// apart by content. `-` is standard input.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["sysfs_root", "platform"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Read a copied sysfs: the folder that holds `sys`, or `sys` itself.
+    #[arg(long, value_name = "DIR", conflicts_with = "platform")]
+    pub(crate) sysfs_root: Option<PathBuf>,
+    /// Take a built-in described machine; `--platform help` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) platform: Option<String>,
+    /// CPU, where the input does not tell it (lspci text never does): amd, intel, hygon,
+    /// arm or cpuinfo's vendor word, then the family, such as amd:0x19 or GenuineIntel:6.
+    #[arg(long, value_name = "VENDOR:FAMILY")]
+    pub(crate) cpu: Option<Cpu>,
+    /// Kernel version whose rules apply, such as 6.12 or 7.2.13 [default: the one the
+    /// input tells, else the newest known].
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kernel: Option<KernelVersion>,
+    /// How the IOMMU treats devices, where the input does not tell it.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) iommu: Option<IommuArgument>,
+    /// Names of vendors and devices, for lspci text without numbers [default: the
+    /// system's pci.ids].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pci_ids: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum IommuArgument {
+    /// Device addresses are translated.
+    Translated,
+    /// Device addresses pass through.
+    Identity,
+    /// There is no IOMMU.
+    None,
+}
+
+impl From<IommuArgument> for IommuMode {
+    fn from(argument: IommuArgument) -> Self {
+        match argument {
+            IommuArgument::Translated => Self::Translated,
+            IommuArgument::Identity => Self::Identity,
+            IommuArgument::None => Self::None,
+        }
+    }
+}
+
+/// How the answer is written.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArguments {
+    /// Write JSON instead of text.
+    #[arg(long, conflicts_with = "schema")]
+    pub(crate) json: bool,
+    /// Write the JSON schema of --json's document and exit.
+    #[arg(long)]
+    pub(crate) schema: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  peerdma topo                      this machine
+  peerdma topo --from dump.txt      somebody's lspci -vvv
+  peerdma topo --json | jq '.functions[] | select(.link.degraded)'")]
+pub(crate) struct TopoArguments {
+    #[command(flatten)]
+    pub(crate) input: InputArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Filters (a function is shown if it satisfies any of them):
+  class:WORD      display, network, storage, accelerator, bridge, serial, system; or hex digits such as class:0108
+  driver:NAME     bound to this driver
+  BDF or prefix   0000:41:00.0, 41:00.0, 0000:41:
+  name            mlx5_0, nvme0, eth0, card1
+
+Examples:
+  peerdma matrix                              GPUs, NICs, disks and accelerators of this machine
+  peerdma matrix class:network class:display  only those classes
+  peerdma matrix --check driver:nvme          exit 1 if a shown pair is refused, 3 if one is unknown
+  peerdma matrix --all --json --from host.peerdma")]
+pub(crate) struct MatrixArguments {
+    /// Which functions to show [default: display, network, storage and accelerator
+    /// functions that are not virtual functions].
+    #[arg(value_name = "FILTER", conflicts_with = "all")]
+    pub(crate) filters: Vec<String>,
+    /// Every function with a type 0 header, bridges to ISA and virtual functions included.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Judge what is shown, the diagonal left out: exit 1 if any pair is refused, else 3 if
+    /// any is unknown.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// What --check needs: Linux's verdict is the same for reads and writes.
+    #[arg(long, value_name = "DIRECTION", default_value = "both")]
+    pub(crate) need: Need,
+    /// One line a pair instead of a table.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Add the proximity words of GPU tools (PIX, PXB, PHB, NODE, SYS) to every pair.
+    #[arg(long)]
+    pub(crate) proximity: bool,
+    #[command(flatten)]
+    pub(crate) input: InputArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The initiator reads the target.
+    Read,
+    /// The initiator writes the target.
+    Write,
+    /// Both.
+    Both,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  peerdma route mlx5_0 nvme0                      by name
+  peerdma route 0000:03:00.0 0000:41:00.0/bar2    the whole BAR as the target
+  peerdma route nvme0 mlx5_0/bar0+0x1000,4KiB     a doorbell page of it
+  peerdma route 12:00.0 0e:00.0 --from dump.txt --cpu intel:6
+
+The exit code is that of FROM -> TO: 0 permitted, 1 refused, 3 unknown.")]
+pub(crate) struct RouteArguments {
+    /// The initiator: address (0000:03:00.0) or name (mlx5_0, nvme0, card1, eth0).
+    #[arg(value_name = "FROM", required_unless_present_any = ["schema", "platform"])]
+    pub(crate) from_function: Option<String>,
+    /// The target: address or name, then optionally a BAR and a range in it.
+    #[arg(value_name = "TO[/barN[+OFFSET,LEN]]", required_unless_present_any = ["schema", "platform"])]
+    pub(crate) to_function: Option<String>,
+    /// What is needed: Linux's verdict is the same for reads and writes.
+    #[arg(long, value_name = "DIRECTION", default_value = "both")]
+    pub(crate) need: Need,
+    #[command(flatten)]
+    pub(crate) input: InputArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sudo peerdma capture -o host.peerdma       all of config space
+  peerdma capture -o host.peerdma            the unprivileged 64 bytes; ACS stays unknown
+  peerdma capture --sysfs-root copy/ -o -    from a copied tree, to standard output
+
+What it holds: config space, resources, links, drivers, NUMA nodes, IOMMU groups with types and
+reserved regions, SR-IOV, CPU vendor and family, kernel version, relevant kernel configuration and
+command line. Serial numbers and MAC addresses are taken out unless --keep-serials is given.")]
+pub(crate) struct CaptureArguments {
+    /// File to write; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Keep serial numbers and addresses derived from MACs.
+    #[arg(long)]
+    pub(crate) keep_serials: bool,
+    /// Replace FILE if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Read a copied sysfs instead of this machine's.
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    pub(crate) sysfs_root: Option<PathBuf>,
+    /// Read a copied sysfs, as a folder or as a .tar, .tar.gz or .tar.bz2.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) from: Option<PathBuf>,
+    /// Describe what was written as JSON.
+    #[arg(long, conflicts_with = "schema")]
+    pub(crate) json: bool,
+    /// Write the JSON schema of --json's document and exit.
+    #[arg(long)]
+    pub(crate) schema: bool,
+}

@@ -1,0 +1,101 @@
+//! Exit codes and the errors that lead to them.
+
+use peerdma::route::Verdict;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How the program ends when it could do what was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    /// Done, or permitted.
+    Done,
+    /// Refused.
+    Refused,
+    /// The input or the privilege is too poor to tell.
+    Unknown,
+}
+
+impl Exit {
+    /// Refused weighs more than unknown, unknown more than permitted.
+    pub(crate) fn judge(verdicts: impl IntoIterator<Item = Verdict>) -> Self {
+        let mut exit = Self::Done;
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Refused => return Self::Refused,
+                Verdict::Unknown => exit = Self::Unknown,
+                Verdict::Direct | Verdict::HostBridge => {}
+            }
+        }
+        exit
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Unknown => 3,
+        })
+    }
+}
+
+/// Why the program could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line asks for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A file is not what it should be.
+    #[error("{what}")]
+    Input { what: String, source: Option<Box<dyn Error + Send + Sync>> },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    pub(crate) fn input(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Input { what: what.into(), source: Some(Box::new(source)) }
+    }
+
+    /// Prints the error and everything below it.
+    pub(crate) fn print(&self) {
+        let mut out = anstream::stderr().lock();
+        let bold = anstyle::AnsiColor::Red.on_default().bold();
+        // Nothing can be done where even this cannot be written.
+        let _ = write!(out, "{bold}error:{bold:#} {self}");
+        let mut below = self.source();
+        while let Some(error) = below {
+            let _ = write!(out, ": {error}");
+            below = error.source();
+        }
+        let _ = writeln!(out);
+    }
+
+    pub(crate) fn exit(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => 2,
+            Self::Read { .. } | Self::Input { .. } | Self::Write { .. } | Self::Output(_) => 4,
+        })
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        // The documents themselves always serialise; only their writer fails.
+        Self::Output(error.into())
+    }
+}

@@ -1,0 +1,232 @@
+//! Whatever the user points at becomes a topology.
+//!
+//! Inputs are told apart by what they hold, not by their names: a folder is a copy
+//! of sysfs; below any gzip or bzip2, a tar header is an archive of one; JSON of the
+//! right kind is a capture; a TOML table header of a platform file is one; the rest
+//! is tried as lspci text.
+
+use crate::args::InputArguments;
+use crate::exit::Failure;
+use crate::progress::Progress;
+use peerdma::topology::{Builder, Origin, Topology};
+use peerdma_emu::platform::Platform;
+use peerdma_linux::archive;
+use peerdma_linux::capture::Capture;
+use peerdma_linux::lspci;
+use peerdma_linux::pci_names::PciNames;
+use peerdma_linux::snapshot::Snapshot;
+use peerdma_linux::tree::Tree;
+use peerdma_linux::{assemble, sysfs};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Which kind of input it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Live,
+    Sysfs,
+    Archive,
+    Capture,
+    Lspci,
+    Platform,
+}
+
+impl Kind {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Sysfs => "sysfs",
+            Self::Archive => "archive",
+            Self::Capture => "capture",
+            Self::Lspci => "lspci",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// A topology and where it came from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) topology: Topology,
+    pub(crate) kind: Kind,
+    /// Path or platform name; `None` for this machine.
+    pub(crate) path: Option<String>,
+    /// Whether the input was taken with the privilege to read all of config space.
+    pub(crate) privileged: Option<bool>,
+    /// What the reader of the input should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Loads what the arguments name, with what they add.
+pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
+    let _progress = Progress::start("reading the input");
+    let names = names(arguments.pci_ids.as_deref())?;
+    let mut loaded = match (&arguments.from, &arguments.sysfs_root, &arguments.platform) {
+        (Some(path), _, _) => from_path(path, &names)?,
+        (None, Some(path), _) => from_directory(path, &names)?,
+        (None, None, Some(name)) => from_platform(name)?,
+        (None, None, None) => from_snapshot(&sysfs::read(&Tree::live()), Kind::Live, None, Origin::Sysfs, &names)?,
+    };
+    let mut machine = loaded.topology.machine().clone();
+    machine.cpu = arguments.cpu.clone().or(machine.cpu);
+    machine.kernel = arguments.kernel.or(machine.kernel);
+    machine.iommu = arguments.iommu.map(Into::into).or(machine.iommu);
+    loaded.topology = loaded.topology.with_machine(machine);
+    loaded.notes.extend(
+        loaded
+            .topology
+            .contradictions()
+            .iter()
+            .map(|contradiction| format!("the input contradicts itself: {contradiction}; what hangs on it is unknown")),
+    );
+    Ok(loaded)
+}
+
+/// The tree of files that `capture` reads.
+pub(crate) fn tree(from: Option<&Path>, sysfs_root: Option<&Path>) -> Result<Tree, Failure> {
+    match (from, sysfs_root) {
+        (_, Some(path)) => directory(path),
+        (Some(path), None) if path.is_dir() => directory(path),
+        (Some(path), None) => Tree::from_archive(&read(path)?).map_err(|error| {
+            Failure::input(
+                format!("cannot take a capture from {}: only sysfs and copies of it hold the facts", path.display()),
+                error,
+            )
+        }),
+        (None, None) => Ok(Tree::live()),
+    }
+}
+
+fn names(pci_ids: Option<&Path>) -> Result<PciNames, Failure> {
+    match pci_ids {
+        None => Ok(PciNames::system()),
+        Some(path) => Ok(PciNames::from_pci_ids(text(read(path)?))),
+    }
+}
+
+/// Reads a file, or standard input for `-`.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |source| Failure::Read { path: path.to_path_buf(), source };
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(failed)?;
+        return Ok(bytes);
+    }
+    fs::read(path).map_err(failed)
+}
+
+fn from_path(path: &Path, names: &PciNames) -> Result<Loaded, Failure> {
+    if path.is_dir() {
+        return from_directory(path, names);
+    }
+    let shown = path.display().to_string();
+    let bytes =
+        archive::decompress(read(path)?).map_err(|error| Failure::input(format!("cannot read {shown}"), error))?;
+    if archive::is_tar(&bytes) {
+        let tree = Tree::from_archive(&bytes).map_err(|error| Failure::input(format!("cannot read {shown}"), error))?;
+        return from_snapshot(&sysfs::read(&tree), Kind::Archive, Some(shown), Origin::Sysfs, names);
+    }
+    if Capture::recognises(&bytes) {
+        let capture = Capture::read(&bytes).map_err(|error| Failure::input(format!("cannot read {shown}"), error))?;
+        return from_snapshot(&capture.snapshot, Kind::Capture, Some(shown), Origin::Capture, names);
+    }
+    let text = text(bytes);
+    if is_platform(path, &text) {
+        let platform =
+            Platform::parse(&text, &shown).map_err(|error| Failure::Input { what: error.to_string(), source: None })?;
+        return Ok(described(&platform, shown));
+    }
+    let dump = lspci::read(&text, names).map_err(|error| {
+        Failure::input(
+            format!(
+                "cannot tell what {shown} is: not a copied sysfs, a peerdma capture, a platform file or lspci output"
+            ),
+            error,
+        )
+    })?;
+    Ok(Loaded {
+        topology: dump.builder.build(),
+        kind: Kind::Lspci,
+        path: Some(shown),
+        privileged: dump.privileged,
+        notes: dump.notes,
+    })
+}
+
+/// Bytes as text, what is no UTF-8 replaced. Valid text, the common case, is only
+/// checked and not walked a second time.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A platform file by its name's ending, or by a table that only it has.
+fn is_platform(path: &Path, text: &str) -> bool {
+    let by_name = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    by_name || text.lines().any(|line| matches!(line.trim_end(), "[[host_bridge]]" | "[[port]]" | "[[function]]"))
+}
+
+fn directory(path: &Path) -> Result<Tree, Failure> {
+    if !path.is_dir() {
+        let source = std::io::Error::new(std::io::ErrorKind::NotADirectory, "not a folder");
+        return Err(Failure::Read { path: path.to_path_buf(), source });
+    }
+    Tree::from_directory(path).map_err(|error| Failure::Input { what: error.to_string(), source: None })
+}
+
+fn from_directory(path: &Path, names: &PciNames) -> Result<Loaded, Failure> {
+    let tree = directory(path)?;
+    let kind = if tree.is_live() { Kind::Live } else { Kind::Sysfs };
+    from_snapshot(&sysfs::read(&tree), kind, Some(path.display().to_string()), Origin::Sysfs, names)
+}
+
+fn from_snapshot(
+    snapshot: &Snapshot,
+    kind: Kind,
+    path: Option<String>,
+    origin: Origin,
+    names: &PciNames,
+) -> Result<Loaded, Failure> {
+    let builder: Builder = assemble::builder(snapshot, origin, names)
+        .map_err(|error| Failure::input(format!("cannot read {}", path.as_deref().unwrap_or("sysfs")), error))?;
+    Ok(Loaded { topology: builder.build(), kind, path, privileged: snapshot.machine.privileged, notes: Vec::new() })
+}
+
+fn from_platform(name: &str) -> Result<Loaded, Failure> {
+    match Platform::built_in(name) {
+        Some(platform) => Ok(described(&platform, name.to_string())),
+        None => Err(Failure::usage(format!("no built-in platform is called {name:?}; {}", platform_list()))),
+    }
+}
+
+fn platform_list() -> String {
+    let names: Vec<&str> = Platform::built_in_names().map(|(name, _)| name).collect();
+    format!("there are {}; a platform file is read with --from FILE", names.join(", "))
+}
+
+/// Answers `--platform help`; true if that was asked.
+pub(crate) fn platform_help(arguments: &InputArguments) -> Result<bool, Failure> {
+    if arguments.platform.as_deref() != Some("help") {
+        return Ok(false);
+    }
+    let mut out = anstream::stdout().lock();
+    for (name, description) in Platform::built_in_names() {
+        writeln!(out, "{name:<12} {description}")?;
+    }
+    Ok(true)
+}
+
+fn described(platform: &Platform, path: String) -> Loaded {
+    Loaded {
+        topology: platform.topology(),
+        kind: Kind::Platform,
+        path: Some(path),
+        privileged: Some(true),
+        notes: Vec::new(),
+    }
+}
+
+/// A path to show, `-` for standard output.
+pub(crate) fn shown(path: &PathBuf) -> String {
+    path.display().to_string()
+}

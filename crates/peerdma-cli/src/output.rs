@@ -1,0 +1,69 @@
+//! Writing: JSON in one piece or streamed, and the colours of verdicts.
+
+use crate::document::{Pair, SCHEMA, Source};
+use crate::exit::Failure;
+use anstyle::{AnsiColor, Style};
+use peerdma::route::Verdict;
+use schemars::{JsonSchema, schema_for};
+use serde::Serialize;
+use std::io::{self, BufWriter, Write};
+
+/// Writes a document in one piece.
+pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer_pretty(&mut out, document)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Writes the schema of a document.
+pub(crate) fn schema<D: JsonSchema>() -> Result<(), Failure> {
+    json(&schema_for!(D))
+}
+
+/// Writes a document of pairs one pair at a time, so that memory does not grow with
+/// their number. Same form as [`crate::document::PairsDocument`].
+pub(crate) fn stream_pairs(source: &Source, pairs: impl Iterator<Item = Pair>) -> Result<(), Failure> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    write!(out, "{{\"schema\":{SCHEMA},\"source\":")?;
+    serde_json::to_writer(&mut out, source)?;
+    out.write_all(b",\"pairs\":[")?;
+    let mut separator: &[u8] = b"\n";
+    for pair in pairs {
+        out.write_all(separator)?;
+        serde_json::to_writer(&mut out, &pair)?;
+        separator = b",\n";
+    }
+    out.write_all(b"\n]}\n")?;
+    Ok(out.flush()?)
+}
+
+/// The colour of a verdict.
+pub(crate) fn style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Direct => AnsiColor::Green.on_default(),
+        Verdict::HostBridge => AnsiColor::Cyan.on_default(),
+        Verdict::Refused => AnsiColor::Red.on_default(),
+        Verdict::Unknown => AnsiColor::Yellow.on_default(),
+    }
+}
+
+/// The style of headings.
+pub(crate) fn heading() -> Style {
+    Style::new().bold()
+}
+
+/// The style of what is worth a second look.
+pub(crate) fn warning() -> Style {
+    AnsiColor::Yellow.on_default().bold()
+}
+
+/// Prints notes about the input on standard error, so that they reach the reader of
+/// JSON's consumer too without breaking it.
+pub(crate) fn notes(notes: &[String]) -> Result<(), Failure> {
+    let mut out = anstream::stderr().lock();
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}

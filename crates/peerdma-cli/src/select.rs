@@ -1,0 +1,225 @@
+//! From what people type to functions of a topology.
+
+use crate::exit::Failure;
+use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
+use peerdma::pcie::PciAddr;
+use peerdma::pcie::decode::HeaderType;
+use peerdma::topology::{Bar, Function, FunctionId, FunctionInfo, Origin, Topology};
+
+/// A memory range of a BAR, in bytes from the BAR's start.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetRange {
+    pub(crate) bar: u8,
+    pub(crate) offset: Bytes,
+    /// `None` where the input does not tell the BAR's size and none was asked for.
+    pub(crate) len: Option<Bytes>,
+    pub(crate) cpu: Option<AddrRange<PhysAddr>>,
+    pub(crate) bus: Option<BusAddr>,
+}
+
+/// How InfiniBand adapters said what they are before class 0207.
+const OLD_INFINIBAND: u16 = 0x0c06;
+
+/// Functions that `matrix` shows without being told: worth pairing, not virtual.
+pub(crate) fn is_worth_pairing(function: &Function) -> bool {
+    let Some(class) = function.info().registers.class else { return false };
+    let kind = matches!(class.word(), Some("display" | "network" | "storage" | "accelerator"))
+        || class.base_and_sub() == OLD_INFINIBAND;
+    kind && has_device_header(function.info()) && function.physical().is_none()
+}
+
+/// Whether the function has a type 0 header, as far as the input tells.
+pub(crate) fn has_device_header(info: &FunctionInfo) -> bool {
+    match info.registers.header {
+        Some(header) => header == HeaderType::Device,
+        None => !info.is_bridge() && info.origin != Origin::PathOnly,
+    }
+}
+
+/// One filter of `matrix`.
+enum Filter {
+    ClassWord(String),
+    ClassDigits(String),
+    Driver(String),
+    Address(PciAddr),
+    AddressPrefix(String),
+    Name(String),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        if let Some(class) = text.strip_prefix("class:") {
+            const WORDS: [&str; 8] =
+                ["display", "network", "storage", "accelerator", "bridge", "serial", "system", "processor"];
+            if WORDS.contains(&class) {
+                return Ok(Self::ClassWord(class.to_string()));
+            }
+            let digits = class.strip_prefix("0x").unwrap_or(class);
+            if (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Ok(Self::ClassDigits(digits.to_ascii_lowercase()));
+            }
+            let words = WORDS.join(", ");
+            return Err(Failure::usage(format!(
+                "no class is called {class:?}: give one of {words}, or 2 to 6 hex digits"
+            )));
+        }
+        if let Some(driver) = text.strip_prefix("driver:") {
+            return Ok(Self::Driver(driver.to_string()));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        if text.contains(':') && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
+            return Ok(Self::AddressPrefix(text.to_ascii_lowercase()));
+        }
+        Ok(Self::Name(text.to_string()))
+    }
+
+    fn admits(&self, function: &Function) -> bool {
+        let info = function.info();
+        match self {
+            Self::ClassWord(word) => {
+                info.registers.class.is_some_and(|class| class.word() == Some(word))
+                    || word == "network"
+                        && info.registers.class.is_some_and(|class| class.base_and_sub() == OLD_INFINIBAND)
+            }
+            Self::ClassDigits(digits) => {
+                info.registers.class.is_some_and(|class| class.to_string().starts_with(digits))
+            }
+            Self::Driver(driver) => info.driver.as_ref() == Some(driver),
+            Self::Address(address) => info.address == *address,
+            Self::AddressPrefix(prefix) => {
+                let address = info.address.to_string();
+                address.starts_with(prefix) || address.split_once(':').is_some_and(|(_, rest)| rest.starts_with(prefix))
+            }
+            Self::Name(name) => info.names.contains(name),
+        }
+    }
+}
+
+/// The functions that any of the filters admits, in order of addresses.
+///
+/// A filter that admits nothing is an error: most likely it is a typing mistake.
+pub(crate) fn filtered(topology: &Topology, filters: &[String]) -> Result<Vec<FunctionId>, Failure> {
+    let parsed: Vec<Filter> = filters.iter().map(|text| Filter::parse(text)).collect::<Result<_, _>>()?;
+    for (filter, text) in parsed.iter().zip(filters) {
+        if !topology.functions().any(|(_, function)| filter.admits(function)) {
+            return Err(Failure::usage(format!(
+                "no function of the input satisfies {text:?}; peerdma topo lists them all"
+            )));
+        }
+    }
+    let admitted = |function: &Function| parsed.iter().any(|filter| filter.admits(function));
+    Ok(topology.functions().filter(|(_, function)| admitted(function)).map(|(id, _)| id).collect())
+}
+
+/// The function with this address or name.
+pub(crate) fn function(topology: &Topology, text: &str) -> Result<FunctionId, Failure> {
+    if let Ok(address) = text.parse::<PciAddr>() {
+        return topology.at(address).ok_or_else(|| {
+            Failure::usage(format!(
+                "{address} is not among the {} functions of the input; peerdma topo lists them",
+                topology.functions().len()
+            ))
+        });
+    }
+    let mut named = topology.functions().filter(|(_, function)| function.info().names.iter().any(|name| name == text));
+    match (named.next(), named.next()) {
+        (Some((id, _)), None) => Ok(id),
+        (Some((_, first)), Some((_, second))) => Err(Failure::usage(format!(
+            "{text} is a name of {} and of {}, at least; give the address",
+            first.address(),
+            second.address()
+        ))),
+        (None, _) => Err(Failure::usage(format!(
+            "{text:?} is neither an address such as 0000:41:00.0 nor a name of a PCI function of the input; peerdma topo lists both"
+        ))),
+    }
+}
+
+/// Splits `FUNCTION[/barN[+OFFSET,LEN]]` and checks the range against the BAR.
+pub(crate) fn target(topology: &Topology, text: &str) -> Result<(FunctionId, Option<TargetRange>), Failure> {
+    let Some((name, range)) = text.split_once('/') else { return Ok((function(topology, text)?, None)) };
+    let id = function(topology, name)?;
+    let form =
+        || Failure::usage(format!("{text:?}: after the / comes barN or barN+OFFSET,LEN, such as bar0+0x1000,4KiB"));
+    let (bar, slice) = match range.split_once('+') {
+        Some((bar, slice)) => (bar, Some(slice)),
+        None => (range, None),
+    };
+    let number: u8 = bar.strip_prefix("bar").and_then(|n| n.parse().ok()).filter(|&n| n < 6).ok_or_else(form)?;
+    let slice = match slice {
+        None => None,
+        Some(slice) => {
+            let (offset, len) = slice.split_once(',').ok_or_else(form)?;
+            Some((size(offset).ok_or_else(form)?, size(len).filter(|&len| len != Bytes::ZERO).ok_or_else(form)?))
+        }
+    };
+    let info = topology.function(id).info();
+    match info.bars.iter().find(|bar| bar.index == number) {
+        Some(bar) => Ok((id, Some(slice_of(info, bar, slice)?))),
+        None => {
+            let known: Vec<String> = info.bars.iter().map(|bar| format!("bar{}", bar.index)).collect();
+            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+            Err(Failure::usage(format!("{} has no memory BAR {number} in this input; it has: {known}", info.address)))
+        }
+    }
+}
+
+fn slice_of(info: &FunctionInfo, bar: &Bar, slice: Option<(Bytes, Bytes)>) -> Result<TargetRange, Failure> {
+    let size = bar.size.or(bar.cpu.map(|range| range.len()));
+    let (offset, len) = match slice {
+        None => (Bytes::ZERO, size),
+        Some((offset, len)) => (offset, Some(len)),
+    };
+    if let (Some(size), Some(len)) = (size, len)
+        && offset.checked_add(len).is_none_or(|end| end > size)
+    {
+        return Err(Failure::usage(format!(
+            "{} bar{} has {size}; {len} from offset {:#x} do not lie in it",
+            info.address,
+            bar.index,
+            offset.as_u64()
+        )));
+    }
+    Ok(TargetRange {
+        bar: bar.index,
+        offset,
+        len,
+        cpu: bar.cpu.zip(len).and_then(|(range, len)| range.slice(offset, len)),
+        bus: bar.bus.and_then(|start| start.checked_add(offset)),
+    })
+}
+
+/// Reads `0x1000`, `4096`, `4KiB`, `64K`, `2MiB`, `1GiB`.
+fn size(text: &str) -> Option<Bytes> {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).ok().map(Bytes::new);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().ok()?;
+    let shift = match text[end..].trim() {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift).map(Bytes::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_binary_units_and_never_wrap() {
+        assert_eq!(size("0x1000"), Some(Bytes::new(4096)));
+        assert_eq!(size("4KiB"), Some(Bytes::new(4096)));
+        assert_eq!(size("64G"), Some(Bytes::new(64 << 30)));
+        for text in ["", "KiB", "4kb", "-1", "99999999999999999999", "99999999TiB", "0x"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+}

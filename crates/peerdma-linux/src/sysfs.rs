@@ -1,0 +1,203 @@
+//! Reads a [`Tree`] into a [`Snapshot`].
+//!
+//! Linux 7.2 `Documentation/ABI/testing/sysfs-bus-pci`. Where a function hangs is
+//! told by the real path of its device folder, which starts at the last
+//! `pciDDDD:BB` (a root bus; Intel VMD's child domains have one of their own below
+//! another function) and names every bridge on the way, also ones without a folder
+//! of their own in a copied tree.
+
+use crate::kernel_config;
+use crate::snapshot::{FunctionFacts, GroupFacts, MachineFacts, Snapshot, to_hex};
+use crate::tree::{Tree, resolve};
+use peerdma::pcie::PciAddr;
+use peerdma::pcie::config::{ConfigBytes, ConfigSize};
+use peerdma::topology::Cpu;
+use std::collections::BTreeMap;
+
+const DEVICES: &str = "sys/bus/pci/devices";
+
+/// Reads everything peerdma wants to know.
+pub fn read(tree: &Tree) -> Snapshot {
+    let mut functions: Vec<FunctionFacts> =
+        device_folders(tree).into_iter().map(|(address, folder)| function(tree, address, &folder)).collect();
+    functions.sort_by_key(|facts| facts.address.parse::<PciAddr>().ok());
+    let lengths = || functions.iter().map(|facts| facts.config.len() / 2);
+    // Whoever reads more than 64 bytes of one was allowed to read all.
+    let privileged =
+        if lengths().any(|len| len > 64) { Some(true) } else { lengths().any(|len| len == 64).then_some(false) };
+    let mut machine = machine(tree);
+    machine.privileged = privileged;
+    Snapshot { machine, functions, groups: groups(tree) }
+}
+
+/// Device folders by address: through the bus's links, and where a copy lacks
+/// those, by walking the devices.
+fn device_folders(tree: &Tree) -> BTreeMap<PciAddr, String> {
+    let mut folders = BTreeMap::new();
+    for name in tree.list(DEVICES) {
+        let Ok(address) = name.parse::<PciAddr>() else { continue };
+        let folder = match tree.link(&format!("{DEVICES}/{name}")) {
+            Some(target) => resolve(DEVICES, &target),
+            // A copy that followed links has a folder here, which shows no path.
+            None => format!("{DEVICES}/{name}"),
+        };
+        folders.insert(address, folder);
+    }
+    if folders.is_empty() {
+        let is_address = |name: &str| name.contains('.') && name.parse::<PciAddr>().is_ok();
+        for folder in tree.find_folders("sys/devices", &is_address) {
+            let name = folder.rsplit('/').next().unwrap_or_default();
+            if let Ok(address) = name.parse::<PciAddr>() {
+                folders.entry(address).or_insert(folder);
+            }
+        }
+    }
+    folders
+}
+
+/// The root bus and the bridges that a device's real path names.
+fn path_of(folder: &str) -> (Option<String>, Vec<String>) {
+    let mut root = None;
+    let mut bridges: Vec<String> = Vec::new();
+    for part in folder.split('/') {
+        if let Some(bus) = part.strip_prefix("pci").filter(|bus| is_root_bus(bus)) {
+            root = Some(bus.to_string());
+            bridges.clear();
+        } else if root.is_some() && part.parse::<PciAddr>().is_ok() {
+            bridges.push(part.to_string());
+        }
+    }
+    // The last one is the device itself.
+    bridges.pop();
+    (root, bridges)
+}
+
+fn is_root_bus(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(domain, bus)| {
+        u32::from_str_radix(domain, 16).is_ok() && bus.len() == 2 && u8::from_str_radix(bus, 16).is_ok()
+    })
+}
+
+fn function(tree: &Tree, address: PciAddr, folder: &str) -> FunctionFacts {
+    let text = |name: &str| tree.text(&format!("{folder}/{name}"));
+    let hex = |name: &str| text(name).and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok());
+    let number = |name: &str| text(name).and_then(|text| text.parse::<u32>().ok());
+    let config = tree.read(&format!("{folder}/config")).unwrap_or_default();
+    let config_size = tree
+        .live_length(&format!("{folder}/config"))
+        .and_then(|len| u16::try_from(len).ok())
+        .filter(|len| matches!(len, 256 | 4096));
+    let config = if tree.is_live() {
+        ConfigBytes::new(config, ConfigSize::Unknown)
+    } else {
+        ConfigBytes::from_copied_file(config, ConfigSize::Unknown)
+    };
+    let (root_bus, bridges) = path_of(folder);
+    let link = || {
+        let part = |name: &str| text(name).unwrap_or_default();
+        let link = ["current_link_speed", "current_link_width", "max_link_speed", "max_link_width"].map(part);
+        link.iter().any(|part| !part.is_empty()).then_some(link)
+    };
+    FunctionFacts {
+        address: address.to_string(),
+        root_bus,
+        bridges,
+        config: to_hex(config.bytes()),
+        config_size,
+        vendor: hex("vendor").and_then(|id| u16::try_from(id).ok()),
+        device: hex("device").and_then(|id| u16::try_from(id).ok()),
+        class: hex("class").filter(|&class| class < 1 << 24),
+        resource: text("resource")
+            .map(|text| text.lines().take(32).map(|line| line.trim().to_string()).collect())
+            .unwrap_or_default(),
+        numa_node: number("numa_node"),
+        driver: tree.link_name(&format!("{folder}/driver")),
+        iommu_group: tree.link_name(&format!("{folder}/iommu_group")).and_then(|name| name.parse().ok()),
+        physfn: tree.link_name(&format!("{folder}/physfn")).filter(|name| name.parse::<PciAddr>().is_ok()),
+        sriov_num_vfs: number("sriov_numvfs").and_then(|count| u16::try_from(count).ok()),
+        names: names(tree, folder),
+        link: link(),
+        dma_mask_bits: number("dma_mask_bits").and_then(|bits| u8::try_from(bits).ok()),
+    }
+}
+
+/// Names under which people know a function, from the class folders below it.
+fn names(tree: &Tree, folder: &str) -> Vec<String> {
+    const CLASSES: [&str; 6] = ["net", "nvme", "infiniband", "drm", "accel", "block"];
+    let mut names = Vec::new();
+    let mut folders = vec![folder.to_string()];
+    // Paravirtual devices put their classes one level down.
+    folders.extend(
+        tree.list(folder).into_iter().filter(|name| name.starts_with("virtio")).map(|name| format!("{folder}/{name}")),
+    );
+    for folder in folders {
+        for class in CLASSES {
+            for name in tree.list(&format!("{folder}/{class}")) {
+                // Connectors such as card0-HDMI-A-1 and links such as net/…/device are no devices.
+                let plain = !name.contains('-') || class == "net";
+                if plain && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+    }
+    names
+}
+
+fn groups(tree: &Tree) -> Vec<GroupFacts> {
+    const GROUPS: &str = "sys/kernel/iommu_groups";
+    let mut groups: Vec<GroupFacts> = tree
+        .list(GROUPS)
+        .into_iter()
+        .filter_map(|name| {
+            let id = name.parse().ok()?;
+            let reserved = tree.text(&format!("{GROUPS}/{name}/reserved_regions")).unwrap_or_default();
+            Some(GroupFacts {
+                id,
+                kind: tree.text(&format!("{GROUPS}/{name}/type")),
+                reserved: reserved
+                    .lines()
+                    .map(|line| line.trim().to_string())
+                    .filter(|line| !line.is_empty())
+                    .collect(),
+            })
+        })
+        .collect();
+    groups.sort_by_key(|group: &GroupFacts| group.id);
+    groups
+}
+
+fn machine(tree: &Tree) -> MachineFacts {
+    let cpu = tree.text("proc/cpuinfo").and_then(|text| Cpu::from_cpuinfo(&text));
+    let kernel = tree
+        .text("proc/version")
+        .and_then(|text| Some(text.strip_prefix("Linux version ")?.split_whitespace().next()?.to_string()))
+        // hwloc's collector leaves proc/version out and writes this file instead.
+        .or_else(|| {
+            let info = tree.text("proc/hwloc-nofile-info")?;
+            info.lines().find_map(|line| line.strip_prefix("OSRelease: ").map(|release| release.trim().to_string()))
+        });
+    MachineFacts {
+        cpu_vendor: cpu.as_ref().map(|cpu| cpu.vendor.to_string()),
+        cpu_family: cpu.as_ref().map(|cpu| cpu.family),
+        kernel_config: kernel_config::read(tree, kernel.as_deref()),
+        kernel,
+        command_line: tree.text("proc/cmdline"),
+        privileged: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_starts_at_its_last_root_bus() {
+        let (root, bridges) = path_of("sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:1d.0/10000:e1:00.0");
+        assert_eq!(root.as_deref(), Some("10000:e0"));
+        assert_eq!(bridges, ["10000:e0:1d.0"]);
+        let (root, bridges) = path_of("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:00.0");
+        assert_eq!((root.as_deref(), bridges.len()), (Some("0001:00"), 0));
+        assert_eq!(path_of("sys/bus/pci/devices/0000:00:00.0"), (None, vec![]));
+    }
+}
