@@ -4,6 +4,7 @@
 //! should be), 1 (something was found, or the check could not be carried out) or
 //! 2 (wrong usage).
 
+mod cases;
 mod failure;
 mod fuzz;
 mod layers;
@@ -23,7 +24,7 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 4] = [
+const SUBCOMMANDS: [Subcommand; 5] = [
     Subcommand {
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
@@ -41,6 +42,12 @@ const SUBCOMMANDS: [Subcommand; 4] = [
         does: "breaks the code in a copy, line by line as xtask/mutants.toml says, and expects the named test to fail",
         examples: &["cargo xtask mutants", "cargo xtask mutants whitelist"],
         run: mutants::run,
+    },
+    Subcommand {
+        name: "cases",
+        does: "machines with known answers, in a folder that you give, checked through the command line",
+        examples: &["cargo xtask cases ../cases"],
+        run: cases::run,
     },
     Subcommand {
         name: "fuzz",

@@ -15,13 +15,13 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  peerdma matrix                                 every GPU, NIC and disk of this machine with every other
-  peerdma route mlx5_0 0000:41:00.0/bar1         one pair, explained, both ways
-  peerdma topo --from dump.txt                   the tree of somebody's lspci -vvv
-  sudo peerdma capture -o host.peerdma           one file to take along; every command reads it with --from
-  peerdma matrix --platform two-socket           a machine that is only described
+  peerdma matrix                           GPUs, NICs and disks of this machine, each with each
+  peerdma route mlx5_0 0000:41:00.0/bar1   one pair, explained, both ways
+  peerdma topo --from dump.txt             the tree of somebody's lspci -vvv
+  sudo peerdma capture -o host.peerdma     one file to take along, read back with --from
+  peerdma matrix --platform two-socket     a machine that is only described
 
-Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown (the input or the privilege is too poor), 4 failed.";
+Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown (too little input or privilege), 4 failed.";
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {

@@ -7,7 +7,7 @@ use crate::select::TargetRange;
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::Acs;
 use peerdma::pcie::decode::HeaderType;
-use peerdma::route::kernel_view::{Decision, KernelView};
+use peerdma::route::kernel_view::{Common, Decision, KernelView};
 use peerdma::route::{Reason, Verdict};
 use peerdma::topology::{Function, FunctionId, Parent, Topology};
 use schemars::JsonSchema;
@@ -164,8 +164,7 @@ impl From<&TargetRange> for RangeDocument {
 impl Pair {
     pub(crate) fn new(view: &KernelView<'_>, decision: &Decision) -> Self {
         let address = |id: FunctionId| view.topology().function(id).address().to_string();
-        let met = decision.redirects().next().is_some() || decision.unread().next().is_some();
-        let walked = |list: Vec<FunctionId>| list.into_iter().map(address).collect();
+        let meet = matches!(decision.common, Common::At(_) | Common::AtOrBelow(_));
         Self {
             initiator: address(decision.client),
             target: address(decision.provider),
@@ -173,8 +172,8 @@ impl Pair {
             kernel: KernelDocument {
                 map_type: decision.map_type.word(),
                 distance: decision.distance,
-                acs_redirects: if met { walked(decision.redirects().collect()) } else { Vec::new() },
-                acs_unknown: if met { walked(decision.unread().collect()) } else { Vec::new() },
+                acs_redirects: decision.redirects().filter(|_| meet).map(address).collect(),
+                acs_unknown: decision.unread().map(address).collect(),
                 table: view.tables().label(),
             },
             reasons: view.reasons(decision).into_iter().map(Into::into).collect(),

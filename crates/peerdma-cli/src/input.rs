@@ -19,7 +19,7 @@ use peerdma_linux::tree::Tree;
 use peerdma_linux::{assemble, sysfs};
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Which kind of input it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -224,9 +224,4 @@ fn described(platform: &Platform, path: String) -> Loaded {
         privileged: Some(true),
         notes: Vec::new(),
     }
-}
-
-/// A path to show, `-` for standard output.
-pub(crate) fn shown(path: &PathBuf) -> String {
-    path.display().to_string()
 }

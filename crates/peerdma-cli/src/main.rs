@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(failure) => {
             failure.print();
-            failure.exit().into()
+            failure.exit()
         }
     }
 }

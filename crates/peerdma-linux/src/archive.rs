@@ -16,7 +16,7 @@ const MAX_KEPT_FILE: u64 = 2 << 20;
 #[non_exhaustive]
 pub enum ArchiveError {
     /// The compressed stream or the archive is damaged.
-    #[error("damaged archive or compressed file: {0}; pack it again")]
+    #[error("damaged archive or compressed file, pack it again")]
     Damaged(#[source] io::Error),
     /// It decompresses to more than the limit.
     #[error("decompresses to more than {} MiB, which no copy of sysfs does; pack only sys and proc", MAX_DECOMPRESSED >> 20)]

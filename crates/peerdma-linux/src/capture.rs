@@ -36,7 +36,7 @@ pub enum CaptureError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// It is not JSON of a capture's form.
-    #[error("not a peerdma capture, or a damaged one: {0}")]
+    #[error("not a peerdma capture, or a damaged one")]
     Form(#[source] serde_json::Error),
     /// It is of another version.
     #[error(

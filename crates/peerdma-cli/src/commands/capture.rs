@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &CaptureArguments) -> Result<Exit, Failure> {
     }
     let document = CaptureDocument {
         schema: SCHEMA,
-        file: input::shown(path),
+        file: path.display().to_string(),
         bytes: bytes.len(),
         functions,
         privileged,

@@ -134,8 +134,12 @@ impl Text<'_> {
 
     fn unread(&self) -> AcsUnread {
         let details = &self.block.details;
-        // A line of a listing says as little when the text goes on.
-        let listing = self.block.end != End::InsideHead && !self.signs.verbose;
+        // A line of a listing says as little where the text goes on.
+        let listing = match self.block.end {
+            End::EmptyLine | End::NextBlock => !details.are_verbose(),
+            End::Text => !self.signs.verbose,
+            End::InsideHead => false,
+        };
         if details.gone {
             AcsUnread::NeverSeen
         } else if details.capabilities.denied {

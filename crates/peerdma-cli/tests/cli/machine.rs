@@ -9,8 +9,6 @@
 //!             00:02.0 root port, no ACS ── 05:00.0 card1 (BAR2 64 GiB)
 //! ```
 
-#![allow(dead_code, reason = "each test binary uses its own part of the fixture")]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

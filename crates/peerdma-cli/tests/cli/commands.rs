@@ -1,8 +1,6 @@
 //! What the commands answer, and with which exit code.
 
-mod machine;
-
-use machine::{As, Folder, json_of, peerdma, stdout_of, write_tree};
+use crate::machine::{As, Folder, json_of, peerdma, stdout_of, write_tree};
 use serde_json::{Value, json};
 use std::fs;
 

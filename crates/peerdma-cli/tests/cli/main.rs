@@ -1,0 +1,7 @@
+//! The `peerdma` command as users run it: inputs in, text, JSON and exit codes out.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
+
+mod commands;
+mod inputs;
+mod machine;
