@@ -3,7 +3,8 @@
 //! Counted over the whole process, start-up included, since that is what a person
 //! waits for. The raw limit is a process that reads the same file and counts its
 //! lines. Ceilings are per whole run; a change that passes one must either be undone
-//! or raise it here, with the reason in the commit.
+//! or raise it here, with the reason in the commit. They stand some 15 % above what
+//! was counted when they were set, since the C library and pci.ids differ by machine.
 
 use peerdma_bench::{callgrind, dump};
 use std::fs;
@@ -18,9 +19,9 @@ struct Row {
 }
 
 const ROWS: [Row; 3] = [
-    Row { name: "matrix", arguments: &["matrix"], ceiling: 0 },
-    Row { name: "route", arguments: &["route", "0000:03:00.0", "0000:04:00.0"], ceiling: 0 },
-    Row { name: "matrix --all --json", arguments: &["matrix", "--all", "--json"], ceiling: 0 },
+    Row { name: "matrix", arguments: &["matrix"], ceiling: 43_000_000 },
+    Row { name: "route", arguments: &["route", "0000:03:00.0", "0000:04:00.0"], ceiling: 35_000_000 },
+    Row { name: "matrix --all --json", arguments: &["matrix", "--all", "--json"], ceiling: 7_200_000_000 },
 ];
 
 fn main() -> ExitCode {

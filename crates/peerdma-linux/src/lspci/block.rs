@@ -21,6 +21,10 @@ pub(super) struct Block<'a> {
     pub(super) run: usize,
     /// The block is the first of its run.
     pub(super) opens_run: bool,
+    /// Another block follows.
+    pub(super) followed: bool,
+    /// Details came after an empty line that should have been the end of the block.
+    pub(super) loose: bool,
     /// Width of the indentation of its first detail.
     indentation: Option<usize>,
 }
@@ -48,6 +52,8 @@ impl<'a> Block<'a> {
             end: End::Text,
             run,
             opens_run,
+            followed: false,
+            loose: false,
             indentation: None,
         }
     }
@@ -59,6 +65,8 @@ impl<'a> Block<'a> {
 
     /// Takes an indented line.
     fn detail(&mut self, line: &'a str) {
+        // Before the first registers some versions write an empty line themselves.
+        self.loose |= self.end == End::EmptyLine && self.details.verbosity.is_some();
         let (width, rest) = indentation(line);
         // Tabs may have become blanks of any number, so depth is told by comparison.
         let outer = width <= *self.indentation.get_or_insert(width);
@@ -70,6 +78,10 @@ impl<'a> Block<'a> {
         self.end = End::Text;
     }
 }
+
+/// More than any machine has functions; each block takes some hundred bytes of memory
+/// where its line may take a dozen.
+const MOST_BLOCKS: usize = 1 << 17;
 
 /// Splits a text into blocks. Lines in no known form are passed over: prompts,
 /// headings, messages of `lspci` itself.
@@ -112,6 +124,11 @@ pub(super) fn split<'a>(text: &'a str, notes: &mut Notes) -> Vec<Block<'a>> {
                         });
                     }
                 } else if let Some(head) = Head::read(line) {
+                    if blocks.len() == MOST_BLOCKS {
+                        let at = index + 1;
+                        notes.push(|| format!("line {at}: no machine has so many functions; the rest is not read"));
+                        break;
+                    }
                     open(&mut blocks, Block::new(index + 1, head, run, opens_run));
                     opens_run = false;
                 }
@@ -123,10 +140,11 @@ pub(super) fn split<'a>(text: &'a str, notes: &mut Notes) -> Vec<Block<'a>> {
 }
 
 fn open<'a>(blocks: &mut Vec<Block<'a>>, block: Block<'a>) {
-    if let Some(last) = blocks.last_mut()
-        && last.end == End::Text
-    {
-        last.end = End::NextBlock;
+    if let Some(last) = blocks.last_mut() {
+        last.followed = true;
+        if last.end == End::Text {
+            last.end = End::NextBlock;
+        }
     }
     blocks.push(block);
 }

@@ -92,6 +92,12 @@ impl PasidText {
     }
 }
 
+/// Puts a value where none is known yet.
+fn learn<T: Copy>(place: &mut Option<Fact<T>>, value: impl FnOnce() -> Option<T>) {
+    let known = place.and_then(Fact::known).or_else(value);
+    *place = Some(known.into());
+}
+
 /// Puts a default where nothing is; whether it did.
 fn first<T: Default>(place: &mut Option<T>) -> bool {
     let is_first = place.is_none();
@@ -163,28 +169,27 @@ impl Capabilities {
             Section::SrIov => self.sriov_line(line),
             Section::Ats => {
                 if let Some(value) = line.strip_prefix("ATSCtl:") {
-                    self.ats = Some(flag(value, "Enable").map(|enabled| Ats { enabled }).into());
+                    learn(&mut self.ats, || flag(value, "Enable").map(|enabled| Ats { enabled }));
                 }
             }
             Section::Pri => {
                 if let Some(value) = line.strip_prefix("PRICtl:") {
-                    self.pri = Some(flag(value, "Enable").map(|enabled| Pri { enabled }).into());
+                    learn(&mut self.pri, || flag(value, "Enable").map(|enabled| Pri { enabled }));
                 }
             }
             Section::Pasid => {
                 let pasid = self.pasid.get_or_insert_default();
                 if let Some(value) = line.strip_prefix("PASIDCtl:") {
-                    pasid.enabled = flag(value, "Enable");
-                } else if line.starts_with("PASIDCap:") {
-                    let width = after(line, "Max PASID Width: ").and_then(hex);
-                    pasid.width = width.and_then(|(width, _)| u8::try_from(width).ok()).filter(|width| *width <= 20);
+                    pasid.enabled = pasid.enabled.or_else(|| flag(value, "Enable"));
+                } else if let Some(value) = line.strip_prefix("PASIDCap:") {
+                    pasid.width = pasid.width.or_else(|| pasid_width(value));
                 }
             }
             Section::ResizableBar => self.resizable.get_or_insert_default().extend(resizable_bar(line)),
             Section::PciX => {
                 if let Some(value) = line.strip_prefix("Status:") {
-                    let fast = flag(value, "266MHz").zip(flag(value, "533MHz")).map(|(a, b)| a || b);
-                    self.fast_pcix = Some(fast.into());
+                    let fast = || flag(value, "266MHz").zip(flag(value, "533MHz")).map(|(a, b)| a || b);
+                    learn(&mut self.fast_pcix, fast);
                 }
             }
             Section::Other => {}
@@ -194,9 +199,9 @@ impl Capabilities {
     fn acs_line(&mut self, line: &str) {
         let acs = self.acs.get_or_insert_default();
         if let Some(value) = line.strip_prefix("ACSCap:") {
-            acs.capability = acs_bits(value);
+            acs.capability = acs.capability.or_else(|| acs_bits(value));
         } else if let Some(value) = line.strip_prefix("ACSCtl:") {
-            acs.control = acs_bits(value);
+            acs.control = acs.control.or_else(|| acs_bits(value));
         }
     }
 
@@ -208,13 +213,13 @@ impl Capabilities {
             rest.starts_with(',').then(|| u16::try_from(number).ok())?
         };
         if let Some(value) = line.strip_prefix("IOVCtl:") {
-            sriov.enabled = flag(value, "Enable");
+            sriov.enabled = sriov.enabled.or_else(|| flag(value, "Enable"));
         } else if line.starts_with("Initial VFs:") {
-            sriov.total_vfs = number("Total VFs: ");
-            sriov.num_vfs = number("Number of VFs: ");
+            sriov.total_vfs = sriov.total_vfs.or_else(|| number("Total VFs: "));
+            sriov.num_vfs = sriov.num_vfs.or_else(|| number("Number of VFs: "));
         } else if line.starts_with("VF offset:") {
-            sriov.first_offset = number("VF offset: ");
-            sriov.stride = number("stride: ");
+            sriov.first_offset = sriov.first_offset.or_else(|| number("VF offset: "));
+            sriov.stride = sriov.stride.or_else(|| number("stride: "));
         }
     }
 
@@ -293,6 +298,12 @@ fn acs_bits(text: &str) -> Option<AcsBits> {
         set.set(bit, value);
     }
     (seen.bits() == 0x7f).then_some(set)
+}
+
+/// `Exec- Priv-, Max PASID Width: 14`, in hexadecimal.
+fn pasid_width(text: &str) -> Option<u8> {
+    let (width, _) = hex(after(text, "Max PASID Width: ")?)?;
+    u8::try_from(width).ok().filter(|width| *width <= 20)
 }
 
 /// `MaxPayload 256 bytes`.

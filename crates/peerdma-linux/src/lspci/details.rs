@@ -33,6 +33,8 @@ pub(super) struct Details<'a> {
     pub(super) gone: bool,
     pub(super) capabilities: Capabilities,
     section: Section,
+    /// A second function's details have begun, whose opening line is missing.
+    closed: bool,
 }
 
 /// How much `lspci` was asked to show of a function.
@@ -51,7 +53,12 @@ impl<'a> Details<'a> {
     }
 
     /// Takes a line of the first depth.
+    ///
+    /// What was said first stays: a longer text never takes back what a shorter one says.
     pub(super) fn outer(&mut self, line: &'a str) {
+        if self.closed {
+            return;
+        }
         self.any = true;
         self.section = Section::Other;
         let Some((key, value)) = split(line) else {
@@ -64,22 +71,28 @@ impl<'a> Details<'a> {
         };
         match key {
             "Capabilities" => self.section = self.capabilities.open(value),
+            "Control" | "Flags" if self.verbosity.is_some() => {
+                self.closed = true;
+                return;
+            }
             "Control" => {
-                self.verbosity.get_or_insert(Verbosity::Registers);
+                self.verbosity = Some(Verbosity::Registers);
                 self.control(value);
             }
             "Flags" => {
-                self.verbosity.get_or_insert(Verbosity::Names);
+                self.verbosity = Some(Verbosity::Names);
                 self.flags(value);
             }
             "Status" => self.capability_bit = self.capability_bit.or_else(|| flag(value, "Cap")),
             "Bus" => self.buses = self.buses.or_else(|| buses(value)),
-            "Memory behind bridge" => self.windows.memory = window(value),
-            "Prefetchable memory behind bridge" => self.windows.prefetchable = window(value),
-            "NUMA node" => self.numa_node = number(value),
-            "IOMMU group" => self.iommu_group = number(value),
+            "Memory behind bridge" => self.windows.memory = self.windows.memory.or_else(|| window(value)),
+            "Prefetchable memory behind bridge" => {
+                self.windows.prefetchable = self.windows.prefetchable.or_else(|| window(value));
+            }
+            "NUMA node" => self.numa_node = self.numa_node.or_else(|| number(value)),
+            "IOMMU group" => self.iommu_group = self.iommu_group.or_else(|| number(value)),
             "Kernel driver in use" => {
-                self.driver = Some(value.trim_end());
+                self.driver.get_or_insert(value.trim_end());
                 return;
             }
             "Subsystem" | "DeviceName" | "Kernel modules" => return,
@@ -95,7 +108,7 @@ impl<'a> Details<'a> {
     /// Takes a deeper line.
     pub(super) fn inner(&mut self, line: &'a str) {
         self.any = true;
-        if self.section != Section::Other {
+        if !self.closed && self.section != Section::Other {
             self.capabilities.line(self.section, line);
         }
     }

@@ -12,6 +12,8 @@ pub(super) struct Signs {
     pub(super) holds_4096: bool,
     /// Blocks that have more than one line end with an empty one, as lspci writes them.
     pub(super) empty_lines: bool,
+    /// Empty lines stand inside blocks, too, and so do not end any.
+    loose: bool,
     /// There are blocks that are more than a line of a listing.
     pub(super) verbose: bool,
     /// Functions whose capabilities were denied to the reader.
@@ -28,6 +30,7 @@ impl Signs {
             signs.versioned |= details.capabilities.versioned;
             signs.holds_4096 |= bytes.len() == 4096;
             signs.empty_lines |= block.end == End::EmptyLine && block.is_long();
+            signs.loose |= block.loose;
             signs.verbose |= details.are_verbose();
             signs.denied += usize::from(details.capabilities.denied);
             // Of CardBus bridges everybody may read 128 bytes.
@@ -45,7 +48,7 @@ impl Signs {
     /// Whether a block was seen to its end.
     pub(super) fn saw_the_end_of(self, block: &Block<'_>) -> bool {
         match block.end {
-            End::EmptyLine => true,
+            End::EmptyLine => !self.loose || block.followed,
             // Where other blocks end with an empty line, this one was cut before another dump.
             End::NextBlock => !self.empty_lines,
             End::Text | End::InsideHead => false,

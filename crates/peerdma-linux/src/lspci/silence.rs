@@ -1,7 +1,7 @@
 //! From what a block's text says, and what it does not say, to registers.
 //!
 //! Silence proves something only if the block was seen to its end, and was of a
-//! kind that would have spoken (design decision 14):
+//! kind that would have spoken:
 //!
 //! - no list of capabilities: neither Express nor extended ones;
 //! - a list without Express and without fast PCI-X: no extended ones;

@@ -156,7 +156,8 @@ fn a_privileged_dump_of_a_switch_is_understood_to_the_verdict() {
 #[test]
 fn line_endings_and_what_stands_in_front_of_a_dump_change_nothing() {
     let plain = topology(SWITCH);
-    let prompt = format!("\u{feff}root@gpu7:~# lspci -vvv\npcilib: sysfs_read_vpd: read failed\n{SWITCH}root@gpu7:~# \n");
+    let prompt =
+        format!("\u{feff}root@gpu7:~# lspci -vvv\npcilib: sysfs_read_vpd: read failed\n{SWITCH}root@gpu7:~# \n");
     for text in [SWITCH.replace('\n', "\r\n"), prompt, SWITCH.replace('\t', "    ")] {
         assert!(topology(&text) == plain, "{text}");
     }
@@ -169,7 +170,8 @@ fn line_endings_and_what_stands_in_front_of_a_dump_change_nothing() {
 
 #[test]
 fn a_text_without_functions_says_what_was_expected_and_what_to_do() {
-    for text in ["", "\n\n", "-[0000:00]-+-00.0  Intel\n", "Slot:\t00:00.0\nClass:\tHost bridge\n", "{}", "00: 86 80\n"] {
+    for text in ["", "\n\n", "-[0000:00]-+-00.0  Intel\n", "Slot:\t00:00.0\nClass:\tHost bridge\n", "{}", "00: 86 80\n"]
+    {
         let error = read(text, &PciNames::built_in()).map(|dump| dump.notes).unwrap_err().to_string();
         assert!(error.contains("sudo lspci -vvvnn"), "{error}");
     }
@@ -202,7 +204,11 @@ fn pci_ids_is_read_only_for_names_without_numbers() {
         names.is_read()
     };
     assert!(!read_for("00:00.0 0600: 1022:14d8 (rev 01)\n01:00.0 Host bridge [0600]: AMD Root Complex [1022:14d8]\n"));
-    assert!(!read_for("00:00.0 Host bridge: Intel Corporation Device 09a2\n01:00.0 3D controller: NVIDIA Corporation Device 2330\n"));
-    assert!(!read_for(&hex_machine().replace("Class 0000: x", "Host bridge: Advanced Micro Devices, Inc. [AMD] Raphael")));
+    assert!(!read_for(
+        "00:00.0 Host bridge: Intel Corporation Device 09a2\n01:00.0 3D controller: NVIDIA Corporation Device 2330\n"
+    ));
+    assert!(!read_for(
+        &hex_machine().replace("Class 0000: x", "Host bridge: Advanced Micro Devices, Inc. [AMD] Raphael")
+    ));
     assert!(read_for("00:00.0 Host bridge: Advanced Micro Devices, Inc. [AMD] Raphael\n"));
 }

@@ -23,7 +23,8 @@ pub(super) struct Index {
     text: String,
     /// Ascending by ID.
     vendors: Vec<Vendor>,
-    classes: Vec<Class>,
+    /// Base class and subclass.
+    classes: Vec<Entry>,
 }
 
 #[derive(Debug)]
@@ -34,12 +35,6 @@ struct Vendor {
     body: Range<usize>,
     /// Ascending by ID.
     devices: OnceLock<Vec<Entry>>,
-}
-
-#[derive(Debug)]
-struct Class {
-    base: u8,
-    body: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -58,7 +53,10 @@ impl Index {
             if let Some(id) = line.get(..4).and_then(number) {
                 vendors.push(Vendor { id, name: trimmed(line, start, 4), body, devices: OnceLock::new() });
             } else if let Some(base) = line.strip_prefix("C ").and_then(two_digits) {
-                classes.push(Class { base, body });
+                classes.extend(indented(&text, body).filter_map(|(start, line)| {
+                    let sub = two_digits(line.strip_prefix('\t')?).filter(|_| line.is_char_boundary(3))?;
+                    Some(Entry { id: u16::from(base) << 8 | u16::from(sub), name: trimmed(line, start, 3) })
+                }));
             }
         }
         // Stable, and without work where the file keeps its promise of being sorted.
@@ -81,15 +79,9 @@ impl Index {
         Some(&self.text[devices[found].name.clone()])
     }
 
-    /// Base class and subclass.
+    /// Base class and subclass of a name.
     pub(super) fn class(&self, name: &str) -> Option<u16> {
-        self.classes.iter().find_map(|class| {
-            let sub = self.indented(class.body.clone()).find_map(|(start, line)| {
-                let sub = two_digits(line.strip_prefix('\t')?)?;
-                (line.is_char_boundary(3) && self.text[trimmed(line, start, 3)] == *name).then_some(sub)
-            })?;
-            Some(u16::from(class.base) << 8 | u16::from(sub))
-        })
+        self.classes.iter().find(|class| self.text[class.name.clone()] == *name).map(|class| class.id)
     }
 
     fn devices_of<'a>(&'a self, vendor: &'a Vendor) -> &'a [Entry] {
@@ -98,19 +90,9 @@ impl Index {
                 let id = line.get(1..5).and_then(number)?;
                 Some(Entry { id, name: trimmed(line, start, 5) })
             };
-            let mut devices: Vec<Entry> = self.indented(vendor.body.clone()).filter_map(device).collect();
+            let mut devices: Vec<Entry> = indented(&self.text, vendor.body.clone()).filter_map(device).collect();
             devices.sort_by_key(|device| device.id);
             devices
-        })
-    }
-
-    /// The lines with one tab in a body, and where they start.
-    fn indented(&self, body: Range<usize>) -> impl Iterator<Item = (usize, &str)> {
-        let mut next = body.start;
-        self.text[body].split_inclusive('\n').filter_map(move |line| {
-            let start = next;
-            next += line.len();
-            matches!(line.as_bytes(), [b'\t', second, ..] if *second != b'\t').then_some((start, line))
         })
     }
 
@@ -176,6 +158,16 @@ fn top_lines(text: &[u8]) -> Vec<usize> {
     let rest = blocks_after.len() * BLOCK;
     search(rest, &text[rest..], after.get(rest..).unwrap_or_default());
     starts
+}
+
+/// The lines with one tab in a body, and where they start.
+fn indented(text: &str, body: Range<usize>) -> impl Iterator<Item = (usize, &str)> {
+    let mut next = body.start;
+    text[body].split_inclusive('\n').filter_map(move |line| {
+        let start = next;
+        next += line.len();
+        matches!(line.as_bytes(), [b'\t', second, ..] if *second != b'\t').then_some((start, line))
+    })
 }
 
 fn first_line(text: &str) -> &str {

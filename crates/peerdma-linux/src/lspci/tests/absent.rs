@@ -25,7 +25,10 @@ fn beside_a_versioned_capability_what_is_not_listed_is_not_there() {
     let lines = ["Control: I/O- Mem+ BusMaster+", "Capabilities: [40] Express (v2) Endpoint, MSI 00"];
     assert_eq!(beside_versioned("3D controller", &lines), not_listed);
     assert_eq!(beside_versioned("Host bridge", &["Control: I/O- Mem+", "Status: Cap- 66MHz-"]), not_listed);
-    assert_eq!(beside_versioned("3D controller", &["Region 0: Memory at 6000000000 (64-bit, prefetchable)"]), not_listed);
+    assert_eq!(
+        beside_versioned("3D controller", &["Region 0: Memory at 6000000000 (64-bit, prefetchable)"]),
+        not_listed
+    );
     assert_eq!(beside_versioned("3D controller", &[]), not_listed, "a block that was cut down to its first line");
     let denied = ["Control: I/O- Mem+ BusMaster+", "Capabilities: <access denied>"];
     assert_eq!(beside_versioned("3D controller", &denied), Acs::Unknown(AcsUnread::Denied));
@@ -33,7 +36,8 @@ fn beside_a_versioned_capability_what_is_not_listed_is_not_there() {
 
 #[test]
 fn without_a_versioned_capability_an_express_function_stays_unknown() {
-    let lines = ["Control: I/O- Mem+", "Capabilities: [40] Express (v2) Endpoint, MSI 00", "\tDevCap:\tMaxPayload 512 bytes"];
+    let lines =
+        ["Control: I/O- Mem+", "Capabilities: [40] Express (v2) Endpoint, MSI 00", "\tDevCap:\tMaxPayload 512 bytes"];
     assert_eq!(of("3D controller", &lines), TERSE);
 }
 
@@ -90,7 +94,9 @@ fn a_name_without_its_registers_or_with_half_of_them_is_unknown() {
 fn the_last_block_without_its_empty_line_proves_nothing_by_silence() {
     let ends = Acs::Unknown(AcsUnread::TextEnds);
     let lines = ["Control: I/O- Mem+", "Capabilities: [40] Power Management version 3"];
-    let cut = |lines: &[&str]| acs(&format!("{VERSIONED}{}", block("3D controller", lines).trim_end_matches("\n\n")), "01:00.0");
+    let cut = |lines: &[&str]| {
+        acs(&format!("{VERSIONED}{}", block("3D controller", lines).trim_end_matches("\n\n")), "01:00.0")
+    };
     assert_eq!(cut(&lines), ends);
     let text = format!("{VERSIONED}{}", block("3D controller", &lines));
     assert_eq!(acs(&text[..text.len() - 1], "01:00.0"), ends);
@@ -112,4 +118,22 @@ fn a_function_that_answers_all_ones_tells_nothing() {
     assert_eq!(gone, Acs::Unknown(AcsUnread::NeverSeen));
     let topology = topology(&block("PCI bridge", &["!!! Unknown header type 7f"]));
     assert!(function(&topology, "01:00.0").info().is_bridge(), "by its class; what is below it stays unknown");
+}
+
+#[test]
+fn an_empty_line_after_every_line_ends_no_block_early() {
+    let spaced = |text: &str| text.replace('\n', "\n\n");
+    let topology = topology(&spaced(SWITCH));
+    assert_eq!(map_type(&topology, "03:00.0", "04:00.0"), MapType::ThruHostBridge);
+    assert_eq!(map_type(&topology, "03:00.0", "03:00.0"), MapType::BusAddr);
+    let cut = SWITCH.find("\tRegion 0: Memory at 218000000000").unwrap();
+    assert_eq!(acs(&spaced(&SWITCH[..cut]), "04:00.0"), Acs::Unknown(AcsUnread::TextEnds));
+}
+
+#[test]
+fn details_of_a_function_whose_opening_line_is_missing_are_nobodys() {
+    let text = SWITCH.replace("02:00.0 PCI bridge: Broadcom / LSI Device c030 (prog-if 00 [Normal decode])\n", "");
+    let switch = function(&topology(&text), "01:00.0").info().registers.clone();
+    assert_eq!(switch.buses.unwrap().secondary, 2);
+    assert!(switch.acs.registers().is_none());
 }

@@ -33,7 +33,10 @@ fn express_is_read_from_both_sets_of_registers() {
     assert_eq!(express.max_payload_supported, Some(Bytes::new(512)));
     assert_eq!((express.max_payload, express.max_read_request), (Some(Bytes::new(256)), Some(Bytes::new(4096))));
     assert_eq!((express.relaxed_ordering, express.no_snoop, express.port_number), (Some(true), Some(false), Some(16)));
-    assert_eq!((express.atomic_routing, express.atomic_egress_blocked, express.atomic_requester), (Some(true), Some(true), Some(false)));
+    assert_eq!(
+        (express.atomic_routing, express.atomic_egress_blocked, express.atomic_requester),
+        (Some(true), Some(true), Some(false))
+    );
     assert_eq!(express.link.speed.unwrap().to_string(), "16 GT/s");
     assert_eq!((express.link.width, express.link.max_width), (Some(8), Some(16)));
     assert!(express.link.is_degraded());
@@ -101,7 +104,8 @@ fn virtualisation_is_read_where_its_registers_are_shown() {
     assert_eq!((registers.resizable[0].index, registers.resizable[0].size), (1, Bytes::new(64 << 30)));
     assert_eq!(registers.resizable[0].sizes.len(), 3);
     let express = "Capabilities: [40] Express Endpoint, MSI 00";
-    let named = info(&["Flags: fast devsel", express, "Capabilities: [180] Single Root I/O Virtualization (SR-IOV)"]).registers;
+    let named =
+        info(&["Flags: fast devsel", express, "Capabilities: [180] Single Root I/O Virtualization (SR-IOV)"]).registers;
     assert_eq!((named.sriov, named.ats), (Fact::Unknown, Fact::Unknown));
 }
 
@@ -169,7 +173,10 @@ fn header_types_are_told_by_bus_numbers_then_by_class() {
 fn what_people_look_for_is_kept() {
     let info = of(
         "Non-Volatile memory controller: Some Vendor Some Drive (rev 01) (prog-if 02 [NVM Express])",
-        &["Flags: bus master, fast devsel, latency 0, IRQ 24, NUMA node 1, IOMMU group 12", "Kernel driver in use: nvme"],
+        &[
+            "Flags: bus master, fast devsel, latency 0, IRQ 24, NUMA node 1, IOMMU group 12",
+            "Kernel driver in use: nvme",
+        ],
     );
     assert_eq!((info.numa_node, info.iommu_group, info.driver.as_deref()), (Some(1), Some(12), Some("nvme")));
     assert_eq!(info.label.as_deref(), Some("Some Vendor Some Drive"));

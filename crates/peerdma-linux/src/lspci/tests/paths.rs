@@ -18,7 +18,9 @@ fn whole_paths_say_where_a_function_hangs_without_bus_numbers_of_bridges() {
          00:1c.0/02:00.0/03:01.0 PCI bridge: x\n00:1c.0/02:00.0/03:01.0/05:00.0 3D controller: x\n80:00.0 3D controller: x\n",
     );
     assert_eq!(topology.contradictions(), []);
-    for (address, above) in [("02:00.0", "0000:00:1c.0"), ("05:00.0", "0000:03:01.0"), ("80:00.0", "root 80"), ("00:00.0", "root 00")] {
+    for (address, above) in
+        [("02:00.0", "0000:00:1c.0"), ("05:00.0", "0000:03:01.0"), ("80:00.0", "root 80"), ("00:00.0", "root 00")]
+    {
         assert_eq!(parent(&topology, address), above, "{address}");
     }
 }

@@ -35,7 +35,8 @@ fn descriptions_that_contradict_each_other_are_reported_and_believed_neither() {
     };
     twice("0302: 10de:2330", "0302: 10de:2331");
     twice("0302: 10de:2330", "0200: 10de:2330");
-    let redirecting = SWITCH.replace("ACSCtl:\tSrcValid- TransBlk- ReqRedir-", "ACSCtl:\tSrcValid- TransBlk- ReqRedir+");
+    let redirecting =
+        SWITCH.replace("ACSCtl:\tSrcValid- TransBlk- ReqRedir-", "ACSCtl:\tSrcValid- TransBlk- ReqRedir+");
     let topology = topology(&format!("{SWITCH}{redirecting}"));
     assert_eq!(topology.contradictions().len(), 2, "two ports were changed between the dumps");
     assert_eq!(map_type(&topology, "04:00.1", "04:00.0"), MapType::Unknown);
