@@ -144,7 +144,7 @@ fn lost_to_privilege(view: &KernelView<'_>, decision: &Decision) -> bool {
         .into_iter()
         .flat_map(|gate| gate.provider.into_iter().chain(gate.client))
         .any(|host| matches!(representative(topology, topology.host_bridge(host)), Representative::PortTypeUnread(_)));
-    unread && decision.redirects().next().is_none()
+    unread && decision.goes_up == Fact::Unknown
         || port_type_unread && gate.is_some_and(|gate| gate.opens == Fact::Unknown)
 }
 

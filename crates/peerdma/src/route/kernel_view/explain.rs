@@ -32,9 +32,8 @@ impl KernelView<'_> {
             reasons.extend(decision.unread().map(|function| self.unread_reason(function)));
         }
         if decision.map_type == MapType::Unknown {
-            let host_hidden = |id: FunctionId| self.topology.upstream(id) == Parent::Unknown { enclosing: None };
-            let matters = |&&id: &&FunctionId| may_stay_below || host_hidden(id);
-            reasons.extend(decision.hidden_below.iter().filter(matters).map(|&id| self.hidden_reason(id)));
+            let hidden = if may_stay_below { decision.hidden_below.clone() } else { self.host_hidden_above(decision) };
+            reasons.extend(hidden.into_iter().map(|function| self.hidden_reason(function)));
         }
         // Where requests may stay below, a gate whose answer is known is not what is missing.
         if let Some(gate) = decision.gate.as_ref().filter(|gate| !may_stay_below || gate.opens == Fact::Unknown) {
@@ -54,6 +53,17 @@ impl KernelView<'_> {
         }
     }
 
+    /// The functions of both ways up above which it is not known how they go on to a host bridge.
+    fn host_hidden_above(&self, decision: &Decision) -> Vec<FunctionId> {
+        let mut functions: Vec<FunctionId> = [decision.provider, decision.client]
+            .into_iter()
+            .filter(|&function| self.host_bridge_above(function).is_none())
+            .filter_map(|function| self.way_up(function).last())
+            .collect();
+        functions.dedup();
+        functions
+    }
+
     fn redirect_reason(&self, decision: &Decision, id: FunctionId) -> Reason {
         let function = self.topology.function(id);
         let address = function.address();
@@ -67,18 +77,27 @@ impl KernelView<'_> {
             Common::AtOrBelow(common) if common == id => "; it counts unless the two ways up meet below it",
             _ => "",
         });
-        let misread = function.info().registers.acs.registers().is_some_and(AcsRegisters::linux_misreads);
+        let misread = self.is_misread(id);
         let fix = if misread {
             "Linux reads these bits at the wrong place on this root port, so clearing them does not change its verdict"
                 .into()
         } else {
+            // The kernel keeps one parameter, the last: a list port by port would clear one.
+            let ports: Vec<String> = (decision.redirects().filter(|&port| !self.is_misread(port)))
+                .map(|port| self.topology.function(port).address().to_string())
+                .collect();
             let shared = if function.info().is_bridge() { "devices below it" } else { "it and its other functions" };
             format!(
-                "boot with pci=disable_acs_redir={address} to clear RR, CR and EC there; {shared} may then share \
-                 an IOMMU group with their peers"
+                "boot with pci=disable_acs_redir={} (one parameter; quote the ; for the boot loader) to clear RR, CR \
+                 and EC there; {shared} may then share an IOMMU group with their peers",
+                ports.join(";")
             )
         };
         Reason { gate: Gate::AcsRedirect, object: address.to_string(), evidence, fix: Some(fix) }
+    }
+
+    fn is_misread(&self, id: FunctionId) -> bool {
+        self.topology.function(id).info().registers.acs.registers().is_some_and(AcsRegisters::linux_misreads)
     }
 
     fn unread_reason(&self, id: FunctionId) -> Reason {
@@ -165,21 +184,21 @@ impl KernelView<'_> {
         // What stands for it, and what would tell where the input does not.
         let (device, unread) = match gate::representative(self.topology, host) {
             Representative::Device(first) => {
-                (self.device_words(first), "give IDs in numbers: lspci -nn, or --pci-ids FILE")
+                (self.device_words(first), Some("give IDs in numbers: lspci -nn, or --pci-ids FILE"))
             }
             Representative::Nobody(first) => (
                 format!(
                     "{}, neither device 00.0 nor a root port, so Linux finds nothing to look up",
                     self.topology.function(first).address()
                 ),
-                "",
+                None,
             ),
             Representative::PortTypeUnread(first) => (
                 format!("{} (if it is a root port: its port type was not read)", self.device_words(first)),
-                "read its PCIe capability: run as root, or take the dump as root",
+                Some("read its PCIe capability: run as root, or take the dump as root"),
             ),
             Representative::NotListed => {
-                ("unknown, for no device of its root bus was listed".into(), "list every function")
+                ("unknown, for no device of its root bus was listed".into(), Some("list every function"))
             }
         };
         let (rule, fix) = match (self.host_verdict(id, same), self.tables) {
@@ -198,7 +217,7 @@ impl KernelView<'_> {
                 )
             }
             (Fact::Unknown, _) => {
-                (format!("whether it is in the whitelist of {} cannot be told", self.table_words()), Some(unread))
+                (format!("whether it is in the whitelist of {} cannot be told", self.table_words()), unread)
             }
             (Fact::Known(true), _) => (format!("in the whitelist of {}", self.table_words()), None),
             (Fact::Known(false), _) if !same && self.host_verdict(id, true) == Fact::Known(true) => {

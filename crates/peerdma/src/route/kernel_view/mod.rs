@@ -16,7 +16,7 @@
 //! - one word is read at the wrong place (see [`crate::pcie::acs`]).
 //!
 //! A verdict is unknown exactly when two ways of filling in the missing facts
-//! give different answers. `tests/unknown.rs` fills them in exhaustively.
+//! give different answers. `tests/unknown` fills them in exhaustively.
 
 mod cached;
 mod chain;
