@@ -126,8 +126,8 @@ pub struct KernelVersion {
     pub major: u32,
     /// `y` of `x.y.z`.
     pub minor: u32,
-    /// `z` of `x.y.z`, 0 where not told.
-    pub patch: u32,
+    /// `z` of `x.y.z`, where told.
+    pub patch: Option<u32>,
 }
 
 impl KernelVersion {
@@ -144,7 +144,10 @@ impl KernelVersion {
 
 impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+        match self.patch {
+            Some(patch) => write!(f, "{}.{}.{patch}", self.major, self.minor),
+            None => write!(f, "{}.{}", self.major, self.minor),
+        }
     }
 }
 
@@ -161,8 +164,8 @@ impl FromStr for KernelVersion {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].trim_end_matches('.').split('.').map(str::parse::<u32>);
         match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), None) => Ok(Self { major, minor, patch: 0 }),
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Ok(Self { major, minor, patch }),
+            (Some(Ok(major)), Some(Ok(minor)), None) => Ok(Self { major, minor, patch: None }),
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Ok(Self { major, minor, patch: Some(patch) }),
             _ => Err(NotAKernelVersion),
         }
     }
@@ -227,7 +230,7 @@ mod tests {
     fn versions_read_through_what_distributions_append() {
         let version = |text: &str| text.parse::<KernelVersion>().unwrap();
         assert_eq!(version("7.2.13+deb14-amd64").series(), (7, 2));
-        assert_eq!(version("6.12").patch, 0);
+        assert_eq!(version("6.12").patch, None);
         assert_eq!(version("7.3-rc1").series(), (7, 3));
         assert_eq!(version("3.10.0-1160.el7.x86_64").series(), (3, 10));
         for text in ["", "7", "v7.2", "7.x", "..", "99999999999.1"] {
