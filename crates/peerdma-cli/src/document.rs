@@ -12,6 +12,7 @@ use peerdma::route::{Reason, Verdict};
 use peerdma::topology::{Function, FunctionId, Parent, Topology};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Version of the documents.
 pub(crate) const SCHEMA: u32 = 1;
@@ -304,6 +305,12 @@ struct GroupDocument {
 impl TopologyDocument {
     pub(crate) fn new(loaded: &Loaded, view: &KernelView<'_>) -> Self {
         let topology = &loaded.topology;
+        let mut members: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (_, function) in topology.functions() {
+            if let Some(group) = function.info().iommu_group {
+                members.entry(group).or_default().push(function.address().to_string());
+            }
+        }
         Self {
             schema: SCHEMA,
             source: Source::new(loaded),
@@ -325,11 +332,7 @@ impl TopologyDocument {
                     id: group.id,
                     kind: group.kind.clone(),
                     reserved: group.reserved.iter().map(|region| format!("{} {}", region.range, region.kind)).collect(),
-                    functions: topology
-                        .functions()
-                        .filter(|(_, function)| function.info().iommu_group == Some(group.id))
-                        .map(|(_, function)| function.address().to_string())
-                        .collect(),
+                    functions: members.remove(&group.id).unwrap_or_default(),
                 })
                 .collect(),
         }

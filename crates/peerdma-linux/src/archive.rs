@@ -10,6 +10,8 @@ const MAX_DECOMPRESSED: u64 = 512 << 20;
 const MAX_KEPT: usize = 128 << 20;
 /// Most bytes kept of one file: cpuinfo of a machine with hundreds of CPUs fits.
 const MAX_KEPT_FILE: u64 = 2 << 20;
+/// Longest path that any Linux file system call takes (`PATH_MAX`); longer ones are no copies of sysfs.
+const MAX_PATH: usize = 4096;
 
 /// Why an archive could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +78,7 @@ impl Tree {
         for entry in archive.entries().map_err(ArchiveError::Damaged)? {
             let mut entry = entry.map_err(ArchiveError::Damaged)?;
             let path = normalise(&String::from_utf8_lossy(&entry.path_bytes()));
-            if !is_wanted(&path) {
+            if path.len() > MAX_PATH || !is_wanted(&path) {
                 continue;
             }
             let kind = entry.header().entry_type();

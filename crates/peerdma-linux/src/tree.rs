@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// Most bytes read of one file.
 const MAX_FILE: u64 = 1 << 20;
+/// Most folders that a search returns: a domain has at most 65536 functions.
+const MAX_FOUND: usize = 1 << 17;
 
 /// Where the files are.
 #[derive(Debug)]
@@ -152,13 +155,23 @@ impl Tree {
             Kind::Archive(nodes) => {
                 let prefix = format!("{path}/");
                 let mut names: Vec<String> = Vec::new();
-                for key in nodes.range(prefix.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&prefix))
-                {
-                    let name = key[prefix.len()..].split('/').next().unwrap_or_default();
-                    if names.last().is_none_or(|last| last != name) {
-                        names.push(name.to_string());
-                    }
+                let mut from = Bound::Included(prefix.clone());
+                // From child to child, past everything below each: a folder may hold a whole tree.
+                while let Some((key, _)) = nodes.range((from, Bound::Unbounded)).next() {
+                    let Some(rest) = key.strip_prefix(&prefix) else { break };
+                    from = match rest.split_once('/') {
+                        // '0' comes right after '/'.
+                        Some((name, _)) => {
+                            names.push(name.to_string());
+                            Bound::Included(format!("{prefix}{name}0"))
+                        }
+                        None => {
+                            names.push(rest.to_string());
+                            Bound::Excluded(key.clone())
+                        }
+                    };
                 }
+                names.sort();
                 names.dedup();
                 names
             }
@@ -180,17 +193,21 @@ impl Tree {
         match &self.kind {
             Kind::Archive(nodes) => {
                 let prefix = format!("{path}/");
+                let mut previous = "";
                 for key in nodes.range(prefix.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&prefix))
                 {
-                    let mut end = prefix.len();
+                    // Folders shared with the key before were looked at then.
+                    let shared = key.bytes().zip(previous.bytes()).take_while(|(a, b)| a == b).count();
+                    let mut start = prefix.len();
                     // Every component but the last is a folder.
-                    while let Some(slash) = key[end..].find('/') {
-                        let folder = &key[..end + slash];
-                        if wanted(&key[end..end + slash]) && found.last().is_none_or(|last| last != folder) {
-                            found.push(folder.to_string());
+                    while let Some(slash) = key[start..].find('/') {
+                        let end = start + slash;
+                        if end >= shared && wanted(&key[start..end]) && found.len() < MAX_FOUND {
+                            found.push(key[..end].to_string());
                         }
-                        end += slash + 1;
+                        start = end + 1;
                     }
+                    previous = key;
                 }
                 found.sort();
                 found.dedup();

@@ -9,6 +9,7 @@ use peerdma::pcie::acs::{Acs, AcsRegisters};
 use peerdma::pcie::{ClassCode, Fact};
 use peerdma::route::kernel_view::{KernelView, Representative, representative};
 use peerdma::topology::{Function, FunctionId, HostBridgeId, Parent, Topology};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 pub(crate) fn run(arguments: &TopoArguments) -> Result<Exit, Failure> {
@@ -60,44 +61,35 @@ fn print(loaded: &Loaded, view: &KernelView<'_>) -> Result<(), Failure> {
             Representative::NotListed => "none of its root bus listed".into(),
         };
         writeln!(out, "{heading}host bridge {:04x}:{:02x}{heading:#}  {stands_for_it}", host.domain(), host.bus())?;
-        print_below(&mut out, loaded, view, &children, children.of_host(id))?;
+        print_below(&mut out, loaded, view, &children, children.on_root.get(&id).map_or(&[], Vec::as_slice))?;
     }
-    let lost = children.unplaced();
-    if !lost.is_empty() {
+    if !children.unplaced.is_empty() {
         let warning = output::warning();
         writeln!(out, "{warning}place unknown{warning:#}")?;
-        print_below(&mut out, loaded, view, &children, lost)?;
+        print_below(&mut out, loaded, view, &children, &children.unplaced)?;
     }
     Ok(())
 }
 
 /// Functions by what they hang below.
-struct Children<'t> {
-    topology: &'t Topology,
-    below: Vec<Vec<FunctionId>>,
+#[derive(Default)]
+struct Children {
+    below: BTreeMap<FunctionId, Vec<FunctionId>>,
+    on_root: BTreeMap<HostBridgeId, Vec<FunctionId>>,
+    unplaced: Vec<FunctionId>,
 }
 
-impl<'t> Children<'t> {
-    fn new(topology: &'t Topology) -> Self {
-        let mut below = vec![Vec::new(); topology.functions().len()];
+impl Children {
+    fn new(topology: &Topology) -> Self {
+        let mut children = Self::default();
         for (id, function) in topology.functions() {
-            if let Parent::Bridge(bridge) = function.parent() {
-                below[bridge.index()].push(id);
+            match function.parent() {
+                Parent::Bridge(bridge) => children.below.entry(bridge).or_default().push(id),
+                Parent::Root(host) => children.on_root.entry(host).or_default().push(id),
+                Parent::Unknown { .. } => children.unplaced.push(id),
             }
         }
-        Self { topology, below }
-    }
-
-    fn with_parent(&self, wanted: impl Fn(Parent) -> bool) -> Vec<FunctionId> {
-        self.topology.functions().filter(|(_, function)| wanted(function.parent())).map(|(id, _)| id).collect()
-    }
-
-    fn of_host(&self, host: HostBridgeId) -> Vec<FunctionId> {
-        self.with_parent(|parent| parent == Parent::Root(host))
-    }
-
-    fn unplaced(&self) -> Vec<FunctionId> {
-        self.with_parent(|parent| matches!(parent, Parent::Unknown { .. }))
+        children
     }
 }
 
@@ -106,14 +98,15 @@ fn print_below(
     out: &mut impl Write,
     loaded: &Loaded,
     view: &KernelView<'_>,
-    children: &Children<'_>,
-    top: Vec<FunctionId>,
+    children: &Children,
+    top: &[FunctionId],
 ) -> Result<(), Failure> {
-    let mut open: Vec<(FunctionId, usize)> = top.into_iter().rev().map(|id| (id, 1)).collect();
+    let mut open: Vec<(FunctionId, usize)> = top.iter().rev().map(|&id| (id, 1)).collect();
     while let Some((id, depth)) = open.pop() {
         let indent = "  ".repeat(depth.min(40));
         writeln!(out, "{indent}{}", line(&loaded.topology, view, id))?;
-        open.extend(children.below[id.index()].iter().rev().map(|&child| (child, depth + 1)));
+        let below = children.below.get(&id).into_iter().flatten();
+        open.extend(below.rev().map(|&child| (child, depth + 1)));
     }
     Ok(())
 }
