@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     cut_copies_lose_knowledge_and_nothing_else(config, cut);
 
     let whole = Registers::decode(&ConfigBytes::new(config.to_vec(), size));
-    let copied = Registers::decode(&ConfigBytes::from_copied_file(config.to_vec(), size));
+    let copied = Registers::decode(&ConfigBytes::from_copied_file(config.to_vec()));
     let mut builder = Builder::new();
     for (address, position, registers) in [
         ("00:00.0", Position::ByBusNumber, &whole),

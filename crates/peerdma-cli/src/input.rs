@@ -21,6 +21,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 
+/// Most contradictions that are told one by one.
+const MAX_CONTRADICTIONS: usize = 12;
+
 /// Which kind of input it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -73,13 +76,14 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
     machine.kernel = arguments.kernel.or(machine.kernel);
     machine.iommu = arguments.iommu.map(Into::into).or(machine.iommu);
     loaded.topology = loaded.topology.with_machine(machine);
+    let contradictions = loaded.topology.contradictions();
+    let told = contradictions.iter().take(MAX_CONTRADICTIONS);
     loaded.notes.extend(
-        loaded
-            .topology
-            .contradictions()
-            .iter()
-            .map(|contradiction| format!("the input contradicts itself: {contradiction}; what hangs on it is unknown")),
+        told.map(|contradiction| format!("the input contradicts itself: {contradiction}; what hangs on it is unknown")),
     );
+    if let Some(more) = contradictions.len().checked_sub(MAX_CONTRADICTIONS).filter(|&more| more > 0) {
+        loaded.notes.push(format!("the input contradicts itself in {more} more places"));
+    }
     Ok(loaded)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::exit::Failure;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
-use peerdma::pcie::PciAddr;
 use peerdma::pcie::decode::HeaderType;
+use peerdma::pcie::{ClassCode, PciAddr};
 use peerdma::topology::{Bar, Function, FunctionId, FunctionInfo, Origin, Topology};
 
 /// A memory range of a BAR, in bytes from the BAR's start.
@@ -17,14 +17,10 @@ pub(crate) struct TargetRange {
     pub(crate) bus: Option<BusAddr>,
 }
 
-/// How InfiniBand adapters said what they are before class 0207.
-const OLD_INFINIBAND: u16 = 0x0c06;
-
 /// Functions that `matrix` shows without being told: worth pairing, not virtual.
 pub(crate) fn is_worth_pairing(function: &Function) -> bool {
     let Some(class) = function.info().registers.class else { return false };
-    let kind = matches!(class.word(), Some("display" | "network" | "storage" | "accelerator"))
-        || class.base_and_sub() == OLD_INFINIBAND;
+    let kind = matches!(class.word(), Some("display" | "network" | "storage" | "accelerator"));
     kind && has_device_header(function.info()) && function.physical().is_none()
 }
 
@@ -49,16 +45,14 @@ enum Filter {
 impl Filter {
     fn parse(text: &str) -> Result<Self, Failure> {
         if let Some(class) = text.strip_prefix("class:") {
-            const WORDS: [&str; 8] =
-                ["display", "network", "storage", "accelerator", "bridge", "serial", "system", "processor"];
-            if WORDS.contains(&class) {
+            if ClassCode::WORDS.contains(&class) {
                 return Ok(Self::ClassWord(class.to_string()));
             }
             let digits = class.strip_prefix("0x").unwrap_or(class);
             if (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Ok(Self::ClassDigits(digits.to_ascii_lowercase()));
             }
-            let words = WORDS.join(", ");
+            let words = ClassCode::WORDS.join(", ");
             return Err(Failure::usage(format!(
                 "no class is called {class:?}: give one of {words}, or 2 to 6 hex digits"
             )));
@@ -78,11 +72,7 @@ impl Filter {
     fn admits(&self, function: &Function) -> bool {
         let info = function.info();
         match self {
-            Self::ClassWord(word) => {
-                info.registers.class.is_some_and(|class| class.word() == Some(word))
-                    || word == "network"
-                        && info.registers.class.is_some_and(|class| class.base_and_sub() == OLD_INFINIBAND)
-            }
+            Self::ClassWord(word) => info.registers.class.is_some_and(|class| class.word() == Some(word)),
             Self::ClassDigits(digits) => {
                 info.registers.class.is_some_and(|class| class.to_string().starts_with(digits))
             }

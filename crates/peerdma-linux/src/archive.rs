@@ -1,6 +1,7 @@
 //! Compressed files and archives from strangers, bounded in memory.
 
 use crate::tree::{Node, Tree};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 
@@ -21,7 +22,7 @@ pub enum ArchiveError {
     #[error("damaged archive or compressed file, pack it again")]
     Damaged(#[source] io::Error),
     /// It decompresses to more than the limit.
-    #[error("decompresses to more than {} MiB, which no copy of sysfs does; pack only sys and proc", MAX_DECOMPRESSED >> 20)]
+    #[error("larger, once decompressed, than any copy of sysfs or capture; pack only sys and proc")]
     TooLarge,
     /// A compression that is not read here.
     #[error("compressed with {0}, which is not read here; decompress it first, or use gzip or bzip2")]
@@ -36,20 +37,37 @@ pub enum ArchiveError {
 /// # Errors
 /// [`ArchiveError::Damaged`], [`ArchiveError::TooLarge`], [`ArchiveError::OtherCompression`].
 pub fn decompress(bytes: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
-    match bytes.as_slice() {
-        [0x1f, 0x8b, ..] => bounded(flate2::read::MultiGzDecoder::new(bytes.as_slice())),
-        [b'B', b'Z', b'h', ..] => bounded(bzip2::read::MultiBzDecoder::new(bytes.as_slice())),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(ArchiveError::OtherCompression("xz")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(ArchiveError::OtherCompression("zstd")),
-        [b'P', b'K', 3, 4, ..] => Err(ArchiveError::OtherCompression("zip")),
-        _ => Ok(bytes),
+    match decompressed(&bytes, MAX_DECOMPRESSED)? {
+        Some(decompressed) => Ok(decompressed),
+        None => Ok(bytes),
     }
 }
 
-fn bounded(reader: impl Read) -> Result<Vec<u8>, ArchiveError> {
+/// As [`decompress`], for what is known to be small; borrows what is not compressed.
+pub(crate) fn decompress_at_most(bytes: &[u8], limit: u64) -> Result<Cow<'_, [u8]>, ArchiveError> {
+    match decompressed(bytes, limit)? {
+        Some(decompressed) => Ok(Cow::Owned(decompressed)),
+        None if bytes.len() as u64 > limit => Err(ArchiveError::TooLarge),
+        None => Ok(Cow::Borrowed(bytes)),
+    }
+}
+
+/// `None` for bytes that are not compressed.
+fn decompressed(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    match bytes {
+        [0x1f, 0x8b, ..] => bounded(flate2::read::MultiGzDecoder::new(bytes), limit).map(Some),
+        [b'B', b'Z', b'h', ..] => bounded(bzip2::read::MultiBzDecoder::new(bytes), limit).map(Some),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(ArchiveError::OtherCompression("xz")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(ArchiveError::OtherCompression("zstd")),
+        [b'P', b'K', 3, 4, ..] => Err(ArchiveError::OtherCompression("zip")),
+        _ => Ok(None),
+    }
+}
+
+fn bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, ArchiveError> {
     let mut bytes = Vec::new();
-    reader.take(MAX_DECOMPRESSED + 1).read_to_end(&mut bytes).map_err(ArchiveError::Damaged)?;
-    if bytes.len() as u64 > MAX_DECOMPRESSED { Err(ArchiveError::TooLarge) } else { Ok(bytes) }
+    reader.take(limit + 1).read_to_end(&mut bytes).map_err(ArchiveError::Damaged)?;
+    if bytes.len() as u64 > limit { Err(ArchiveError::TooLarge) } else { Ok(bytes) }
 }
 
 /// Whether bytes start with a tar header (its checksum holds).
@@ -71,7 +89,7 @@ impl Tree {
     /// # Errors
     /// See [`ArchiveError`]; all of them concern the file, not this machine.
     pub fn from_archive(bytes: &[u8]) -> Result<Self, ArchiveError> {
-        let bytes = decompress(bytes.to_vec())?;
+        let bytes = decompress_at_most(bytes, MAX_DECOMPRESSED)?;
         let mut archive = tar::Archive::new(Cursor::new(bytes));
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         let mut kept = 0usize;
@@ -124,7 +142,7 @@ fn is_wanted(path: &str) -> bool {
             parts.clone().next(),
             Some("cpuinfo" | "cmdline" | "version" | "config" | "config.gz" | "hwloc-nofile-info")
         ),
-        "boot" => true,
+        "boot" => parts.clone().next().is_some_and(|name| name.starts_with("config-")),
         _ => false,
     };
     let Some(first) = parts.next() else { return false };

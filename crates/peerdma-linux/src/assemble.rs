@@ -146,11 +146,13 @@ fn bars(facts: &FunctionFacts, registers: &Registers) -> Vec<Bar> {
 }
 
 fn link([speed, width, max_speed, max_width]: &[String; 4]) -> Link {
+    // The kernel writes 255 for a width it does not know (`PCIE_LNK_WIDTH_UNKNOWN`).
+    let width_of = |text: &String| text.parse().ok().filter(|&width| width != 255);
     Link {
         speed: LinkSpeed::from_text(speed),
-        width: width.parse().ok(),
+        width: width_of(width),
         max_speed: LinkSpeed::from_text(max_speed),
-        max_width: max_width.parse().ok(),
+        max_width: width_of(max_width),
     }
 }
 

@@ -17,6 +17,9 @@ const OPTIONS: [&str; 9] = [
     "INFINIBAND",
 ];
 
+/// Most bytes of a configuration; distributions' have some 300 KiB.
+const MAX_TEXT: u64 = 4 << 20;
+
 /// Reads the configuration of the running or copied kernel, wherever it lies.
 ///
 /// Empty where none is readable. Where one is, every option of the list is in it:
@@ -25,11 +28,13 @@ pub(crate) fn read(tree: &Tree, release: Option<&str>) -> BTreeMap<String, Strin
     let mut places = vec!["proc/config.gz".to_string(), "proc/config".to_string()];
     if let Some(release) = release.filter(|release| !release.contains('/')) {
         places.push(format!("boot/config-{release}"));
-        places.push(format!("lib/modules/{release}/config"));
     }
     places
         .into_iter()
-        .find_map(|place| options(&String::from_utf8_lossy(&archive::decompress(tree.read(&place)?).ok()?)))
+        .find_map(|place| {
+            let bytes = tree.read(&place)?;
+            options(&String::from_utf8_lossy(&archive::decompress_at_most(&bytes, MAX_TEXT).ok()?))
+        })
         .unwrap_or_default()
 }
 

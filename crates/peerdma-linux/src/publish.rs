@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to a new file at `path`.
 ///
@@ -39,31 +39,36 @@ fn name(file: &File, path: &Path, replace: bool) -> io::Result<()> {
     let through = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |to: &Path| linkat(CWD, &through, CWD, to, AtFlags::SYMLINK_FOLLOW);
     match link(path) {
+        // linkat cannot replace, rename can.
         Err(Errno::EXIST) if replace => {
-            // linkat cannot replace, rename can: through a name beside it.
-            let mut beside = path.as_os_str().to_os_string();
-            beside.push(format!(".{}", std::process::id()));
-            let beside = Path::new(&beside);
-            link(beside)?;
-            fs::rename(beside, path).inspect_err(|_| {
-                let _ = fs::remove_file(beside);
-            })
+            let beside = beside(path);
+            link(&beside)?;
+            rename(&beside, path)
         }
         result => Ok(result?),
     }
 }
 
 fn named_from_the_start(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if replace {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
-    let mut file = options.open(path)?;
+    let beside = beside(path);
+    let at = if replace { &beside } else { path };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(at)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
-        let _ = fs::remove_file(path);
+        let _ = fs::remove_file(at);
+    })?;
+    if replace { rename(at, path) } else { Ok(()) }
+}
+
+/// A name in the same folder that nobody else takes.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{}", std::process::id()));
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).inspect_err(|_| {
+        let _ = fs::remove_file(from);
     })
 }
 
@@ -81,6 +86,9 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         publish(&path, b"two", true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        named_from_the_start(&path, b"three", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert!(named_from_the_start(&path, b"four", false).is_err());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left behind");
         fs::remove_dir_all(&folder).unwrap();
     }

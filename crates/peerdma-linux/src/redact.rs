@@ -58,39 +58,51 @@ fn without_mac_in_name(name: &str) -> String {
     }
 }
 
-/// Blanks MAC addresses and disks by ID.
+/// Blanks the identities in a command line, argument by argument.
 fn without_identities(line: &str) -> String {
-    let blank = |argument: &str| match argument.split_once("by-id/") {
-        Some((before, _)) => format!("{before}by-id/{REDACTED}"),
-        None => without_macs(argument),
-    };
-    line.split(' ').map(blank).collect::<Vec<_>>().join(" ")
+    line.split(' ').map(without_identity).collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces every run of six or more pairs of hexadecimal digits joined by `:` or `-`.
-fn without_macs(argument: &str) -> String {
-    let is_word = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '-';
+/// Blanks what follows `by-id/`, and every word that can be an identity.
+///
+/// Words are runs of hexadecimal digits, `:` and `-`. A letter of the word before may
+/// stand in front (`eth0:52:54:…`), so what is looked for may start anywhere in it.
+fn without_identity(argument: &str) -> String {
+    let (argument, by_id) = match argument.split_once("by-id/") {
+        Some((before, _)) => (before, Some("by-id/")),
+        None => (argument, None),
+    };
+    let in_word = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '-';
     let mut out = String::with_capacity(argument.len());
     let mut rest = argument;
-    while let Some(start) = rest.find(is_word) {
+    while let Some(start) = rest.find(in_word) {
         let (before, tail) = rest.split_at(start);
-        let end = tail.find(|c| !is_word(c)).unwrap_or(tail.len());
+        let end = tail.find(|c| !in_word(c)).unwrap_or(tail.len());
         let (word, after) = tail.split_at(end);
         out.push_str(before);
-        let is_mac = |separator: char| {
-            let mut pairs = 0;
-            let all = word.split(separator).all(|pair| {
-                pairs += 1;
-                pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit())
-            });
-            all && pairs >= 6
-        };
-        // A letter before it, as in `=`, ends the word; one inside would have too.
-        out.push_str(if is_mac(':') || is_mac('-') { REDACTED } else { word });
+        out.push_str(if is_identity(word) { REDACTED } else { word });
         rest = after;
     }
     out.push_str(rest);
+    if let Some(by_id) = by_id {
+        out.push_str(by_id);
+        out.push_str(REDACTED);
+    }
     out
+}
+
+/// A MAC address in one of its spellings, or something made from one.
+fn is_identity(word: &str) -> bool {
+    let parts: Vec<&str> = word.split([':', '-']).collect();
+    // Six pairs in a row: 52:54:00:12:34:56, also amid other fields. The first may have
+    // letters of a name before it.
+    let is_pair = |part: &&str| part.len() == 2;
+    let six_pairs = parts.windows(6).any(|six| six[0].len() >= 2 && six[1..].iter().all(is_pair));
+    // 525400123456, an EUI-64 of 16 digits, the last part of a UUID of version 1.
+    let bare = parts.iter().any(|part| matches!(part.len(), 12 | 16));
+    // An IPv6 address made from a MAC address has ff:fe in its middle.
+    let from_mac = parts.windows(2).any(|two| two[0].ends_with("ff") && two[1].starts_with("fe") && two[1].len() == 4);
+    six_pairs || bare || from_mac
 }
 
 #[cfg(test)]
@@ -119,12 +131,32 @@ mod tests {
     }
 
     #[test]
-    fn mac_addresses_go_and_pci_addresses_stay() {
-        let line = "BOOTIF=01-52-54-00-12-34-56 ip=::::h:52:54:00:12:34:56 pci=disable_acs_redir=0000:41:00.0;00:1c.0/02:00.0 \
-                    root=/dev/disk/by-id/nvme-eui.0025385 ifname=net0:52:54:00:12:34:56";
-        let redacted = without_identities(line);
-        assert!(!redacted.contains("34-56") && !redacted.contains("eui.0025385"), "{redacted}");
-        assert!(redacted.contains("pci=disable_acs_redir=0000:41:00.0;00:1c.0/02:00.0"), "{redacted}");
+    fn mac_addresses_go_in_every_spelling() {
+        for argument in [
+            "BOOTIF=01-52-54-00-12-34-56",
+            "ip=::::h:52:54:00:12:34:56",
+            "ifname=net0:52:54:00:12:34:56",
+            "ifname=eth:52:54:00:12:34:56:dhcp",
+            "mac=525400123456",
+            "ip=[fe80::5054:ff:fe12:3456]",
+            "root=/dev/disk/by-id/nvme-eui.525400fffe123456",
+            "root=UUID=6e1b0f80-1dd2-11b2-8000-525400123456",
+        ] {
+            let redacted = without_identities(argument).to_lowercase();
+            for part in ["12:34:56", "12-34-56", "123456", "12:3456"] {
+                assert!(!redacted.contains(part), "{argument} became {redacted}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_verdicts_and_readers_need_stays() {
+        for line in [
+            "console=ttyS0 quiet intel_iommu=on iommu=pt pci=disable_acs_redir=0000:41:00.0;00:1c.0/02:00.0;pci:8086:09a2:0:0",
+            "vfio-pci.ids=10de:2330,8086:09a2 hugepages=64 memmap=4G!16G pci=config_acs=xx111x1@0000:40:01.0",
+        ] {
+            assert_eq!(without_identities(line), line);
+        }
         assert_eq!(without_mac_in_name("enx525400123456"), "enx-redacted");
         assert_eq!(without_mac_in_name("mlx5_0"), "mlx5_0");
     }

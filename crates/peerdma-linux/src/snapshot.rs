@@ -22,7 +22,7 @@ pub struct Snapshot {
 /// Facts about the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MachineFacts {
-    /// cpuinfo's vendor word, `arm` on Arm.
+    /// cpuinfo's vendor word, `Arm` on Arm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_vendor: Option<String>,
     /// cpuinfo's family.

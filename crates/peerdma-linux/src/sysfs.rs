@@ -21,13 +21,23 @@ pub fn read(tree: &Tree) -> Snapshot {
     let mut functions: Vec<FunctionFacts> =
         device_folders(tree).into_iter().map(|(address, folder)| function(tree, address, &folder)).collect();
     functions.sort_by_key(|facts| facts.address.parse::<PciAddr>().ok());
-    let lengths = || functions.iter().map(|facts| facts.config.len() / 2);
-    // Whoever reads more than 64 bytes of one was allowed to read all.
-    let privileged =
-        if lengths().any(|len| len > 64) { Some(true) } else { lengths().any(|len| len == 64).then_some(false) };
+    // Whoever reads more than anybody may was allowed to read all.
+    let privileged = if functions.iter().any(|facts| facts.config.len() / 2 > open_to_all(facts)) {
+        Some(true)
+    } else {
+        functions.iter().any(|facts| facts.config.len() / 2 >= 64).then_some(false)
+    };
     let mut machine = machine(tree);
     machine.privileged = privileged;
     Snapshot { machine, functions, groups: groups(tree) }
+}
+
+/// Bytes of config space that the kernel shows to anybody: 128 of a CardBus bridge
+/// (header type 2), 64 of all others (Linux 7.2 `pci_read_config`).
+fn open_to_all(facts: &FunctionFacts) -> usize {
+    // The header type is the byte at 0x0e; its top bit tells of other functions.
+    let is_cardbus = matches!(facts.config.get(0x1c..0x1e), Some("02" | "82"));
+    if is_cardbus { 128 } else { 64 }
 }
 
 /// Device folders by address: through the bus's links, and where a copy lacks
@@ -41,6 +51,10 @@ fn device_folders(tree: &Tree) -> BTreeMap<PciAddr, String> {
             // A copy that followed links has a folder here, which shows no path.
             None => format!("{DEVICES}/{name}"),
         };
+        // A link that leads anywhere but to the function itself is none of sysfs.
+        if folder.rsplit('/').next() != Some(&name) {
+            continue;
+        }
         folders.insert(address, folder);
     }
     if folders.is_empty() {
@@ -90,7 +104,7 @@ fn function(tree: &Tree, address: PciAddr, folder: &str) -> FunctionFacts {
     let config = if tree.is_live() {
         ConfigBytes::new(config, ConfigSize::Unknown)
     } else {
-        ConfigBytes::from_copied_file(config, ConfigSize::Unknown)
+        ConfigBytes::from_copied_file(config)
     };
     let (root_bus, bridges) = path_of(folder);
     let link = || {

@@ -24,14 +24,6 @@ impl Bytes {
         Self(n)
     }
 
-    /// Counts `n` units of 1024 bytes; `None` if that exceeds 2^64 - 1 bytes.
-    pub const fn kib(n: u64) -> Option<Self> {
-        match n.checked_mul(1 << 10) {
-            Some(n) => Some(Self(n)),
-            None => None,
-        }
-    }
-
     /// The number of bytes.
     pub const fn as_u64(self) -> u64 {
         self.0

@@ -6,7 +6,6 @@ use crate::exit::{Exit, Failure};
 use crate::input::{self, Kind, Loaded};
 use crate::progress::Progress;
 use crate::{output, proximity, select};
-use comfy_table::{CellAlignment, Table, presets};
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::{Acs, AcsUnread};
 use peerdma::route::Verdict;
@@ -114,14 +113,15 @@ fn privilege_line(loaded: &Loaded, view: &KernelView<'_>, functions: &[FunctionI
         Kind::Lspci => "sudo lspci -vvv > FILE, then peerdma matrix --from FILE",
         Kind::Capture => "sudo peerdma capture -o FILE, then peerdma matrix --from FILE",
         Kind::Sysfs | Kind::Archive => "sudo peerdma capture -o FILE on that machine, then peerdma matrix --from FILE",
-        Kind::Platform => "peerdma matrix",
+        // Nothing of a described machine is unread for lack of privilege.
+        Kind::Platform => return Ok(()),
     };
     let warning = output::warning();
     let mut out = anstream::stdout().lock();
     writeln!(
         out,
         "{warning}{lost} of {} verdicts are unknown for lack of privilege{warning:#}: {command}",
-        off_diagonal().count()
+        functions.len() * (functions.len() - 1)
     )?;
     writeln!(out)?;
     Ok(())
@@ -168,74 +168,46 @@ fn row_name(topology: &Topology, id: FunctionId) -> String {
     if name.is_empty() { info.address.to_string() } else { format!("{} {name}", info.address) }
 }
 
+/// Writes rows as they are decided: a stranger's input may have thousands of columns.
 fn table(arguments: &MatrixArguments, view: &KernelView<'_>, functions: &[FunctionId]) -> Result<(), Failure> {
+    const CORNER: &str = "initiator \\ target";
     let topology = view.topology();
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let header = ["".to_string(), "initiator \\ target".to_string()].into_iter();
-    table.set_header(header.chain((0..functions.len()).map(|column| format!("[{column}]"))));
+    let number = |index: usize| format!("[{index}]");
+    let number_width = number(functions.len() - 1).len();
+    let names: Vec<String> = functions.iter().map(|&function| row_name(topology, function)).collect();
+    let name_width = names.iter().map(|name| name.chars().count()).chain([CORNER.len()]).max().unwrap_or(0);
+    // The widest cells are H and two digits, with a word of proximity after it.
+    let cell_width = number_width.max(if arguments.proximity { 8 } else { 3 });
+    let mut out = std::io::BufWriter::new(anstream::stdout().lock());
+    let heading = output::heading();
+    write!(out, "{heading} {:number_width$}  {CORNER:<name_width$}", "")?;
+    for column in 0..functions.len() {
+        write!(out, "  {:>cell_width$}", number(column))?;
+    }
+    writeln!(out, "{heading:#}")?;
     let mut counts = [0usize; 4];
     for (row, &initiator) in functions.iter().enumerate() {
-        let mut cells = vec![format!("[{row}]"), row_name(topology, initiator)];
+        write!(out, " {:<number_width$}  {:<name_width$}", number(row), names[row])?;
         for &target in functions {
             let decision = view.decide(target, initiator);
             let mut text = cell(&decision);
-            if initiator != target {
-                counts[Verdict::from(decision.map_type) as usize] += 1;
-                if arguments.proximity {
-                    text.push_str(&format!(" {}", proximity::word(view, &decision).unwrap_or("?")));
-                }
+            if initiator == target {
+                write!(out, "  {text:>cell_width$}")?;
+                continue;
             }
-            cells.push(text);
+            let verdict = Verdict::from(decision.map_type);
+            counts[verdict as usize] += 1;
+            if arguments.proximity {
+                text.push_str(&format!(" {}", proximity::word(view, &decision).unwrap_or("?")));
+            }
+            let style = output::style(verdict);
+            write!(out, "  {style}{text:>cell_width$}{style:#}")?;
         }
-        table.add_row(cells);
+        writeln!(out)?;
     }
-    for column in 2..functions.len() + 2 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut out = anstream::stdout().lock();
-    for (line_number, line) in table.lines().enumerate() {
-        if line_number == 0 {
-            let heading = output::heading();
-            writeln!(out, "{heading}{}{heading:#}", line.trim_end())?;
-        } else {
-            writeln!(out, "{}", coloured(line.trim_end(), functions.len()))?;
-        }
-    }
+    out.flush()?;
     drop(out);
     legend(view, counts, arguments.proximity)
-}
-
-/// Colours the verdicts at the end of a row; words of names stay as they are.
-fn coloured(line: &str, columns: usize) -> String {
-    // Every verdict is one word, two with proximity, and they are the last of the line;
-    // counting from the end keeps clear of names that look like verdicts.
-    let mut rest = line;
-    let mut parts: Vec<String> = Vec::new();
-    for _ in 0..columns {
-        let Some(start) = rest.trim_end().rfind(' ') else { break };
-        let (before, word) = rest.split_at(start + 1);
-        let verdict = match word.trim_end().as_bytes() {
-            [b'D', b'0'..=b'9', ..] => Some(Verdict::Direct),
-            [b'H', b'0'..=b'9', ..] => Some(Verdict::HostBridge),
-            b"no" => Some(Verdict::Refused),
-            b"?" => Some(Verdict::Unknown),
-            _ => None,
-        };
-        parts.push(match verdict {
-            Some(verdict) => {
-                let style = output::style(verdict);
-                format!("{style}{word}{style:#}")
-            }
-            None => word.to_string(),
-        });
-        rest = before;
-    }
-    parts.push(rest.to_string());
-    parts.reverse();
-    parts.concat()
 }
 
 fn legend(view: &KernelView<'_>, counts: [usize; 4], with_proximity: bool) -> Result<(), Failure> {

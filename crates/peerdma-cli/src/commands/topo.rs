@@ -147,7 +147,8 @@ fn line(topology: &Topology, view: &KernelView<'_>, id: FunctionId) -> String {
         parts.push(format!("MPS {}", payload.as_u64()));
     }
     if let Some(group) = info.iommu_group {
-        let kind = topology.groups().iter().find(|listed| listed.id == group).and_then(|listed| listed.kind.as_deref());
+        let listed = topology.groups().binary_search_by_key(&group, |listed| listed.id);
+        let kind = listed.ok().and_then(|index| topology.groups()[index].kind.as_deref());
         parts.push(kind.map_or_else(|| format!("group {group}"), |kind| format!("group {group} {kind}")));
     }
     if let Some(driver) = &info.driver {

@@ -154,5 +154,5 @@ impl Text<'_> {
 
 /// The classes of functions that other functions sit below.
 pub(super) fn is_bridge(class: ClassCode) -> bool {
-    matches!(class.base_and_sub(), 0x0604 | 0x0607 | 0x0609)
+    class.has_buses_below()
 }

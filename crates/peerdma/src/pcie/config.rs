@@ -61,28 +61,24 @@ impl ConfigBytes {
     ///
     /// Bytes past 64 are dropped if all are zero although the function announces
     /// a capability list there, since a list cannot start with zero bytes and be
-    /// worth announcing.
-    pub fn from_copied_file(bytes: Vec<u8>, size: ConfigSize) -> Self {
+    /// worth announcing; or although there are 4096 of them.
+    pub fn from_copied_file(bytes: Vec<u8>) -> Self {
         const STATUS: usize = 0x06;
         const HAS_LIST: u8 = 0x10;
         let announces_list = bytes.get(STATUS).is_some_and(|status| status & HAS_LIST != 0);
-        let padded = announces_list && bytes.len() > 64 && bytes[64..].iter().all(|&byte| byte == 0);
+        // 4096 bytes without a list are a host bridge's, whose extended space counts.
+        let could_hold_more = announces_list || bytes.len() == 4096;
+        let padded = could_hold_more && bytes.len() > 64 && bytes[64..].iter().all(|&byte| byte == 0);
         let mut bytes = bytes;
         if padded {
             bytes.truncate(64);
         }
-        Self::new(bytes, size)
+        Self::new(bytes, ConfigSize::Unknown)
     }
 
     /// The bytes at hand, from offset 0 on.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Replaces what is known about the end of the space.
-    #[must_use]
-    pub fn with_size(self, size: ConfigSize) -> Self {
-        Self { size, ..self }
     }
 }
 
@@ -106,10 +102,10 @@ mod tests {
         let mut bytes = vec![0u8; 4096];
         bytes[0x06] = 0x10;
         bytes[0x34] = 0x40;
-        let padded = ConfigBytes::from_copied_file(bytes.clone(), ConfigSize::Unknown);
+        let padded = ConfigBytes::from_copied_file(bytes.clone());
         assert_eq!(padded.bytes().len(), 64);
         bytes[0x40] = 0x10;
-        let whole = ConfigBytes::from_copied_file(bytes, ConfigSize::Unknown);
+        let whole = ConfigBytes::from_copied_file(bytes);
         assert_eq!(whole.bytes().len(), 4096);
     }
 

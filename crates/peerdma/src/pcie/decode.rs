@@ -230,7 +230,7 @@ fn bars(config: &impl ConfigSpace, header: Option<HeaderType>) -> Vec<BarRegiste
         if low & 1 == 1 {
             bars.push(BarRegister { index, memory: None, prefetchable: false, is_64_bit: false });
         } else if low != 0 {
-            let high = if is_64_bit { config.dword(at + 4).unwrap_or(0) } else { 0 };
+            let Some(high) = (if is_64_bit { config.dword(at + 4) } else { Some(0) }) else { break };
             let address = u64::from(high) << 32 | u64::from(low & !0xf);
             bars.push(BarRegister {
                 index,
@@ -287,6 +287,15 @@ mod tests {
         assert_eq!(bars[0].memory, Some(BusAddr::new(0x60_0000_0000)));
         assert!(bars[0].prefetchable);
         assert_eq!((bars[1].index, bars[1].memory), (2, None));
+    }
+
+    #[test]
+    fn a_64_bit_bar_whose_upper_half_was_not_read_has_no_address() {
+        let mut bytes = vec![0u8; 0x14];
+        bytes[0] = 0x86;
+        bytes[0x10] = 0x0c;
+        bytes[0x13] = 0x80;
+        assert!(Registers::decode(&ConfigBytes::new(bytes, ConfigSize::Unknown)).bars.is_empty());
     }
 
     proptest! {

@@ -70,11 +70,6 @@ impl fmt::Display for PortType {
 pub struct LinkSpeed(u16);
 
 impl LinkSpeed {
-    /// From tenths of GT/s.
-    pub const fn from_tenths(tenths: u16) -> Self {
-        Self(tenths)
-    }
-
     /// From the encoding of the link registers, 1 to 6.
     pub const fn from_field(field: u8) -> Option<Self> {
         match field {

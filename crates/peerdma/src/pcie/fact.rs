@@ -21,14 +21,6 @@ impl<T> Fact<T> {
         }
     }
 
-    /// As [`known`](Self::known), by reference.
-    pub fn as_known(&self) -> Option<&T> {
-        match self {
-            Self::Known(value) => Some(value),
-            Self::Unknown => None,
-        }
-    }
-
     /// Applies `f` to a known value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Fact<U> {
         match self {

@@ -55,11 +55,23 @@ impl ClassCode {
         self.base_and_sub() == 0x0600
     }
 
-    /// The words that people use for the kinds of device worth pairing.
+    /// A bridge with buses below it: to PCI, to CardBus, or a semi-transparent one.
+    pub const fn has_buses_below(self) -> bool {
+        matches!(self.base_and_sub(), 0x0604 | 0x0607 | 0x0609)
+    }
+
+    /// The words of [`word`](Self::word).
+    pub const WORDS: [&'static str; 8] =
+        ["display", "network", "storage", "accelerator", "bridge", "processor", "system", "serial"];
+
+    /// What people call the kind of device.
     pub const fn word(self) -> Option<&'static str> {
-        // Co-processors, as which accelerators without a screen used to pass.
-        if self.base_and_sub() == 0x0b40 {
-            return Some("accelerator");
+        match self.base_and_sub() {
+            // Co-processors, as which accelerators without a screen used to pass.
+            0x0b40 => return Some("accelerator"),
+            // InfiniBand, before it became a network controller's subclass.
+            0x0c06 => return Some("network"),
+            _ => {}
         }
         match self.base() {
             0x01 => Some("storage"),

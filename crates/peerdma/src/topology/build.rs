@@ -11,85 +11,16 @@
 //! 4. else its bus is a root bus.
 
 use super::function::BusesBelow;
+use super::printable;
 use super::{
-    Function, FunctionId, FunctionInfo, HostBridge, HostBridgeId, IommuGroup, Machine, Parent, Position, Topology,
+    Contradiction, Function, FunctionId, FunctionInfo, HostBridge, HostBridgeId, IommuGroup, Machine, Parent, Position,
+    Topology,
 };
 use crate::pcie::acs::{Acs, AcsUnread};
 use crate::pcie::decode::Registers;
 use crate::pcie::{Fact, PciAddr};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use core::fmt;
-
-/// Two parts of an input that cannot both be true.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Contradiction {
-    /// A function is described more than once, differently.
-    DescribedTwice(PciAddr),
-    /// Several bridges claim the same secondary bus.
-    BusClaimedTwice {
-        /// One of them.
-        first: PciAddr,
-        /// Another.
-        second: PciAddr,
-        /// The bus.
-        bus: u8,
-    },
-    /// A function is said to hang below a bridge that is not there.
-    BridgeMissing {
-        /// The function.
-        function: PciAddr,
-        /// The bridge.
-        bridge: PciAddr,
-    },
-    /// A function is said to hang below a bridge that sits on no lower bus of its domain.
-    NotAbove {
-        /// The function.
-        function: PciAddr,
-        /// The bridge.
-        bridge: PciAddr,
-    },
-    /// A function hangs below itself.
-    HangsBelowItself(PciAddr),
-    /// A virtual function's physical function is not there or is virtual itself.
-    PhysicalFunctionMissing {
-        /// The virtual function.
-        function: PciAddr,
-        /// What it names as its physical function.
-        physical: PciAddr,
-    },
-    /// A bridge's secondary bus is not above the bus it sits on.
-    SecondaryNotBelow {
-        /// The bridge.
-        bridge: PciAddr,
-        /// Its secondary bus.
-        bus: u8,
-    },
-}
-
-impl fmt::Display for Contradiction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DescribedTwice(address) => write!(f, "{address} is described twice, differently"),
-            Self::BusClaimedTwice { first, second, bus } => {
-                write!(f, "{first} and {second} both have bus {bus:02x} as their secondary bus")
-            }
-            Self::BridgeMissing { function, bridge } => {
-                write!(f, "{function} is said to hang below {bridge}, which is not in the input")
-            }
-            Self::NotAbove { function, bridge } => {
-                write!(f, "{function} is said to hang below {bridge}, which sits on no lower bus of its domain")
-            }
-            Self::HangsBelowItself(address) => write!(f, "{address} is said to hang below itself"),
-            Self::PhysicalFunctionMissing { function, physical } => {
-                write!(f, "{function} names {physical} as its physical function, which cannot be one")
-            }
-            Self::SecondaryNotBelow { bridge, bus } => {
-                write!(f, "{bridge} has bus {bus:02x} as its secondary bus, which is not above the bus it sits on")
-            }
-        }
-    }
-}
 
 /// Collects functions and builds a [`Topology`].
 #[derive(Clone, Debug, Default)]
@@ -110,7 +41,8 @@ impl Builder {
 
     /// Adds a function. One that was added before, and differs, is a contradiction:
     /// its registers become unknown, and its place if that differs.
-    pub fn function(&mut self, info: FunctionInfo) {
+    pub fn function(&mut self, mut info: FunctionInfo) {
+        printable::function(&mut info);
         let address = info.address;
         if let Some(known) = self.functions.get_mut(&address) {
             if *known != info {
@@ -140,7 +72,8 @@ impl Builder {
     }
 
     /// Adds an IOMMU group.
-    pub fn group(&mut self, group: IommuGroup) {
+    pub fn group(&mut self, mut group: IommuGroup) {
+        printable::group(&mut group);
         self.groups.push(group);
     }
 
@@ -151,7 +84,8 @@ impl Builder {
 
     /// Builds the tree.
     pub fn build(self) -> Topology {
-        let Self { functions, displaced, mut groups, machine, mut contradictions } = self;
+        let Self { functions, displaced, mut groups, mut machine, mut contradictions } = self;
+        printable::machine(&mut machine);
         let addresses: Vec<PciAddr> = functions.keys().copied().collect();
         let buses = BusMap::new(&functions, &addresses, &mut contradictions);
         let find = |address: PciAddr| addresses.binary_search(&address).ok().map(|index| FunctionId(index as u32));

@@ -3,7 +3,7 @@
 use crate::addr::{AddrRange, Bytes, Iova, PhysAddr};
 use crate::pcie::decode::{HeaderType, Registers};
 use crate::pcie::express::Link;
-use crate::pcie::{PciAddr, PciId};
+use crate::pcie::{ClassCode, PciAddr, PciId};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -136,7 +136,7 @@ impl FunctionInfo {
     pub fn is_bridge(&self) -> bool {
         match self.registers.header {
             Some(header) => matches!(header, HeaderType::Bridge | HeaderType::CardBus),
-            None => self.registers.class.is_some_and(|class| matches!(class.base_and_sub(), 0x0604 | 0x0607 | 0x0609)),
+            None => self.registers.class.is_some_and(ClassCode::has_buses_below),
         }
     }
 

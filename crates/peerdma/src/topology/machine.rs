@@ -135,11 +135,6 @@ impl KernelVersion {
     pub const fn series(self) -> (u32, u32) {
         (self.major, self.minor)
     }
-
-    /// Reads the third word of `/proc/version` (`Linux version 7.2.13 …`).
-    pub fn from_proc_version(text: &str) -> Option<Self> {
-        text.strip_prefix("Linux version ")?.split_whitespace().next()?.parse().ok()
-    }
 }
 
 impl fmt::Display for KernelVersion {

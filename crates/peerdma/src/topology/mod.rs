@@ -9,10 +9,13 @@
 //! bridge at the top. [`Topology::upstream`] is Linux's `pci_upstream_bridge`.
 
 mod build;
+mod contradiction;
 mod function;
 mod machine;
+mod printable;
 
-pub use build::{Builder, Contradiction};
+pub use build::Builder;
+pub use contradiction::Contradiction;
 pub use function::{Bar, FunctionInfo, IommuGroup, Origin, Position, ReservedRegion};
 pub use machine::{Cpu, CpuVendor, IommuMode, KernelVersion, Machine, NotACpu, NotAKernelVersion};
 

@@ -1,6 +1,6 @@
 //! Sets of outcomes that some way of filling in the missing facts leads to.
 
-/// A set of map types, of answers yes and no, or of anything with few values.
+/// A set of the answers yes and no.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Possible(u8);
 
