@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Will the bytes arrive? Which devices of a Linux machine reach each other's
 /// memory, by which route, and why not.
 #[derive(Parser, Debug)]
-#[command(version, about, long_about = None, after_help = EXAMPLES)]
+#[command(name = "peerdma", version, about, long_about = None, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

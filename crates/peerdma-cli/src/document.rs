@@ -67,6 +67,7 @@ pub(crate) struct Pair {
     /// Address of the function whose memory is reached (Linux: the provider).
     target: String,
     /// `direct`, `host_bridge`, `refused` or `unknown`.
+    #[schemars(extend("enum" = ["direct", "host_bridge", "refused", "unknown"]))]
     verdict: &'static str,
     /// What Linux decides.
     kernel: KernelDocument,
@@ -90,9 +91,12 @@ pub(crate) struct Pair {
 #[derive(Serialize, JsonSchema, Debug)]
 struct KernelDocument {
     /// `BUS_ADDR`, `THRU_HOST_BRIDGE`, `NOT_SUPPORTED` or `UNKNOWN`.
+    #[schemars(extend("enum" = ["BUS_ADDR", "THRU_HOST_BRIDGE", "NOT_SUPPORTED", "UNKNOWN"]))]
     map_type: &'static str,
     /// Hops on both sides added up, also where refused or unknown.
     distance: u32,
+    /// Bridges on the way are hidden from the input: the distance is at least this.
+    distance_is_lower_bound: bool,
     /// Functions that redirect, in the kernel's order: from the target up, then from the
     /// initiator up; empty where the two have no common device.
     acs_redirects: Vec<String>,
@@ -107,6 +111,7 @@ struct KernelDocument {
 #[derive(Serialize, JsonSchema, Debug)]
 struct ReasonDocument {
     /// `kernel_config`, `acs_redirect`, `acs_unknown`, `host_bridge`, `cpu` or `parent_unknown`.
+    #[schemars(extend("enum" = ["kernel_config", "acs_redirect", "acs_unknown", "host_bridge", "cpu", "parent_unknown"]))]
     gate: &'static str,
     /// What was looked at.
     object: String,
@@ -173,6 +178,7 @@ impl Pair {
             kernel: KernelDocument {
                 map_type: decision.map_type.word(),
                 distance: decision.distance,
+                distance_is_lower_bound: !decision.hidden_below.is_empty(),
                 acs_redirects: decision.redirects().filter(|_| meet).map(address).collect(),
                 acs_unknown: decision.unread().map(address).collect(),
                 table: view.tables().label(),

@@ -92,12 +92,18 @@ pub(crate) fn tree(from: Option<&Path>, sysfs_root: Option<&Path>) -> Result<Tre
     match (from, sysfs_root) {
         (_, Some(path)) => directory(path),
         (Some(path), None) if path.is_dir() => directory(path),
-        (Some(path), None) => Tree::from_archive(&read(path)?).map_err(|error| {
-            Failure::input(
-                format!("cannot take a capture from {}: only sysfs and copies of it hold the facts", path.display()),
-                error,
-            )
-        }),
+        (Some(path), None) => {
+            let shown = path.display();
+            let bytes = archive::decompress(read(path)?)
+                .map_err(|error| Failure::input(format!("cannot read {shown}"), error))?;
+            if !archive::is_tar(&bytes) {
+                let is = if Capture::recognises(&bytes) { "is a capture already" } else { "is no copy of sysfs" };
+                let what =
+                    format!("{shown} {is}; a capture is taken of this machine, a copied sysfs folder or its .tar");
+                return Err(Failure::Input { what, source: None });
+            }
+            Tree::from_archive(&bytes).map_err(|error| Failure::input(format!("cannot read {shown}"), error))
+        }
         (None, None) => Ok(Tree::live()),
     }
 }
@@ -164,10 +170,15 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// A platform file by its name's ending, or by a table that only it has.
+/// A platform file by its name's ending, or by a line that only TOML has: the number
+/// of its schema or a table's head. No line of lspci starts so.
 fn is_platform(path: &Path, text: &str) -> bool {
     let by_name = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-    by_name || text.lines().any(|line| matches!(line.trim_end(), "[[host_bridge]]" | "[[port]]" | "[[function]]"))
+    let is_head = |line: &str| {
+        line.starts_with("[[") || ["[cpu]", "[kernel]", "[iommu]"].iter().any(|head| line.starts_with(head))
+    };
+    let is_schema = |line: &str| line.strip_prefix("schema").is_some_and(|rest| rest.trim_start().starts_with('='));
+    by_name || text.lines().map(str::trim_start).any(|line| is_head(line) || is_schema(line))
 }
 
 fn directory(path: &Path) -> Result<Tree, Failure> {

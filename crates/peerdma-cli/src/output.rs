@@ -4,7 +4,8 @@ use crate::document::{Pair, SCHEMA, Source};
 use crate::exit::Failure;
 use anstyle::{AnsiColor, Style};
 use peerdma::route::Verdict;
-use schemars::{JsonSchema, schema_for};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
 
@@ -18,7 +19,8 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes the schema of a document.
 pub(crate) fn schema<D: JsonSchema>() -> Result<(), Failure> {
-    json(&schema_for!(D))
+    // The documents are written, never read: what is always written is required.
+    json(&SchemaSettings::default().for_serialize().into_generator().into_root_schema_for::<D>())
 }
 
 /// Writes a document of pairs one pair at a time, so that memory does not grow with

@@ -11,6 +11,8 @@ const MAX_DECOMPRESSED: u64 = 512 << 20;
 const MAX_KEPT: usize = 128 << 20;
 /// Most bytes kept of one file: cpuinfo of a machine with hundreds of CPUs fits.
 const MAX_KEPT_FILE: u64 = 2 << 20;
+/// Size of a tar's blocks.
+const BLOCK: u64 = 512;
 /// Longest path that any Linux file system call takes (`PATH_MAX`); longer ones are no copies of sysfs.
 const MAX_PATH: usize = 4096;
 
@@ -21,6 +23,9 @@ pub enum ArchiveError {
     /// The compressed stream or the archive is damaged.
     #[error("damaged archive or compressed file, pack it again")]
     Damaged(#[source] io::Error),
+    /// The archive ends without its end mark.
+    #[error("the archive is cut: the empty block that ends every tar is missing; pack or copy it again")]
+    Cut,
     /// It decompresses to more than the limit.
     #[error("larger, once decompressed, than any copy of sysfs or capture; pack only sys and proc")]
     TooLarge,
@@ -90,11 +95,14 @@ impl Tree {
     /// See [`ArchiveError`]; all of them concern the file, not this machine.
     pub fn from_archive(bytes: &[u8]) -> Result<Self, ArchiveError> {
         let bytes = decompress_at_most(bytes, MAX_DECOMPRESSED)?;
-        let mut archive = tar::Archive::new(Cursor::new(bytes));
+        let mut archive = tar::Archive::new(Cursor::new(&bytes));
+        let mut end = 0u64;
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         let mut kept = 0usize;
         for entry in archive.entries().map_err(ArchiveError::Damaged)? {
             let mut entry = entry.map_err(ArchiveError::Damaged)?;
+            let size = if entry.header().entry_type().is_file() { entry.size() } else { 0 };
+            end = entry.raw_file_position().saturating_add(size).div_ceil(BLOCK).saturating_mul(BLOCK);
             let path = normalise(&String::from_utf8_lossy(&entry.path_bytes()));
             if path.len() > MAX_PATH || !is_wanted(&path) {
                 continue;
@@ -119,6 +127,15 @@ impl Tree {
                 return Err(ArchiveError::TooLarge);
             }
             nodes.insert(path, node);
+        }
+        // Without the block of zeros that ends every archive, functions may be missing,
+        // and what is missing would be taken for not being there.
+        let is_end = |at: u64| {
+            let at = usize::try_from(at).ok()?;
+            Some(bytes.get(at..at.checked_add(BLOCK as usize)?)?.iter().all(|&byte| byte == 0))
+        };
+        if is_end(end) != Some(true) {
+            return Err(ArchiveError::Cut);
         }
         let prefix = sysfs_prefix(&nodes).ok_or(ArchiveError::NoSysfs)?;
         let nodes = nodes
@@ -208,6 +225,16 @@ mod tests {
         let whole = gz.finish().unwrap();
         assert!(Tree::from_archive(&whole).is_ok());
         assert!(matches!(Tree::from_archive(&whole[..whole.len() / 2]), Err(ArchiveError::Damaged(_))));
+    }
+
+    #[test]
+    fn an_archive_cut_between_two_entries_is_refused() {
+        let whole = tar_of(&[("sys/devices/x/vendor", b"0x8086"), ("sys/devices/y/vendor", b"0x8086")]);
+        assert!(Tree::from_archive(&whole).is_ok());
+        // Each entry takes a header and a block of data.
+        for len in [1024, 2048] {
+            assert!(matches!(Tree::from_archive(&whole[..len]), Err(ArchiveError::Cut)), "{len}");
+        }
     }
 
     #[test]

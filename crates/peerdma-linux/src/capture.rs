@@ -71,11 +71,10 @@ impl Capture {
         }
     }
 
-    /// Whether bytes look like a capture once decompressed.
+    /// Whether bytes, once decompressed, are to be read as a capture: JSON, which no
+    /// other input is.
     pub fn recognises(bytes: &[u8]) -> bool {
-        let start = bytes.trim_ascii_start();
-        start.first() == Some(&b'{')
-            && start[..start.len().min(256)].windows(KIND.len()).any(|window| window == KIND.as_bytes())
+        bytes.trim_ascii_start().first() == Some(&b'{')
     }
 
     /// Reads a capture, compressed or not.

@@ -22,8 +22,8 @@ const MAX_TEXT: u64 = 4 << 20;
 
 /// Reads the configuration of the running or copied kernel, wherever it lies.
 ///
-/// Empty where none is readable. Where one is, every option of the list is in it:
-/// an option that a configuration does not mention is off.
+/// Empty where none is readable. Where a whole one is, every option of the list is in
+/// it: an option that it does not mention is off.
 pub(crate) fn read(tree: &Tree, release: Option<&str>) -> BTreeMap<String, String> {
     let mut places = vec!["proc/config.gz".to_string(), "proc/config".to_string()];
     if let Some(release) = release.filter(|release| !release.contains('/')) {
@@ -38,35 +38,47 @@ pub(crate) fn read(tree: &Tree, release: Option<&str>) -> BTreeMap<String, Strin
         .unwrap_or_default()
 }
 
-/// `None` for a text that is no kernel configuration, or not all of one.
+/// `None` for a text that tells of none of the options.
 fn options(text: &str) -> Option<BTreeMap<String, String>> {
-    // A configuration names its architecture's word size; half a file may lack the end.
-    if !text.contains("CONFIG_64BIT") && !text.contains("CONFIG_PCI=") {
-        return None;
+    // Kconfig ends every configuration so since Linux 5.2; only then is silence "off".
+    let is_whole = text.contains("# end of Kernel hacking");
+    let mut found = BTreeMap::new();
+    if is_whole {
+        found.extend(OPTIONS.iter().map(|option| (format!("CONFIG_{option}"), "n".to_string())));
     }
-    let mut found: BTreeMap<String, String> =
-        OPTIONS.iter().map(|option| (format!("CONFIG_{option}"), "n".to_string())).collect();
-    for line in text.lines() {
-        if let Some((name, value)) = line.split_once('=')
-            && let Some(slot) = found.get_mut(name.trim())
+    let is_wanted = |name: &str| name.strip_prefix("CONFIG_").is_some_and(|name| OPTIONS.contains(&name));
+    // A last line without its end may be cut.
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        let line = line.trim_end();
+        let off = line.strip_prefix("# ").and_then(|line| line.strip_suffix(" is not set"));
+        if let Some((name, value)) = line.split_once('=').or(off.map(|name| (name, "n")))
+            && is_wanted(name)
         {
-            *slot = value.trim().to_string();
+            found.insert(name.to_string(), value.to_string());
         }
     }
-    Some(found)
+    (!found.is_empty()).then_some(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const END: &str = "# end of Kernel hacking\n";
+
     #[test]
-    fn an_option_that_is_not_mentioned_is_off() {
-        let found =
-            options("CONFIG_64BIT=y\nCONFIG_PCI=y\n# CONFIG_PCI_P2PDMA is not set\nCONFIG_VFIO_PCI=m\n").unwrap();
+    fn in_a_whole_configuration_an_option_that_is_not_mentioned_is_off() {
+        let text = format!("CONFIG_PCI=y\n# CONFIG_PCI_P2PDMA is not set\nCONFIG_VFIO_PCI=m\n{END}");
+        let found = options(&text).unwrap();
         assert_eq!(found["CONFIG_PCI_P2PDMA"], "n");
         assert_eq!(found["CONFIG_ZONE_DEVICE"], "n");
         assert_eq!(found["CONFIG_VFIO_PCI"], "m");
+    }
+
+    #[test]
+    fn half_a_configuration_tells_only_what_it_says() {
+        let found = options("CONFIG_64BIT=y\nCONFIG_PCI=y\nCONFIG_ZONE_DEVICE=").unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("CONFIG_PCI".to_string(), "y".to_string())]);
     }
 
     #[test]

@@ -68,6 +68,12 @@ fn without_identities(line: &str) -> String {
 /// Words are runs of hexadecimal digits, `:` and `-`. A letter of the word before may
 /// stand in front (`eth0:52:54:…`), so what is looked for may start anywhere in it.
 fn without_identity(argument: &str) -> String {
+    const SECRET: [&str; 8] = ["serial", "machine_id", "nqn", "iqn", "wwn", "wwpn", "passw", "secret"];
+    if let Some((key, value)) = argument.split_once('=')
+        && SECRET.iter().any(|secret| key.contains(secret) || value.starts_with(secret))
+    {
+        return format!("{key}={REDACTED}");
+    }
     let (argument, by_id) = match argument.split_once("by-id/") {
         Some((before, _)) => (before, Some("by-id/")),
         None => (argument, None),
@@ -141,6 +147,8 @@ mod tests {
             "ip=[fe80::5054:ff:fe12:3456]",
             "root=/dev/disk/by-id/nvme-eui.525400fffe123456",
             "root=UUID=6e1b0f80-1dd2-11b2-8000-525400123456",
+            "systemd.machine_id=00000000000000000000000000123456",
+            "rd.iscsi.initiator=iqn.2004-10.org:01:123456",
         ] {
             let redacted = without_identities(argument).to_lowercase();
             for part in ["12:34:56", "12-34-56", "123456", "12:3456"] {

@@ -15,6 +15,8 @@ use peerdma::topology::Cpu;
 use std::collections::BTreeMap;
 
 const DEVICES: &str = "sys/bus/pci/devices";
+/// Most names of one function: a GPU with all its engines has a dozen.
+const MAX_NAMES: usize = 64;
 
 /// Reads everything peerdma wants to know.
 pub fn read(tree: &Tree) -> Snapshot {
@@ -57,12 +59,14 @@ fn device_folders(tree: &Tree) -> BTreeMap<PciAddr, String> {
         }
         folders.insert(address, folder);
     }
-    if folders.is_empty() {
+    // A copy may lack links, all or some; the live tree never does.
+    if !tree.is_live() {
         let is_address = |name: &str| name.contains('.') && name.parse::<PciAddr>().is_ok();
         for folder in tree.find_folders("sys/devices", &is_address) {
             let name = folder.rsplit('/').next().unwrap_or_default();
-            if let Ok(address) = name.parse::<PciAddr>() {
-                folders.entry(address).or_insert(folder);
+            let Ok(address) = name.parse::<PciAddr>() else { continue };
+            if !folders.contains_key(&address) && tree.read(&format!("{folder}/config")).is_some() {
+                folders.insert(address, folder);
             }
         }
     }
@@ -149,7 +153,7 @@ fn names(tree: &Tree, folder: &str) -> Vec<String> {
             for name in tree.list(&format!("{folder}/{class}")) {
                 // Connectors such as card0-HDMI-A-1 and links such as net/…/device are no devices.
                 let plain = !name.contains('-') || class == "net";
-                if plain && !names.contains(&name) {
+                if plain && names.len() < MAX_NAMES && !names.contains(&name) {
                     names.push(name);
                 }
             }
@@ -182,7 +186,7 @@ fn groups(tree: &Tree) -> Vec<GroupFacts> {
 }
 
 fn machine(tree: &Tree) -> MachineFacts {
-    let cpu = tree.text("proc/cpuinfo").and_then(|text| Cpu::from_cpuinfo(&text));
+    let cpu = tree.read("proc/cpuinfo").and_then(|bytes| Cpu::from_cpuinfo(&String::from_utf8_lossy(&bytes)));
     let kernel = tree
         .text("proc/version")
         .and_then(|text| Some(text.strip_prefix("Linux version ")?.split_whitespace().next()?.to_string()))

@@ -23,7 +23,12 @@ pub struct Tree {
 
 #[derive(Debug)]
 enum Kind {
-    Directory { root: PathBuf, sys: PathBuf, live: bool },
+    /// `root` is what holds `proc` and `boot`, where that is the same machine's.
+    Directory {
+        root: Option<PathBuf>,
+        sys: PathBuf,
+        live: bool,
+    },
     Archive(BTreeMap<String, Node>),
 }
 
@@ -44,7 +49,7 @@ pub struct NotATree {
 impl Tree {
     /// This machine.
     pub fn live() -> Self {
-        Self { kind: Kind::Directory { root: "/".into(), sys: "/sys".into(), live: true } }
+        Self { kind: Kind::Directory { root: Some("/".into()), sys: "/sys".into(), live: true } }
     }
 
     /// A folder that holds `sys`, one whose only such folder does, or `sys` itself.
@@ -53,28 +58,26 @@ impl Tree {
     /// [`NotATree`] where none of these is a copy of sysfs; give another folder.
     pub fn from_directory(path: &Path) -> Result<Self, NotATree> {
         let is_sys = |path: &Path| path.join("bus/pci/devices").is_dir() || path.join("devices").is_dir();
-        let directory = |root: &Path, sys: PathBuf| {
-            let live = fs::canonicalize(&sys).is_ok_and(|path| path == Path::new("/sys"));
-            Self { kind: Kind::Directory { root: if live { "/".into() } else { root.to_path_buf() }, sys, live } }
-        };
-        if is_sys(&path.join("sys")) {
-            return Ok(directory(path, path.join("sys")));
-        }
-        if is_sys(path) {
-            let above = path.parent().unwrap_or(path);
-            return Ok(directory(above, path.to_path_buf()));
-        }
-        let mut below: Vec<PathBuf> = match fs::read_dir(path) {
-            Ok(entries) => {
-                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|sub| is_sys(&sub.join("sys"))).collect()
+        let found = if is_sys(&path.join("sys")) {
+            path.join("sys")
+        } else if is_sys(path) {
+            path.to_path_buf()
+        } else {
+            let entries = fs::read_dir(path).into_iter().flatten();
+            let mut below = entries.filter_map(|entry| Some(entry.ok()?.path().join("sys"))).filter(|sys| is_sys(sys));
+            match (below.next(), below.next()) {
+                (Some(only), None) => only,
+                _ => return Err(NotATree { path: path.to_path_buf() }),
             }
-            Err(_) => Vec::new(),
         };
-        below.sort();
-        match below.as_slice() {
-            [only] => Ok(directory(only, only.join("sys"))),
-            _ => Err(NotATree { path: path.to_path_buf() }),
+        let sys = fs::canonicalize(&found).map_err(|_| NotATree { path: path.to_path_buf() })?;
+        if sys == Path::new("/sys") {
+            return Ok(Self::live());
         }
+        // `proc` lies beside `sys`; but beside a copy right below / lies this machine's.
+        let beside = sys.parent().filter(|parent| *parent != Path::new("/") && sys.ends_with("sys"));
+        let root = beside.map(Path::to_path_buf);
+        Ok(Self { kind: Kind::Directory { root, sys, live: false } })
     }
 
     pub(crate) fn from_nodes(nodes: BTreeMap<String, Node>) -> Self {
@@ -88,10 +91,20 @@ impl Tree {
 
     fn on_disk(&self, path: &str) -> Option<PathBuf> {
         let Kind::Directory { root, sys, .. } = &self.kind else { return None };
-        Some(match path.strip_prefix("sys/") {
-            Some(rest) => sys.join(rest),
-            None => root.join(path),
-        })
+        match path.strip_prefix("sys/") {
+            Some(rest) => Some(sys.join(rest)),
+            None => root.as_ref().map(|root| root.join(path)),
+        }
+    }
+
+    /// As [`on_disk`](Self::on_disk), for reading: a link of a stranger's copy must not
+    /// lead out of it, to files of this machine.
+    fn readable(&self, path: &str) -> Option<PathBuf> {
+        let found = self.on_disk(path)?;
+        let Kind::Directory { root, sys, live: false } = &self.kind else { return Some(found) };
+        let real = fs::canonicalize(&found).ok()?;
+        let inside = real.starts_with(sys) || root.as_ref().is_some_and(|root| real.starts_with(root));
+        inside.then_some(real)
     }
 
     /// The bytes of a file; `None` where it is missing, unreadable or no regular file.
@@ -104,7 +117,7 @@ impl Tree {
                 Node::Link(_) => None,
             },
             Kind::Directory { .. } => {
-                let path = self.on_disk(path)?;
+                let path = self.readable(path)?;
                 if !fs::metadata(&path).ok()?.is_file() {
                     return None;
                 }

@@ -1,5 +1,5 @@
-//! Linux's answers, row by row: kernel-semantics §11.1 for the route, and the
-//! oddities of the host-bridge list (§1.3).
+//! Linux's answers (7.2 `calc_map_type_and_dist`), row by row of a table of topologies,
+//! and the oddities of the host-bridge list.
 
 #![cfg(test)]
 

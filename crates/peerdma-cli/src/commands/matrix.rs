@@ -88,6 +88,9 @@ fn show(arguments: &MatrixArguments, loaded: &Loaded, functions: &[FunctionId]) 
     if !arguments.check {
         return Ok(Exit::Done);
     }
+    if functions.len() < 2 {
+        output::notes(&["--check judged nothing: it takes two functions to make a pair".into()])?;
+    }
     let judged = pairs(functions).filter(|(initiator, target)| initiator != target);
     Ok(Exit::judge(judged.map(|(initiator, target)| view.decide(target, initiator).map_type.into())))
 }
@@ -152,9 +155,11 @@ fn cell(decision: &Decision) -> String {
     if decision.provider == decision.client {
         return "X".into();
     }
+    // Hidden bridges make the distance a lower bound.
+    let more = if decision.hidden_below.is_empty() { "" } else { "+" };
     match Verdict::from(decision.map_type) {
-        Verdict::Direct => format!("D{}", decision.distance),
-        Verdict::HostBridge => format!("H{}", decision.distance),
+        Verdict::Direct => format!("D{}{more}", decision.distance),
+        Verdict::HostBridge => format!("H{}{more}", decision.distance),
         Verdict::Refused => "no".into(),
         Verdict::Unknown => "?".into(),
     }

@@ -43,12 +43,9 @@ fn print(loaded: &Loaded, view: &KernelView<'_>) -> Result<(), Failure> {
         None if topology.groups().is_empty() => "no IOMMU group listed".into(),
         None => format!("{} IOMMU groups", topology.groups().len()),
     };
-    writeln!(
-        out,
-        "{} functions, {} host bridges, {cpu}, {kernel}, {iommu}",
-        topology.functions().len(),
-        topology.host_bridges().len()
-    )?;
+    let hosts = topology.host_bridges().len();
+    let bridges = if hosts == 1 { "host bridge" } else { "host bridges" };
+    writeln!(out, "{} functions, {hosts} {bridges}, {cpu}, {kernel}, {iommu}", topology.functions().len())?;
     let children = Children::new(topology);
     for (id, host) in topology.host_bridges() {
         let heading = output::heading();

@@ -105,10 +105,14 @@ pub struct Command {
 impl Registers {
     /// Reads what `config` holds; what it does not hold stays unknown.
     pub fn decode(config: &impl ConfigSpace) -> Self {
-        // A function that is gone or powered off answers all ones.
-        let answered = config.word(0).filter(|&vendor| vendor != 0xffff);
-        let Some(vendor) = answered else { return Self::unread() };
-        let id = config.word(2).map(|device| PciId { vendor, device });
+        let Some(vendor) = config.word(0) else { return Self::unread() };
+        // A function that is gone or powered off answers all ones everywhere. A virtual
+        // function does so for its IDs alone, which its physical one tells (PCIe 6.0 §9.3.4.1).
+        if vendor == 0xffff && config.dword(0x08).is_none_or(|word| word == u32::MAX) {
+            return Self::unread();
+        }
+        let device = config.word(2).filter(|_| vendor != 0xffff);
+        let id = device.map(|device| PciId { vendor, device });
         let class = config.dword(0x08).map(|word| ClassCode::new(word >> 8));
         let header = config.byte(0x0e).map(|byte| match byte & 0x7f {
             0 => HeaderType::Device,
@@ -255,6 +259,20 @@ mod tests {
     fn a_function_that_answers_all_ones_tells_nothing() {
         let gone = Registers::decode(&ConfigBytes::new(vec![0xff; 4096], ConfigSize::Kernel(4096)));
         assert_eq!(gone, Registers::unread());
+    }
+
+    #[test]
+    fn a_virtual_function_hides_its_ids_and_nothing_else() {
+        let mut bytes = vec![0u8; 4096];
+        bytes[0..4].fill(0xff);
+        bytes[0x0b] = 0x02;
+        bytes[0x06] = 0x10;
+        bytes[0x34] = 0x40;
+        bytes[0x40] = 0x10;
+        let registers = Registers::decode(&ConfigBytes::new(bytes, ConfigSize::Unknown));
+        assert_eq!(registers.id, None);
+        assert_eq!(registers.class, Some(ClassCode::new(0x020000)));
+        assert_eq!(registers.acs.redirects_as_linux_reads(), Fact::Known(false));
     }
 
     #[test]

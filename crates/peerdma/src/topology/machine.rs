@@ -24,17 +24,12 @@ pub enum CpuVendor {
 impl CpuVendor {
     /// Reads cpuinfo's word or one of `amd`, `intel`, `hygon`, `arm` in any case.
     pub fn from_word(word: &str) -> Self {
-        match word {
-            "AuthenticAMD" => Self::Amd,
-            "GenuineIntel" => Self::Intel,
-            "HygonGenuine" => Self::Hygon,
-            _ => match word.to_ascii_lowercase().as_str() {
-                "amd" => Self::Amd,
-                "intel" => Self::Intel,
-                "hygon" => Self::Hygon,
-                "arm" => Self::Arm,
-                _ => Self::Other(word.to_string()),
-            },
+        match word.to_ascii_lowercase().as_str() {
+            "amd" | "authenticamd" => Self::Amd,
+            "intel" | "genuineintel" => Self::Intel,
+            "hygon" | "hygongenuine" => Self::Hygon,
+            "arm" => Self::Arm,
+            _ => Self::Other(word.to_string()),
         }
     }
 }
@@ -68,27 +63,38 @@ impl Cpu {
 
     /// Reads the first processor of a `/proc/cpuinfo`.
     ///
-    /// `None` where neither an x86 vendor nor an Arm implementer is named.
+    /// `None` where no architecture's fields are found. A last line without its end is
+    /// not believed: `cpu family : 2` may have been 25.
     pub fn from_cpuinfo(text: &str) -> Option<Self> {
         let field = |name: &str| {
-            text.lines().find_map(|line| {
+            text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).find_map(|line| {
                 let (key, value) = line.split_once(':')?;
                 (key.trim() == name).then(|| value.trim())
             })
         };
         if let Some(vendor) = field("vendor_id") {
-            let family = field("cpu family")?.parse().ok()?;
-            return Some(Self { vendor: CpuVendor::from_word(vendor), family });
+            let vendor = CpuVendor::from_word(vendor);
+            return match (field("cpu family"), &vendor) {
+                (Some(family), _) => Some(Self { vendor, family: family.parse().ok()? }),
+                // s390 names a vendor and has no families; on x86 the line is missing.
+                (None, CpuVendor::Other(_)) => Some(Self { vendor, family: 0 }),
+                (None, _) => None,
+            };
         }
-        field("CPU implementer").map(|_| Self { vendor: CpuVendor::Arm, family: 0 })
+        if field("CPU implementer").is_some() {
+            return Some(Self { vendor: CpuVendor::Arm, family: 0 });
+        }
+        // POWER, RISC-V, LoongArch and MIPS name no vendor; none of them is a Zen.
+        let word = ["cpu", "isa", "CPU Family", "cpu model"].iter().find_map(|name| field(name))?;
+        Some(Self { vendor: CpuVendor::Other(word.to_string()), family: 0 })
     }
 }
 
 impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.vendor {
-            // Arm has no families.
-            CpuVendor::Arm => write!(f, "{}", self.vendor),
+            // Only x86 has families.
+            CpuVendor::Arm | CpuVendor::Other(_) if self.family == 0 => write!(f, "{}", self.vendor),
             _ => write!(f, "{} family {:#x}", self.vendor, self.family),
         }
     }
@@ -238,5 +244,16 @@ mod tests {
         assert_eq!(Cpu::from_cpuinfo("processor : 0\nbogomips : 1\n"), None);
         let arm = Cpu::from_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\n").unwrap();
         assert_eq!(arm.vendor, CpuVendor::Arm);
+        let power = Cpu::from_cpuinfo("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n").unwrap();
+        assert!(!power.is_zen_or_newer());
+    }
+
+    #[test]
+    fn half_a_line_of_cpuinfo_is_not_believed() {
+        let whole = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\n";
+        for len in 0..whole.len() {
+            assert_eq!(Cpu::from_cpuinfo(&whole[..len]), None, "{len}");
+        }
+        assert!(Cpu::from_cpuinfo(whole).unwrap().is_zen_or_newer());
     }
 }
