@@ -4,6 +4,8 @@
 //! parses into a machine on which a decision panics, does not end, or contradicts
 //! itself.
 
+pub mod readers;
+
 use peerdma::pcie::Fact;
 use peerdma::route::Gate;
 use peerdma::route::kernel_view::{Common, Decision, KernelView, MapType};
@@ -13,10 +15,27 @@ use peerdma::topology::Topology;
 const PAIRED: usize = 16;
 
 /// Panics on a marker where the build plants it, to prove that a finding is noticed.
+///
+/// Each byte of the marker has a branch of its own, as a parser's keywords have; a
+/// comparison of all five at once would be folded into one and found by luck only.
 pub fn planted(data: &[u8]) {
-    if cfg!(peerdma_planted_panic) {
-        assert!(!data.windows(5).any(|window| window == b"PLANT"), "the planted panic");
+    if cfg!(feature = "planted") {
+        for window in data.windows(5) {
+            match window.iter().zip(b"PLANT").take_while(|(byte, wanted)| byte == wanted).count() {
+                0 => {}
+                1 => black_box("P"),
+                2 => black_box("PL"),
+                3 => black_box("PLA"),
+                4 => black_box("PLAN"),
+                _ => unreachable!("the planted panic"),
+            }
+        }
     }
+}
+
+/// Keeps a branch that does nothing from being merged with its neighbours.
+fn black_box(reached: &str) {
+    std::hint::black_box(reached);
 }
 
 /// Decides every ordered pair of the first functions and holds the answers against each other.

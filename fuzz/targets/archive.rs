@@ -6,28 +6,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use peerdma::topology::Origin;
-use peerdma_linux::pci_names::PciNames;
-use peerdma_linux::tree::Tree;
-use peerdma_linux::{assemble, sysfs};
-use std::sync::LazyLock;
-
-static NAMES: LazyLock<PciNames> = LazyLock::new(PciNames::built_in);
+use peerdma_fuzz::readers;
 
 fuzz_target!(|data: &[u8]| {
     peerdma_fuzz::planted(data);
-    decide_over(data);
-    if let Some(mended) = with_checksums(data) {
-        decide_over(&mended);
+    for topology in [readers::archive(data), with_checksums(data).and_then(|mended| readers::archive(&mended))] {
+        let Some(topology) = topology else { continue };
+        peerdma_fuzz::decide_all(&topology);
     }
 });
-
-fn decide_over(archive: &[u8]) {
-    let Ok(tree) = Tree::from_archive(archive) else { return };
-    if let Ok(builder) = assemble::builder(&sysfs::read(&tree), Origin::Sysfs, &NAMES) {
-        peerdma_fuzz::decide_all(&builder.build());
-    }
-}
 
 /// The archive with good checksums, if it holds a header with a bad one.
 fn with_checksums(data: &[u8]) -> Option<Vec<u8>> {

@@ -32,7 +32,11 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { input: "q35-guest/epyc.sysfs.tar.gz", arguments: &[], answers: Answers::Kernel("q35-guest/oracle-epyc.txt") },
+    Case {
+        input: "q35-guest/epyc.sysfs.tar.gz",
+        arguments: &[],
+        answers: Answers::Kernel("q35-guest/oracle-epyc.txt"),
+    },
     Case {
         input: "q35-guest/qemu64.sysfs.tar.gz",
         arguments: &[],
@@ -131,9 +135,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         failed += usize::from(result.starts_with("WRONG"));
         rows.push(vec![format!("{} {}", case.input, case.arguments.join(" ")), result]);
     }
-    print!("{}", table::lay_out(&["case", "result"], &rows));
+    say!("{}", table::lay_out(&["case", "result"], &rows).trim_end());
     if rows.iter().all(|row| row[1] == "not in the folder") {
-        return Err(Failure::Stopped(format!("{} holds none of the known cases; give the folder above them", folder.display())));
+        return Err(Failure::Stopped(format!(
+            "{} holds none of the known cases; give the folder above them",
+            folder.display()
+        )));
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Found(format!("{failed} cases have wrong answers"))) }
 }
@@ -219,8 +226,11 @@ fn kernel_line(line: &str) -> Option<(Pair, Answer)> {
 fn pair_line(line: &str) -> Option<(Pair, Answer)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [provider, client, map_type, distance, redirects] = words.as_slice() else { return None };
-    let answer =
-        Answer { map_type: map_type.to_string(), distance: distance.parse().ok()?, redirects: Some(redirects.to_string()) };
+    let answer = Answer {
+        map_type: map_type.to_string(),
+        distance: distance.parse().ok()?,
+        redirects: Some(redirects.to_string()),
+    };
     Some(((provider.to_string(), client.to_string()), answer))
 }
 

@@ -48,22 +48,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut bad = Vec::new();
     for name in chosen {
         let session = Session { fuzz: &fuzz, program: &programs.join(name), name, options: &options };
-        println!("fuzz {name}: {}", session.intent());
+        say!("fuzz {name}: {}", session.intent());
         let report = session.run()?;
         if report.found.is_none() == options.planted {
             bad.push(name.as_str());
-            println!("{}", report.tail);
+            say!("{}", report.tail);
         }
         let found = match &report.found {
             None => "none".to_string(),
-            Some(place) => place.clone(),
+            Some(place) => place.strip_prefix(&format!("{}/", root.display())).unwrap_or(place).to_string(),
         };
         rows.push(vec![name.clone(), report.executions, report.edges, report.features, found]);
     }
-    print!("\n{}", table::lay_out(&["target", "executions", "edges (cov)", "features (ft)", "findings"], &rows));
+    say!(
+        "\n{}",
+        table::lay_out(&["target", "executions", "edges (cov)", "features (ft)", "findings"], &rows).trim_end()
+    );
     match (bad.as_slice(), options.planted) {
-        ([], false) => println!("fuzz: nothing found"),
-        ([], true) => println!("fuzz: every target found the planted panic"),
+        ([], false) => say!("fuzz: nothing found"),
+        ([], true) => say!("fuzz: every target found the planted panic"),
         (bad, false) => {
             return Err(Failure::Found(format!(
                 "findings in {}; run the program again with the file named above, mend the code, and keep the file as a seed",
@@ -112,12 +115,10 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, Failure> {
 
 /// Builds all targets; returns the folder that holds the programs.
 fn build(fuzz: &Path, planted: bool) -> Result<PathBuf, Failure> {
-    // Apart, since flags differ and each would throw away the other's build.
-    let folder = fuzz.join(if planted { "target/planted" } else { "target" });
     let mut command = Command::new("cargo");
-    command.args(["fuzz", "build", "--sanitizer", "none", "--target-dir"]).arg(&folder).current_dir(fuzz);
+    command.args(["fuzz", "build", "--sanitizer", "none"]).current_dir(fuzz);
     if planted {
-        command.env("RUSTFLAGS", "--cfg peerdma_planted_panic");
+        command.args(["--features", "planted"]);
     }
     let status = command.status().map_err(|error| Failure::Stopped(format!("cannot run cargo: {error}")))?;
     if !status.success() {
@@ -125,7 +126,7 @@ fn build(fuzz: &Path, planted: bool) -> Result<PathBuf, Failure> {
             "the fuzz targets do not build; if cargo knows no `fuzz`: cargo install cargo-fuzz --locked".into(),
         ));
     }
-    Ok(folder.join(host()?).join("release"))
+    Ok(fuzz.join("target").join(host()?).join("release"))
 }
 
 /// The triple that cargo-fuzz builds for, which names a folder.
@@ -164,19 +165,25 @@ impl Session<'_> {
         let same = log.try_clone().map_err(|error| Failure::io("write", &log_path, &error))?;
         let mut command = Command::new(self.program);
         command
-            .args(["-print_final_stats=1", "-rss_limit_mb=2048", "-timeout=20", "-max_len=16384"])
+            .args(["-print_final_stats=1", "-rss_limit_mb=2048", "-timeout=20"])
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .current_dir(self.fuzz)
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(same);
         if self.options.planted {
-            command.arg(format!("-max_total_time={PLANTED_SECONDS}")).arg(self.planted_seeds()?);
+            // Short inputs and small steps: what lies behind the marker is not what is looked for.
+            command
+                .args(["-max_len=16", "-mutate_depth=1"])
+                .arg(format!("-max_total_time={PLANTED_SECONDS}"))
+                .arg(self.planted_seeds()?);
         } else {
             match self.options.budget {
                 Budget::Runs(runs) => command.arg(format!("-runs={runs}")),
                 Budget::Seconds(seconds) => command.arg(format!("-max_total_time={seconds}")),
             };
+            command.arg("-max_len=16384");
             // The first folder takes what is new, the second is only read.
             command.arg(self.folder("corpus")?).arg(self.folder("seeds")?);
         }
@@ -189,7 +196,8 @@ impl Session<'_> {
     fn judge(&self, report: &Report, status: ExitStatus) -> Result<Report, Failure> {
         let mut report = report.clone();
         if self.options.planted {
-            report.found = report.found.filter(|_| report.tail.contains("the planted panic"));
+            report.found =
+                report.found.filter(|_| report.panic.as_ref().is_some_and(|said| said.contains("the planted panic")));
         } else if report.found.is_none() && !status.success() {
             report.found = Some(format!("ended with {status}"));
         }

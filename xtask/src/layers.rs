@@ -38,16 +38,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let root = repo::root()?;
     let files = repo::read(&root, |path| path.ends_with(".rs") || path.ends_with("Cargo.toml"))?;
     for file in too_long(&files) {
-        println!("warning: {} has {} lines; more than {LONG_FILE_LINES} hide more than one concept", file.0, file.1);
+        say!("warning: {} has {} lines; more than {LONG_FILE_LINES} hide more than one concept", file.0, file.1);
     }
     let violations = check(&files);
     for violation in &violations {
-        println!("{violation}");
+        say!("{violation}");
     }
     let sources = files.iter().filter(|file| file.path.ends_with(".rs")).count();
     let manifests = files.len() - sources;
     if violations.is_empty() {
-        println!("layers: {sources} source files and {manifests} manifests keep to the arrows");
+        say!("layers: {sources} source files and {manifests} manifests keep to the arrows");
         return Ok(());
     }
     let count = violations.len();

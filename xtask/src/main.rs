@@ -4,6 +4,9 @@
 //! should be), 1 (something was found, or the check could not be carried out) or
 //! 2 (wrong usage).
 
+#[macro_use]
+mod say;
+
 mod cases;
 mod failure;
 mod fuzz;
@@ -15,6 +18,7 @@ mod source;
 mod table;
 
 use failure::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 struct Subcommand {
@@ -65,16 +69,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         None => {
-            print!("{}", help());
+            say!("{}", help().trim_end());
             Ok(())
         }
         Some((first, _)) if is_help(first) => {
-            print!("{}", help());
+            say!("{}", help().trim_end());
             Ok(())
         }
         Some((first, rest)) => match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first) {
             Some(subcommand) if rest.iter().any(|argument| is_help(argument)) => {
-                print!("{}", help_on(subcommand));
+                say!("{}", help_on(subcommand).trim_end());
                 Ok(())
             }
             Some(subcommand) => (subcommand.run)(rest),
@@ -84,7 +88,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("xtask: {failure}");
+            let _ = writeln!(std::io::stderr(), "xtask: {failure}");
             ExitCode::from(failure.exit_code())
         }
     }

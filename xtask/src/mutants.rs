@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let tree = home.join("tree");
     copy::bring_up_to_date(&root, &tree)?;
     let tests = TestRun::new(&tree, &home.join("build"));
-    println!("mutants: {} in a copy under target/mutants; first the tests on unbroken code", mutants.len());
+    say!("mutants: {} in a copy under target/mutants; first the tests on unbroken code", mutants.len());
     let sound = unbroken(&tests, &mutants)?;
     let mut rows = Vec::new();
     let mut bad = 0usize;
@@ -79,17 +79,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             Err(why) => Fate::Void(why.clone()),
         };
         let seconds = start.elapsed().as_secs_f32();
-        println!("[{number}/{}] {} {}: {} ({seconds:.1} s)", mutants.len(), fate.word(), mutant.file, mutant.why);
+        say!("[{number}/{}] {} {}: {} ({seconds:.1} s)", mutants.len(), fate.word(), mutant.file, mutant.why);
         if let Fate::Void(why) = &fate {
-            println!("        {why}");
+            say!("        {why}");
         }
         bad += usize::from(!fate.is_good());
-        rows.push(vec![fate.word().to_string(), mutant.place(), mutant.test.clone(), mutant.why.clone()]);
+        rows.push(vec![fate.word().to_string(), mutant.place(), mutant.test_name().to_string(), mutant.why.clone()]);
     }
-    print!("\n{}", table::lay_out(&["fate", "file", "test", "break"], &rows));
+    say!("\n{}", table::lay_out(&["fate", "file", "test", "break"], &rows).trim_end());
     match bad {
         0 => {
-            println!("mutants: all {} caught", mutants.len());
+            say!("mutants: all {} caught", mutants.len());
             Ok(())
         }
         _ => Err(Failure::Found(format!(
@@ -119,7 +119,7 @@ fn unbroken(tests: &TestRun, mutants: &[Mutant]) -> Result<BTreeMap<String, Resu
             Err("the test does not build on unbroken code".to_string())
         };
         let word = if verdict.is_ok() { "passes" } else { "SAYS NOTHING" };
-        println!("  {word}: cargo test {} ({:.1} s)", mutant.test, start.elapsed().as_secs_f32());
+        say!("  {word}: cargo test {} ({:.1} s)", mutant.test, start.elapsed().as_secs_f32());
         sound.insert(mutant.test.clone(), verdict);
     }
     Ok(sound)

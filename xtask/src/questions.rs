@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let questions = read(&text);
     let found = check(&questions, &|test| find_test(&root, test));
     for line in &found {
-        println!("{DOCUMENT}:{line}");
+        say!("{DOCUMENT}:{line}");
     }
     if !found.is_empty() {
         let (count, s) = (found.len(), if found.len() == 1 { "" } else { "s" });
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let proven = questions.iter().filter(|question| !question.tests.is_empty()).count();
     let whole = questions.iter().filter(|question| !question.tests.is_empty() && question.issues.is_empty()).count();
     let tests: usize = questions.iter().map(|question| question.tests.len()).sum();
-    println!("questions: {QUESTIONS} answered, {proven} with tests ({tests} named, all there), {whole} of them wholly");
+    say!("questions: {QUESTIONS} answered, {proven} with tests ({tests} named, all there), {whole} of them wholly");
     for (number, name) in (1..).zip(ISSUES) {
         let waiting: Vec<String> = (1..)
             .zip(&questions)
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             .map(|(question, _): (usize, _)| question.to_string())
             .collect();
         if !waiting.is_empty() {
-            println!("  waiting for {number} ({name}): {}", waiting.join(", "));
+            say!("  waiting for {number} ({name}): {}", waiting.join(", "));
         }
     }
     Ok(())
@@ -78,7 +78,7 @@ fn read(text: &str) -> Vec<Question> {
             continue;
         }
         let Some(question) = questions.last_mut() else { continue };
-        let content = content.trim();
+        let content = content.trim().trim_start_matches("- ");
         if let Some(part) = PARTS.iter().find(|part| content.starts_with(**part)) {
             let has_text = content.len() > part.len();
             question.parts.push(if has_text { (*part).to_string() } else { format!("{part} without text") });
@@ -192,7 +192,7 @@ mod tests {
         };
         let mut text = String::from("# Head\n");
         for number in 1..QUESTIONS {
-            text.push_str(&section(number, "Test: `a.rs::b`\n\nIssue: 2"));
+            text.push_str(&section(number, "- Test: `a.rs::b`\n- Issue: 2"));
         }
         text + &section(QUESTIONS, last)
     }

@@ -11,6 +11,8 @@ pub(super) struct Report {
     pub(super) features: String,
     /// The file that holds the input which made it fail.
     pub(super) found: Option<String>,
+    /// What the first panic said, if there was one.
+    pub(super) panic: Option<String>,
     /// The end of what it said, for people.
     pub(super) tail: String,
 }
@@ -32,6 +34,9 @@ impl Report {
         let executed = figure("stat::number_of_executed_units:");
         // A target that dies prints no statistics; its last `#N` is then the best there is.
         let executions = if executed == "?" { figure("#") } else { executed };
+        // The message stands on the line after the place.
+        let panicked = lines.iter().position(|line| line.contains(" panicked at "));
+        let panic = panicked.and_then(|at| lines.get(at + 1)).map(|line| line.to_string());
         let found = lines.iter().rev().find_map(|line| line.split_once("Test unit written to "));
         let kept = lines[lines.len().saturating_sub(TAIL)..].iter();
         Self {
@@ -39,6 +44,7 @@ impl Report {
             edges: figure(" cov: "),
             features: figure(" ft: "),
             found: found.map(|(_, place)| place.trim().to_string()),
+            panic,
             tail: kept.map(|line| format!("    {line}\n")).collect(),
         }
     }
@@ -60,11 +66,11 @@ mod tests {
 
     #[test]
     fn a_finding_names_its_file() {
-        let log = "#7\tNEW    cov: 9 ft: 9 corp: 2/2b\nthread '<unnamed>' panicked\n\
+        let log = "#7\tNEW    cov: 9 ft: 9 corp: 2/2b\nthread '<unnamed>' panicked at src/a.rs:1:2:\nwhy\n\
                    artifact_prefix='x/'; Test unit written to x/crash-0a\n";
         let report = Report::read(log);
         assert_eq!((report.found.as_deref(), report.executions.as_str()), (Some("x/crash-0a"), "7"));
-        assert!(report.tail.contains("panicked"));
+        assert_eq!(report.panic.as_deref(), Some("why"));
         assert_eq!(Report::read("").edges, "?");
     }
 }

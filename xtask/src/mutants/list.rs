@@ -53,6 +53,11 @@ impl Mutant {
         self.file.trim_start_matches("crates/").replacen("/src/", ":", 1)
     }
 
+    /// The name that selects the test, without the package it is in.
+    pub(super) fn test_name(&self) -> &str {
+        self.test.rsplit(' ').next().unwrap_or(&self.test)
+    }
+
     /// The broken text, or why the break cannot be made.
     pub(super) fn apply(&self, text: &str) -> Result<String, String> {
         if self.from == self.to {

@@ -1,0 +1,106 @@
+//! The readers that the targets feed, from bytes to a tree.
+//!
+//! Here and not in the targets so that a test can see that every seed is still read:
+//! a seed that its reader turns away at the door leads a fuzzer nowhere.
+
+use peerdma::pcie::PciAddr;
+use peerdma::pcie::config::{ConfigBytes, ConfigSize};
+use peerdma::pcie::decode::Registers;
+use peerdma::topology::{Builder, FunctionInfo, Origin, Position, Topology};
+use peerdma_emu::platform::Platform;
+use peerdma_linux::capture::Capture;
+use peerdma_linux::pci_names::PciNames;
+use peerdma_linux::tree::Tree;
+use peerdma_linux::{assemble, lspci, sysfs};
+use std::sync::LazyLock;
+
+static NAMES: LazyLock<PciNames> = LazyLock::new(PciNames::built_in);
+
+/// What the target `config_space` is given.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigInput<'a> {
+    /// What is known about the size of the space.
+    pub size: ConfigSize,
+    /// Where to cut, 64 to 4096.
+    pub cut: usize,
+    /// The space from offset 0 on.
+    pub config: &'a [u8],
+}
+
+impl<'a> ConfigInput<'a> {
+    /// One byte for the size, two for the cut, then the space.
+    pub fn read(data: &'a [u8]) -> Option<Self> {
+        let [size, cut_low, cut_high, config @ ..] = data else { return None };
+        let size = match size % 4 {
+            0 => ConfigSize::Unknown,
+            1 => ConfigSize::Copied256,
+            2 => ConfigSize::Kernel(256),
+            _ => ConfigSize::Kernel(4096),
+        };
+        Some(Self { size, cut: usize::from(u16::from_le_bytes([*cut_low, *cut_high])).clamp(64, 4096), config })
+    }
+
+    /// Functions with these registers, right and as out of an archive, where a bridge
+    /// with them would have them.
+    pub fn topology(&self) -> Topology {
+        let whole = Registers::decode(&ConfigBytes::new(self.config.to_vec(), self.size));
+        let copied = Registers::decode(&ConfigBytes::from_copied_file(self.config.to_vec(), self.size));
+        let mut builder = Builder::new();
+        for (address, registers) in
+            [("00:00.0", &whole), ("00:01.0", &copied), ("01:00.0", &whole), ("02:00.0", &copied)]
+        {
+            let Ok(address) = address.parse::<PciAddr>() else { continue };
+            let mut function = FunctionInfo::new(address, Position::ByBusNumber);
+            function.registers = registers.clone();
+            builder.function(function);
+        }
+        builder.build()
+    }
+}
+
+/// Text or a hex dump of `lspci`.
+pub fn lspci_text(data: &[u8]) -> Option<Topology> {
+    lspci::read(&String::from_utf8_lossy(data), &NAMES).ok().map(|dump| dump.builder.build())
+}
+
+/// A capture, and its tree.
+pub fn capture(data: &[u8]) -> Option<(Capture, Topology)> {
+    let capture = Capture::read(data).ok()?;
+    let builder = assemble::builder(&capture.snapshot, Origin::Capture, &NAMES).ok()?;
+    Some((capture, builder.build()))
+}
+
+/// A platform file.
+pub fn platform_file(data: &[u8]) -> Option<Topology> {
+    Platform::parse(&String::from_utf8_lossy(data), "fuzz.toml").ok().map(|platform| platform.topology())
+}
+
+/// An archive of a copied sysfs tree.
+pub fn archive(data: &[u8]) -> Option<Topology> {
+    let tree = Tree::from_archive(data).ok()?;
+    assemble::builder(&sysfs::read(&tree), Origin::Sysfs, &NAMES).ok().map(Builder::build)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn every_seed_is_read_by_the_reader_that_it_is_meant_for() {
+        let readers: [(&str, fn(&[u8]) -> Option<Topology>); 5] = [
+            ("config_space", |data| ConfigInput::read(data).map(|input| input.topology())),
+            ("lspci_text", lspci_text),
+            ("capture", |data| capture(data).map(|(_, topology)| topology)),
+            ("platform_file", platform_file),
+            ("archive", archive),
+        ];
+        for (target, read) in readers {
+            for seed in fs::read_dir(format!("seeds/{target}")).unwrap() {
+                let path = seed.unwrap().path();
+                let functions = read(&fs::read(&path).unwrap()).map(|topology| topology.functions().len());
+                assert!(functions.is_some_and(|functions| functions > 0), "{}: {functions:?}", path.display());
+            }
+        }
+    }
+}
