@@ -44,7 +44,8 @@ impl<'a> ConfigInput<'a> {
     /// with them would have them.
     pub fn topology(&self) -> Topology {
         let whole = Registers::decode(&ConfigBytes::new(self.config.to_vec(), self.size));
-        let copied = Registers::decode(&ConfigBytes::from_copied_file(self.config.to_vec(), self.size));
+        let unpadded = ConfigBytes::from_copied_file(self.config.to_vec());
+        let copied = Registers::decode(&ConfigBytes::new(unpadded.bytes().to_vec(), self.size));
         let mut builder = Builder::new();
         for (address, registers) in
             [("00:00.0", &whole), ("00:01.0", &copied), ("01:00.0", &whole), ("02:00.0", &copied)]

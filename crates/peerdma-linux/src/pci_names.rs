@@ -97,6 +97,16 @@ impl PciNames {
         found
     }
 
+    /// Vendors by whose name `name` starts, for names whose device no list knows.
+    pub fn vendors_of(&self, name: &str) -> Vec<u16> {
+        let starts_with = |vendor: &str| name.strip_prefix(vendor).is_some_and(|rest| rest.starts_with(' '));
+        let built_in = VENDORS.iter().filter(|(_, vendor)| starts_with(vendor)).map(|(id, _)| *id);
+        let mut vendors: Vec<u16> = built_in.chain(self.index().vendors_of(&starts_with)).collect();
+        vendors.sort_unstable();
+        vendors.dedup();
+        vendors
+    }
+
     /// The class that `lspci` calls by this name, with programming interface 0.
     pub fn class(&self, name: &str) -> Option<ClassCode> {
         let code = classes::code(name).or_else(|| self.index().class(name));
@@ -142,6 +152,14 @@ pub(crate) fn number(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_its_vendor_also_where_no_list_knows_the_device() {
+        let names = PciNames::from_pci_ids(TEXT);
+        assert_eq!(names.vendors_of("Google, Inc. Something New"), [0x1ae0]);
+        assert_eq!(names.vendors_of("PLX Something"), [0x10b5, 0x10b6]);
+        assert!(names.vendors_of("Googlesome Thing").is_empty());
+    }
     use peerdma::route::kernel_view::Table;
 
     const TEXT: &str = "# a comment\n\

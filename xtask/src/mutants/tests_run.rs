@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_does_not_end_is_stopped() {
-        let mut child = Command::new("sh").args(["-c", "sleep 61; true"]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "sleep 61; true"]).stderr(Stdio::null()).spawn().unwrap();
         let start = Instant::now();
         while descendants(child.id()).is_empty() && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));

@@ -120,6 +120,11 @@ pub(super) fn functions(a: FunctionInfo, b: FunctionInfo) -> FunctionInfo {
         None if first.ids_by_name.is_empty() => second.ids_by_name,
         None => first.ids_by_name,
     };
+    let mut vendors_by_name = first.vendors_by_name;
+    vendors_by_name.extend(second.vendors_by_name);
+    if registers.id.is_some() || !ids_by_name.is_empty() {
+        vendors_by_name.clear();
+    }
     FunctionInfo {
         position: match (first.position, second.position) {
             (Position::ByBusNumber, other) => other,
@@ -129,6 +134,7 @@ pub(super) fn functions(a: FunctionInfo, b: FunctionInfo) -> FunctionInfo {
         origin: if second_knows && !first_knows { second.origin } else { first.origin },
         registers,
         ids_by_name,
+        vendors_by_name,
         bars: join(first.bars.into_iter().chain(second.bars).collect()),
         driver: first.driver.or(second.driver),
         label: first.label.or(second.label),

@@ -146,6 +146,11 @@ fn function(block: &mut Block<'_>, named: Vec<PciId>, signs: Signs, names: &PciN
     let registers = merge::registers(hex, text);
     FunctionInfo {
         origin: if from_hex { Origin::LspciHex } else { Origin::LspciText },
+        vendors_by_name: if registers.id.is_none() && ids.is_empty() {
+            names.vendors_of(head.name)
+        } else {
+            Vec::new()
+        },
         ids_by_name: if registers.id.is_some() { Vec::new() } else { ids },
         bars: merge::bars(&registers.bars, &details.bars),
         driver: details.driver.map(str::to_owned),

@@ -73,6 +73,15 @@ impl Index {
         Some(&self.text[self.find_vendor(id)?.name.clone()])
     }
 
+    /// IDs of the vendors for whose names `wanted` says yes; an empty name is nobody's.
+    pub(super) fn vendors_of<'a>(&'a self, wanted: &'a impl Fn(&str) -> bool) -> impl Iterator<Item = u16> + 'a {
+        let name = |vendor: &Vendor| &self.text[vendor.name.clone()];
+        self.vendors
+            .iter()
+            .filter(move |vendor| !name(vendor).is_empty() && wanted(name(vendor)))
+            .map(|vendor| vendor.id)
+    }
+
     pub(super) fn device(&self, id: PciId) -> Option<&str> {
         let devices = self.devices_of(self.find_vendor(id.vendor)?);
         let found = devices.binary_search_by_key(&id.device, |device| device.id).ok()?;

@@ -59,6 +59,7 @@ impl Builder {
                     ..Registers::unread()
                 };
                 known.ids_by_name.clear();
+                known.vendors_by_name.clear();
                 self.contradictions.push(Contradiction::DescribedTwice(address));
             }
             return;

@@ -80,6 +80,9 @@ pub struct FunctionInfo {
     pub registers: Registers,
     /// IDs that a name without numbers may stand for; used where the registers tell none.
     pub ids_by_name: Vec<PciId>,
+    /// Vendors that a name may start with whose device no list knows; used where there
+    /// are neither IDs nor names of IDs.
+    pub vendors_by_name: Vec<u16>,
     /// Memory BARs.
     pub bars: Vec<Bar>,
     /// Link as sysfs tells it, for inputs whose capability was cut.
@@ -111,6 +114,7 @@ impl FunctionInfo {
             origin: Origin::PathOnly,
             registers: Registers::unread(),
             ids_by_name: Vec::new(),
+            vendors_by_name: Vec::new(),
             bars: Vec::new(),
             link: Link::default(),
             physfn: None,

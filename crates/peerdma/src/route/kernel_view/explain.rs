@@ -236,7 +236,15 @@ impl KernelView<'_> {
     fn device_words(&self, id: FunctionId) -> String {
         let function = self.topology.function(id);
         let ids: Vec<String> = function.info().candidate_ids().iter().map(ToString::to_string).collect();
-        let ids = if ids.is_empty() { "of unknown ID".into() } else { ids.join(" or ") };
+        let vendors = &function.info().vendors_by_name;
+        let ids = match (ids.is_empty(), vendors.is_empty()) {
+            (false, _) => ids.join(" or "),
+            (true, true) => "of unknown ID".into(),
+            (true, false) => {
+                let vendors: Vec<String> = vendors.iter().map(|vendor| format!("{vendor:04x}")).collect();
+                format!("of vendor {}, device unknown", vendors.join(" or "))
+            }
+        };
         format!("{} {ids}", function.address())
     }
 

@@ -62,11 +62,16 @@ pub fn representative(topology: &Topology, host: &HostBridge) -> Representative 
 /// Whether one host bridge passes under one table.
 pub(super) fn host_passes(topology: &Topology, table: Table, host: HostBridgeId, same: bool) -> Possible {
     let by_id = |first: FunctionId| {
-        let candidates = topology.function(first).info().candidate_ids();
-        if candidates.is_empty() {
-            return Possible::YES_OR_NO;
+        let info = topology.function(first).info();
+        let by_vendor = |vendor| match table.lists_of_vendor(vendor, same) {
+            Fact::Known(answer) => Possible::of(answer),
+            Fact::Unknown => Possible::YES_OR_NO,
+        };
+        match (info.candidate_ids(), info.vendors_by_name.as_slice()) {
+            ([], []) => Possible::YES_OR_NO,
+            ([], vendors) => vendors.iter().fold(Possible::NONE, |all, &vendor| all.or(by_vendor(vendor))),
+            (ids, _) => ids.iter().fold(Possible::NONE, |all, &id| all.or(Possible::of(table.lists(id, same)))),
         }
-        candidates.iter().fold(Possible::NONE, |all, &id| all.or(Possible::of(table.lists(id, same))))
     };
     match representative(topology, topology.host_bridge(host)) {
         Representative::Device(first) => by_id(first),

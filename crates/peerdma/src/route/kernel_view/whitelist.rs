@@ -6,7 +6,7 @@
 //! here, so between them a bridge on which they differ is unknown. Rejected:
 //! taking the older table in between, which would refuse what works.
 
-use crate::pcie::PciId;
+use crate::pcie::{Fact, PciId};
 use crate::topology::KernelVersion;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -98,6 +98,21 @@ impl Table {
         let matched =
             entries.find(|entry| entry.vendor == id.vendor && entry.device.is_none_or(|device| device == id.device));
         matched.is_some_and(|entry| same || !entry.same_only)
+    }
+
+    /// As [`lists`](Self::lists) for a device of a vendor of which only that is known:
+    /// whether the answer is the same for all its devices.
+    pub fn lists_of_vendor(&self, vendor: u16, same: bool) -> Fact<bool> {
+        let of_vendor = || self.parts.iter().copied().flatten().filter(|entry| entry.vendor == vendor);
+        let lets_through = |entry: &Entry| same || !entry.same_only;
+        // No table mixes an entry for any device with entries for single ones.
+        if of_vendor().any(|entry| entry.device.is_none() && lets_through(entry)) {
+            Fact::Known(true)
+        } else if of_vendor().any(lets_through) {
+            Fact::Unknown
+        } else {
+            Fact::Known(false)
+        }
     }
 
     /// All tables, oldest first.
@@ -195,6 +210,19 @@ mod tests {
         assert!(matches!(choice("5.10"), TableChoice::OlderThanOldest(_)));
         assert!(matches!(choice("8.0"), TableChoice::NewerThanNewest(table) if table.series == (7, 3)));
         assert!(matches!(TableChoice::for_kernel(None), TableChoice::NewestAssumed(table) if table.series == (7, 3)));
+    }
+
+    #[test]
+    fn a_vendor_alone_decides_where_all_its_devices_fare_alike() {
+        let newest = TABLES[TABLES.len() - 1];
+        assert_eq!(newest.lists_of_vendor(0x1ae0, false), Fact::Known(true));
+        assert_eq!(newest.lists_of_vendor(0x1022, true), Fact::Known(false));
+        assert_eq!(newest.lists_of_vendor(0x8086, false), Fact::Unknown);
+        assert_eq!(TABLES[0].lists_of_vendor(0x1ae0, false), Fact::Known(false));
+        for vendor in Table::vendors() {
+            let mut entries = newest.parts.iter().copied().flatten().filter(|entry| entry.vendor == vendor);
+            assert!(entries.clone().all(|entry| entry.device.is_some()) || entries.all(|entry| entry.device.is_none()));
+        }
     }
 
     #[test]
