@@ -2,7 +2,7 @@
 //!
 //! Counted over the whole process, start-up included, since that is what a person
 //! waits for. The raw limit is a process that reads the same file and counts its
-//! lines. Ceilings are per whole run; a change that passes one must either be undone
+//! lines (`wc -l`). One run counts, so `--short` changes nothing here. Ceilings are per whole run; a change that passes one must either be undone
 //! or raise it here, with the reason in the commit. They stand some 15 % above what
 //! was counted when they were set, since the C library and pci.ids differ by machine.
 
@@ -14,14 +14,26 @@ use std::process::{Command, ExitCode};
 struct Row {
     name: &'static str,
     arguments: &'static [&'static str],
+    dump: fn() -> String,
     /// Most instructions of one run.
     ceiling: u64,
 }
 
 const ROWS: [Row; 3] = [
-    Row { name: "matrix", arguments: &["matrix"], ceiling: 43_000_000 },
-    Row { name: "route", arguments: &["route", "0000:03:00.0", "0000:04:00.0"], ceiling: 35_000_000 },
-    Row { name: "matrix --all --json", arguments: &["matrix", "--all", "--json"], ceiling: 7_200_000_000 },
+    Row { name: "matrix", arguments: &["matrix"], dump: dump::eight_gpu_server, ceiling: 39_500_000 },
+    Row {
+        name: "route",
+        arguments: &["route", "0000:03:00.0", "0000:04:00.0"],
+        dump: dump::eight_gpu_server,
+        ceiling: 35_000_000,
+    },
+    // Every pair with its reasons as text: what streams, and grows with the square.
+    Row {
+        name: "matrix --all --json",
+        arguments: &["matrix", "--all", "--json"],
+        dump: dump::eight_gpu_server_without_uncore,
+        ceiling: 340_000_000,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -40,38 +52,31 @@ fn run() -> std::io::Result<bool> {
         println!("SKIPPED bench-routes: valgrind is not installed");
         return Ok(true);
     }
-    // `--short` of every bench is its shortest mode; counting needs one run anyway, the
-    // streamed matrix of all pairs is left out then.
-    let short = std::env::args().any(|argument| argument == "--short");
-    let folder = target_folder();
-    let file = folder.join("eight-gpu-server.lspci.txt");
-    let text = dump::eight_gpu_server();
-    fs::write(&file, &text)?;
-    let functions = text.lines().filter(|line| line.as_bytes().first().is_some_and(u8::is_ascii_hexdigit)).count();
     let program = build()?;
-    let raw = callgrind::instructions(Path::new("/usr/bin/wc"), &["-l", &file.display().to_string()])?;
     println!(
-        "{functions} functions, {} bytes of text; raw limit (wc -l of the same file): {raw} instructions",
-        text.len()
+        "{:<20} {:>9} {:>8} {:>12} {:>13} {:>9} {:>8} {:>12}",
+        "command", "functions", "bytes", "wc -l", "instructions", "per byte", "x limit", "ceiling"
     );
-    println!("{:<22} {:>14} {:>8} {:>9} {:>14}", "command", "instructions", "per byte", "x limit", "ceiling");
     let mut all_below = true;
     for row in ROWS {
-        if short && row.name.contains("--all") {
-            continue;
-        }
+        let text = (row.dump)();
+        let file = target_folder().join("bench.lspci.txt");
+        fs::write(&file, &text)?;
         let path = file.display().to_string();
+        let functions = text.lines().filter(|line| line.as_bytes().first().is_some_and(u8::is_ascii_hexdigit)).count();
+        let raw = callgrind::instructions(Path::new("/usr/bin/wc"), &["-l", &path])?;
         let arguments: Vec<&str> = row.arguments.iter().copied().chain(["--from", &path]).collect();
         let count = callgrind::instructions(&program, &arguments)?;
         let below = count <= row.ceiling;
         all_below &= below;
         println!(
-            "{:<22} {count:>14} {:>8.1} {:>9.1} {:>14}{}",
+            "{:<20} {functions:>9} {:>8} {raw:>12} {count:>13} {:>9.1} {:>8.1} {:>12}{}",
             row.name,
+            text.len(),
             count as f64 / text.len() as f64,
             count as f64 / raw as f64,
             row.ceiling,
-            if below { "" } else { "  PASSED" }
+            if below { "" } else { "  TOO MANY" }
         );
     }
     Ok(all_below)

@@ -1,7 +1,7 @@
 //! `peerdma route`: one pair, explained in both directions.
 
 use crate::args::RouteArguments;
-use crate::document::{Pair, PairsDocument, SCHEMA, Source, StepDocument, nullable};
+use crate::document::{Pair, PairsDocument, SCHEMA, Source, StepDocument};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
@@ -79,11 +79,14 @@ fn print(
         let title = if index == 0 { "path" } else { "" };
         writeln!(out, "  {title:<10} {:<9} {} {}", step.role, step.function, step.evidence)?;
     }
-    for (index, reason) in view.reasons(decision).iter().enumerate() {
+    // Several ports share one remedy; it is said once, after the last of them.
+    let reasons = view.reasons(decision);
+    for (index, reason) in reasons.iter().enumerate() {
         let title = if index == 0 { "why" } else { "" };
         let object = if reason.object == reason.gate.code() { String::new() } else { format!(" {}", reason.object) };
         writeln!(out, "  {title:<10} {}{object}: {}", reason.gate, reason.evidence)?;
-        if let Some(fix) = &reason.fix {
+        let next = reasons.get(index + 1).and_then(|next| next.fix.as_ref());
+        if let Some(fix) = reason.fix.as_ref().filter(|fix| next != Some(fix)) {
             writeln!(out, "  {:<10}   fix: {fix}", "")?;
         }
     }
@@ -167,7 +170,7 @@ fn path(view: &KernelView<'_>, decision: &Decision) -> Vec<StepDocument> {
             } else {
                 "port"
             },
-            redirects: nullable(walked.redirects),
+            redirects: walked.redirects.known(),
             evidence: view.acs_evidence(walked.function),
         })
         .collect()

@@ -176,3 +176,76 @@ fn damaged_and_foreign_files_are_failures_with_a_name_and_a_reason() {
     assert_eq!(missing.status.code(), Some(4));
     assert_eq!(peerdma(&["topo", "--platform", "nothing"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_link_in_a_strangers_copy_does_not_lead_out_of_it() {
+    let folder = Folder::new();
+    let (root, outside) = (folder.path().join("host"), folder.path().join("outside"));
+    write_tree(&root, As::Root);
+    let config = root.join("sys/devices/pci0000:00/0000:00:02.0/0000:05:00.0/config");
+    fs::rename(&config, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &config).unwrap();
+    let document = json_of(&["topo", "--json", "--from", &folder.join("host")], 0);
+    let functions = document["functions"].as_array().unwrap();
+    let gpu = functions.iter().find(|function| function["address"] == "0000:05:00.0").unwrap();
+    assert_eq!((&gpu["ids"], &gpu["acs"]["state"]), (&serde_json::json!([]), &serde_json::json!("unknown")));
+}
+
+#[test]
+fn a_function_without_its_link_on_the_bus_is_read_where_it_is() {
+    let folder = Folder::new();
+    write_tree(folder.path(), As::Root);
+    let whole = pairs(&folder.join(""), &[]);
+    fs::remove_file(folder.path().join("sys/bus/pci/devices/0000:02:00.0")).unwrap();
+    assert_eq!(pairs(&folder.join(""), &[]), whole);
+    fs::remove_dir_all(folder.path().join("sys/bus")).unwrap();
+    assert_eq!(pairs(&folder.join(""), &[]), whole);
+}
+
+#[test]
+fn what_cannot_become_a_capture_is_refused_by_what_it_is() {
+    let folder = Folder::new();
+    write_tree(folder.path(), As::Root);
+    let (capture, text) = (folder.join("capture"), folder.join("text"));
+    stdout_of(&["capture", "-o", &capture, "--sysfs-root", &folder.join("")], 0);
+    fs::write(&text, hex_dump()).unwrap();
+    for (from, said) in [(&capture, "is a capture already"), (&text, "is no copy of sysfs")] {
+        let output = peerdma(&["capture", "-o", &folder.join("new"), "--from", from]);
+        assert_eq!(output.status.code(), Some(4));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{said}");
+    }
+}
+
+#[test]
+fn all_pairs_stream_in_memory_that_does_not_grow_with_them() {
+    let folder = Folder::new();
+    // On one root bus, so that every pair has a reason: 300 functions, 90,000 pairs.
+    let text: String =
+        (0..300).map(|n| format!("{:02x}:{:02x}.{:x} 0200: 15b3:1021\n", n / 256, n % 256 / 8, n % 8)).collect();
+    fs::write(folder.path().join("dump"), text).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_peerdma"))
+        .args(["matrix", "--all", "--json", "--from", &folder.join("dump")])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let peak = format!("/proc/{}/status", child.id());
+    let (mut written, mut most) = (0u64, 0u64);
+    let mut out = child.stdout.take().unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = std::io::Read::read(&mut out, &mut buffer).unwrap() as u64;
+        if read == 0 {
+            break;
+        }
+        written += read;
+        let status = fs::read_to_string(&peak).unwrap_or_default();
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        most = most.max(kib.unwrap_or(0) << 10);
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(most > 0, "the program's memory was seen");
+    assert!(written > 32 << 20, "{written} bytes");
+    assert!(most < written / 2, "{most} bytes of memory for {written} bytes of pairs");
+}

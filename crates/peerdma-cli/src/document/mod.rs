@@ -1,0 +1,64 @@
+//! The JSON documents, which are the machine interface; `--schema` publishes them.
+//!
+//! Fields are added, never renamed or removed, while [`SCHEMA`] stays.
+
+mod pairs;
+mod topology;
+
+pub(crate) use pairs::{Pair, PairsDocument, StepDocument};
+pub(crate) use topology::TopologyDocument;
+
+use crate::input::Loaded;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Version of the documents.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// Where the facts came from.
+#[derive(Serialize, JsonSchema, Debug)]
+pub(crate) struct Source {
+    /// `live`, `sysfs`, `archive`, `capture`, `lspci` or `platform`.
+    kind: &'static str,
+    /// Path or platform name; null for this machine.
+    path: Option<String>,
+    /// `vendor:family`, null where not told.
+    cpu: Option<String>,
+    /// Kernel version whose rules were applied, null where not told (the newest table was).
+    kernel: Option<String>,
+    /// Whether all of config space could be read; null where the input does not tell.
+    privileged: Option<bool>,
+    /// What the reader of the input should know: contradictions, skipped parts.
+    notes: Vec<String>,
+}
+
+impl Source {
+    pub(crate) fn new(loaded: &Loaded) -> Self {
+        let machine = loaded.topology.machine();
+        Self {
+            kind: loaded.kind.word(),
+            path: loaded.path.clone(),
+            cpu: machine.cpu.as_ref().map(|cpu| format!("{}:{}", cpu.vendor, cpu.family)),
+            kernel: machine.kernel.map(|version| version.to_string()),
+            privileged: loaded.privileged,
+            notes: loaded.notes.clone(),
+        }
+    }
+}
+
+/// Document of `capture`.
+#[derive(Serialize, JsonSchema, Debug)]
+pub(crate) struct CaptureDocument {
+    /// Version of this schema.
+    pub(crate) schema: u32,
+    /// File written, `-` for standard output.
+    pub(crate) file: String,
+    /// Its size in bytes.
+    pub(crate) bytes: usize,
+    /// Functions in it.
+    pub(crate) functions: usize,
+    /// Whether all of config space could be read; null where nothing was.
+    pub(crate) privileged: Option<bool>,
+    /// Whether serial numbers and MAC addresses were taken out.
+    pub(crate) redacted: bool,
+}
