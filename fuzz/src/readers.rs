@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn every_seed_is_read_by_the_reader_that_it_is_meant_for() {
-        let readers: [(&str, fn(&[u8]) -> Option<Topology>); 5] = [
+        type Reader = fn(&[u8]) -> Option<Topology>;
+        let readers: [(&str, Reader); 5] = [
             ("config_space", |data| ConfigInput::read(data).map(|input| input.topology())),
             ("lspci_text", lspci_text),
             ("capture", |data| capture(data).map(|(_, topology)| topology)),

@@ -3,7 +3,7 @@
 //! `cargo fuzz build` builds them, without sanitizer and so on any toolchain; the
 //! programs are then run directly, which keeps libFuzzer's own figures readable.
 //! `--planted` builds them with a panic that a marker in the input triggers, and
-//! requires that each target finds it from a seed that lacks it by one byte: a
+//! requires that each target finds it from a seed that lacks it by one bit: a
 //! harness that cannot find that would find nothing.
 
 mod report;
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         }
         (bad, true) => {
             return Err(Failure::Found(format!(
-                "{} did not find the panic planted one byte away, so they would find little else; see whether \
+                "{} did not find the panic planted one bit away, so they would find little else; see whether \
                  they call peerdma_fuzz::planted",
                 bad.join(", ")
             )));
@@ -211,7 +211,7 @@ impl Session<'_> {
         Ok(folder)
     }
 
-    /// A fresh corpus of one input that lacks the marker by one byte.
+    /// A fresh corpus of one input that lacks the marker by one bit.
     fn planted_seeds(&self) -> Result<PathBuf, Failure> {
         let folder = self.folder("corpus")?;
         let emptied = fs::remove_dir_all(&folder).and_then(|()| fs::create_dir_all(&folder));
