@@ -44,7 +44,7 @@ pub(crate) struct InputArguments {
     /// apart by content. `-` is standard input.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["sysfs_root", "platform"])]
     pub(crate) from: Option<PathBuf>,
-    /// Read a copied sysfs: the folder that holds `sys`, or `sys` itself.
+    /// Read a copied sysfs: the folder that holds `sys`, `sys` itself, or an archive of it.
     #[arg(long, value_name = "DIR", conflicts_with = "platform")]
     pub(crate) sysfs_root: Option<PathBuf>,
     /// Take a built-in described machine; `--platform help` lists them.
@@ -207,7 +207,7 @@ pub(crate) struct CaptureArguments {
     /// Replace FILE if it exists.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Read a copied sysfs instead of this machine's.
+    /// Read a copied sysfs, a folder or an archive, instead of this machine's.
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
     pub(crate) sysfs_root: Option<PathBuf>,
     /// Read a copied sysfs, as a folder or as a .tar, .tar.gz or .tar.bz2.

@@ -67,6 +67,8 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
     let names = names(arguments.pci_ids.as_deref())?;
     let mut loaded = match (&arguments.from, &arguments.sysfs_root, &arguments.platform) {
         (Some(path), _, _) => from_path(path, &names)?,
+        // An archive of a copied tree serves as well as the tree.
+        (None, Some(path), _) if path.is_file() => from_path(path, &names)?,
         (None, Some(path), _) => from_directory(path, &names)?,
         (None, None, Some(name)) => from_platform(name)?,
         (None, None, None) => from_snapshot(&sysfs::read(&Tree::live()), Kind::Live, None, Origin::Sysfs, &names)?,
@@ -90,9 +92,9 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
 /// The tree of files that `capture` reads.
 pub(crate) fn tree(from: Option<&Path>, sysfs_root: Option<&Path>) -> Result<Tree, Failure> {
     match (from, sysfs_root) {
-        (_, Some(path)) => directory(path),
-        (Some(path), None) if path.is_dir() => directory(path),
-        (Some(path), None) => {
+        (None, Some(path)) if !path.is_file() => directory(path),
+        (Some(path), _) if path.is_dir() => directory(path),
+        (Some(path), _) | (None, Some(path)) => {
             let shown = path.display();
             let bytes = archive::decompress(read(path)?)
                 .map_err(|error| Failure::input(format!("cannot read {shown}"), error))?;
@@ -182,6 +184,9 @@ fn is_platform(path: &Path, text: &str) -> bool {
 }
 
 fn directory(path: &Path) -> Result<Tree, Failure> {
+    if let Err(source) = fs::metadata(path) {
+        return Err(Failure::Read { path: path.to_path_buf(), source });
+    }
     if !path.is_dir() {
         let source = std::io::Error::new(std::io::ErrorKind::NotADirectory, "not a folder");
         return Err(Failure::Read { path: path.to_path_buf(), source });

@@ -50,6 +50,8 @@ fn folder_archives_capture_and_hex_dump_give_the_same_verdicts() {
         for (name, bytes) in [("plain", tar), ("gz", gz.finish().unwrap()), ("bz", bz.finish().unwrap())] {
             fs::write(folder.path().join(name), bytes).unwrap();
             assert_eq!(bones(&pairs(&folder.join(name), &[])), expected, "{prefix:?} {name}");
+            let rooted = json_of(&["matrix", "--all", "--json", "--sysfs-root", &folder.join(name)], 0);
+            assert_eq!(bones(&rooted["pairs"]), expected, "{prefix:?} {name}");
         }
     }
 
