@@ -20,6 +20,7 @@ Examples:
   peerdma topo --from dump.txt             the tree of somebody's lspci -vvv
   sudo peerdma capture -o host.peerdma     one file to take along, read back with --from
   peerdma matrix --platform two-socket     a machine that is only described
+  sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
 
 Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown (too little input or privilege), 4 failed.";
 
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Route(RouteArguments),
     /// Write everything that verdicts depend on to one file, without serial numbers.
     Capture(CaptureArguments),
+    /// Let one device move bytes into another's BAR, and check that they arrive.
+    Copy(CopyArguments),
 }
 
 /// Where the machine comes from.
@@ -219,4 +222,65 @@ pub(crate) struct CaptureArguments {
     /// Write the JSON schema of --json's document and exit.
     #[arg(long)]
     pub(crate) schema: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Both functions must be bound to vfio-pci; the error says how. FROM is the engine that moves the bytes,
+TO is memory of the other device. The whole range is overwritten: name memory, never registers.
+
+Three separate statements come out: permitted (what Linux's rules say), granted (a driver mapped it) and
+verified (the target's own CPU mapping shows every byte, both directions, and nothing beside them).
+
+Examples:
+  peerdma copy 0000:05:00.0 0000:06:00.0/bar2 --verify        the first 4 KiB of the BAR, put back afterwards
+  peerdma copy 05:00.0 06:00.0/bar2+0x1000,64KiB --verify     a range, in runs of 4 KiB
+  peerdma copy 05:00.0 09:00.0/bar2 --verify --force          although Linux's rules refuse the pair
+  peerdma copy 05:00.0 06:00.0/bar2 --verify --via type1 --json
+
+Exit codes: 0 done (with --verify: every byte arrived), 1 refused and nothing touched, 3 unknown and nothing
+touched, 4 the bytes did not arrive or something else failed. --force goes on after 1 and 3.")]
+pub(crate) struct CopyArguments {
+    /// The engine: address or name of a function that copies on command.
+    #[arg(value_name = "FROM", required_unless_present = "schema")]
+    pub(crate) from_function: Option<String>,
+    /// The target: address or name, a BAR and a range in it [default range: the first 4 KiB].
+    #[arg(value_name = "TO/barN[+OFFSET,LEN]", required_unless_present = "schema")]
+    pub(crate) to_range: Option<String>,
+    /// What kind of engine FROM is.
+    #[arg(long, value_name = "KIND", default_value = "edu")]
+    pub(crate) engine: EngineArgument,
+    /// Check that every byte arrives, writing and reading, and put back what the target held.
+    /// Without it the bytes stay where they went, and nothing is said about them.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Which interface of the kernel maps the target for the engine.
+    #[arg(long, value_name = "INTERFACE", default_value = "auto")]
+    pub(crate) via: ViaArgument,
+    /// Go on although the rules refuse the pair, or cannot be told.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Choose other bytes.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+/// A kind of engine.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EngineArgument {
+    /// QEMU's edu device, 1234:11e8.
+    Edu,
+}
+
+/// An interface for mapping.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViaArgument {
+    /// iommufd where the machine has it for both functions, else type1.
+    Auto,
+    /// VFIO containers and groups.
+    Type1,
+    /// /dev/iommu and VFIO device nodes; needs Linux 6.19 for other devices' BARs.
+    Iommufd,
 }

@@ -57,6 +57,9 @@ pub(crate) enum Failure {
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// A device did not do what was asked, or could not be asked.
+    #[error("{what}")]
+    Device { what: String, source: Option<Box<dyn Error + Send + Sync>> },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -69,6 +72,10 @@ impl Failure {
 
     pub(crate) fn input(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Input { what: what.into(), source: Some(Box::new(source)) }
+    }
+
+    pub(crate) fn device(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Device { what: what.into(), source: Some(Box::new(source)) }
     }
 
     /// Prints the error and everything below it.
@@ -88,7 +95,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
-            Self::Read { .. } | Self::Input { .. } | Self::Write { .. } | Self::Output(_) => 4,
+            Self::Read { .. } | Self::Input { .. } | Self::Write { .. } | Self::Device { .. } | Self::Output(_) => 4,
         })
     }
 }

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Matrix(arguments) => commands::matrix::run(arguments),
         Command::Route(arguments) => commands::route::run(arguments),
         Command::Capture(arguments) => commands::capture::run(arguments),
+        Command::Copy(arguments) => commands::copy::run(arguments),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -32,11 +32,25 @@
 pub mod archive;
 pub mod assemble;
 pub mod capture;
+pub mod edu;
+pub mod engine;
+pub mod interrupt;
+pub mod iommufd;
 mod kernel_config;
 pub mod lspci;
+pub mod memory;
+pub mod p2pmem;
+pub mod pattern;
 pub mod pci_names;
 pub mod publish;
 pub mod redact;
 pub mod snapshot;
+mod sys;
 pub mod sysfs;
 pub mod tree;
+pub mod type1;
+pub mod verified;
+pub mod vfio;
+
+#[cfg(feature = "raw")]
+pub use sys::raw;

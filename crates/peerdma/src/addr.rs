@@ -4,8 +4,9 @@
 //! without any error, so the kind is part of the type: [`PhysAddr`] is what the
 //! CPU and the host bridge's upstream side use, [`BusAddr`] is what is compared
 //! with windows and BARs on the wires below a host bridge, [`Iova`] is what an
-//! IOMMU translates. On most x86 machines the first two are equal in number,
-//! which is exactly why they must differ in type.
+//! IOMMU translates, and [`ProcVa`] means nothing outside one process. On most
+//! x86 machines the first two are equal in number, which is exactly why they must
+//! differ in type.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -131,6 +132,10 @@ address! {
 address! {
     /// Address that an IOMMU translates for a device.
     Iova
+}
+address! {
+    /// Address in a process, as the CPU uses it while that process runs.
+    ProcVa
 }
 
 /// A non-empty range of addresses of one kind, `start..start + len`.

@@ -43,6 +43,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod dma;
 pub mod pcie;
 pub mod route;
 pub mod topology;

@@ -79,6 +79,16 @@ fn print(
         let title = if index == 0 { "path" } else { "" };
         writeln!(out, "  {title:<10} {:<9} {} {}", step.role, step.function, step.evidence)?;
     }
+    print_reasons(&mut out, view, decision)?;
+    for (index, note) in boot_notes(topology, decision).iter().enumerate() {
+        let title = if index == 0 { "boot" } else { "" };
+        writeln!(out, "  {title:<10} {note}")?;
+    }
+    Ok(())
+}
+
+/// Why, in the order in which Linux meets it, and what would change it.
+pub(super) fn print_reasons(out: &mut impl Write, view: &KernelView<'_>, decision: &Decision) -> std::io::Result<()> {
     // Several ports share one remedy; it is said once, after the last of them.
     let reasons = view.reasons(decision);
     for (index, reason) in reasons.iter().enumerate() {
@@ -90,14 +100,10 @@ fn print(
             writeln!(out, "  {:<10}   fix: {fix}", "")?;
         }
     }
-    for (index, note) in boot_notes(topology, decision).iter().enumerate() {
-        let title = if index == 0 { "boot" } else { "" };
-        writeln!(out, "  {title:<10} {note}")?;
-    }
     Ok(())
 }
 
-fn naming(topology: &Topology, id: FunctionId) -> String {
+pub(super) fn naming(topology: &Topology, id: FunctionId) -> String {
     let info = topology.function(id).info();
     let mut words = info.address.to_string();
     if let Some(name) = info.names.first() {
@@ -109,7 +115,7 @@ fn naming(topology: &Topology, id: FunctionId) -> String {
     words
 }
 
-fn meaning(verdict: Verdict) -> &'static str {
+pub(super) fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Direct => "below the root, through switches, with bus addresses",
         Verdict::HostBridge => "up to the host bridge and down again",
@@ -151,7 +157,7 @@ fn range_words(range: &TargetRange) -> String {
 }
 
 /// Every function whose ACS Linux looks at, in its order.
-fn path(view: &KernelView<'_>, decision: &Decision) -> Vec<StepDocument> {
+pub(super) fn path(view: &KernelView<'_>, decision: &Decision) -> Vec<StepDocument> {
     let common = match decision.common {
         Common::At(function) | Common::AtOrBelow(function) => Some(function),
         Common::Nowhere | Common::Unknown => None,

@@ -2,9 +2,11 @@
 //!
 //! Fields are added, never renamed or removed, while [`SCHEMA`] stays.
 
+mod copy;
 mod pairs;
 mod topology;
 
+pub(crate) use copy::{CopyDocument, GrantedDocument, VerifiedDocument};
 pub(crate) use pairs::{Pair, PairsDocument, StepDocument};
 pub(crate) use topology::TopologyDocument;
 

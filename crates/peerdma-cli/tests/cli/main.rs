@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
 
 mod commands;
+mod copy;
 mod inputs;
 mod machine;

@@ -1,0 +1,202 @@
+//! `peerdma copy`: real bytes from one device into another's BAR.
+//!
+//! Three statements, never mixed: *permitted* is what the rules say, decided first and with
+//! the same code as `route`; *granted* is that a driver of the kernel mapped the range, which
+//! VFIO does without asking the rules; *verified* is that the bytes were seen where they
+//! belong. A refused pair is not touched without `--force`.
+//!
+//! Not here: opening and mapping ([`session`]), comparing ([`peerdma_linux::verified`]).
+
+mod session;
+mod show;
+
+use crate::args::{CopyArguments, EngineArgument, InputArguments};
+use crate::document::{CopyDocument, GrantedDocument, Pair, SCHEMA, Source, VerifiedDocument};
+use crate::exit::{Exit, Failure};
+use crate::input::{self, Loaded};
+use crate::output;
+use crate::select::{self, TargetRange};
+use peerdma::addr::Bytes;
+use peerdma::route::Verdict;
+use peerdma::route::kernel_view::{Decision, KernelView};
+use peerdma::topology::{FunctionId, Topology};
+use peerdma_linux::edu::Edu;
+use peerdma_linux::interrupt::Interrupts;
+use peerdma_linux::verified::{Verification, VerifyError};
+use peerdma_linux::vfio::{BarIndex, BarRange};
+use session::Session;
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Length of a range that nobody gave.
+const DEFAULT_LEN: Bytes = Bytes::new(4096);
+
+/// What happened, as far as it did.
+struct Outcome {
+    granted: GrantedDocument,
+    range: BarRange,
+    verification: Option<Verification>,
+}
+
+pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
+    if arguments.output.schema {
+        output::schema::<CopyDocument>()?;
+        return Ok(Exit::Done);
+    }
+    let (Some(from), Some(to)) = (&arguments.from_function, &arguments.to_range) else {
+        return Err(Failure::usage("copy needs FROM and TO, such as peerdma copy 0000:05:00.0 0000:06:00.0/bar2"));
+    };
+    let loaded = input::load(&InputArguments::default())?;
+    let initiator = select::function(&loaded.topology, from)?;
+    let (target, target_range) = target(&loaded.topology, to)?;
+    let range = bar_range(&target_range, to)?;
+    if initiator == target {
+        return Err(Failure::usage(format!("{from} and {to} are the same function; a copy needs two")));
+    }
+    check_engine(arguments.engine, &loaded.topology, initiator)?;
+    let view = KernelView::new(&loaded.topology);
+    // Linux calls the target's owner the provider and the initiator the client.
+    let decision = view.decide(target, initiator);
+    let verdict = Verdict::from(decision.map_type);
+    let permitted = Exit::judge([verdict]);
+    let outcome = if permitted == Exit::Done || arguments.force {
+        Some(touch(arguments, &loaded, initiator, target, range)?)
+    } else {
+        None
+    };
+    let exit = if outcome.is_some() { Exit::Done } else { permitted };
+    let failed = outcome.as_ref().and_then(|outcome| show::undelivered(outcome.verification.as_ref()?));
+    if arguments.output.json {
+        let document = document(arguments, &loaded, &view, &decision, &target_range, outcome);
+        output::json(&document)?;
+    } else {
+        output::notes(&loaded.notes)?;
+        show::print(arguments, &view, &decision, range, outcome.as_ref())?;
+    }
+    match failed {
+        Some(what) => Err(Failure::Device { what, source: None }),
+        None => Ok(exit),
+    }
+}
+
+/// The target and its range, 4 KiB or the whole of a smaller BAR where none was given.
+fn target(topology: &Topology, text: &str) -> Result<(FunctionId, TargetRange), Failure> {
+    let (function, range) = select::target(topology, text)?;
+    let Some(mut range) = range else {
+        let info = topology.function(function).info();
+        let bars: Vec<String> = info.bars.iter().map(|bar| format!("{text}/bar{}", bar.index)).collect();
+        let bars = if bars.is_empty() { "it has no memory BAR".to_string() } else { bars.join(" or ") };
+        return Err(Failure::usage(format!("{text}: a copy overwrites memory, so it needs to be told which: {bars}")));
+    };
+    if !text.contains('+') {
+        let len = range.len.map_or(DEFAULT_LEN, |len| len.min(DEFAULT_LEN));
+        range.len = Some(len);
+        range.cpu = range.cpu.and_then(|cpu| cpu.slice(Bytes::ZERO, len));
+    }
+    Ok((function, range))
+}
+
+fn bar_range(range: &TargetRange, text: &str) -> Result<BarRange, Failure> {
+    let bar = BarIndex::new(range.bar);
+    let checked = bar.zip(range.len).and_then(|(bar, len)| BarRange::new(bar, range.offset, len));
+    checked.ok_or_else(|| Failure::usage(format!("{text} is no range of a BAR")))
+}
+
+/// Refuses an initiator that is known not to be such an engine, before its driver is asked for.
+fn check_engine(engine: EngineArgument, topology: &Topology, initiator: FunctionId) -> Result<(), Failure> {
+    let info = topology.function(initiator).info();
+    match (engine, info.registers.id) {
+        (EngineArgument::Edu, Some(found)) if found != Edu::ID => {
+            let what = format!("{} is {found}, not QEMU's edu device ({})", info.address, Edu::ID);
+            Err(Failure::Device { what, source: None })
+        }
+        (EngineArgument::Edu, _) => Ok(()),
+    }
+}
+
+/// Opens both devices, maps, moves, and gives everything back.
+fn touch(
+    arguments: &CopyArguments,
+    loaded: &Loaded,
+    initiator: FunctionId,
+    target: FunctionId,
+    range: BarRange,
+) -> Result<Outcome, Failure> {
+    let address = |id| loaded.topology.function(id).address();
+    // From here on something may have to be put back; a signal is noticed between two steps.
+    let interrupts = Interrupts::watch();
+    let mut session = Session::open(arguments.via, address(initiator), address(target), range)?;
+    let granted = session.granted();
+    let mut progress = Shown::new();
+    let mut observe = |now: peerdma_linux::verified::Progress| {
+        progress.show(now);
+        if interrupts.as_ref().is_some_and(Interrupts::came) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let result = if arguments.verify {
+        session.verify(arguments.seed, &mut observe).map(Some)
+    } else {
+        session.transfer(arguments.seed, &mut observe).map(|()| None)
+    };
+    let closed = session.close();
+    let verification = result.map_err(|error| match error {
+        VerifyError::Interrupted if !arguments.verify => Failure::Device {
+            what: "interrupted; the target keeps what had been moved by then".to_string(),
+            source: None,
+        },
+        error => Failure::device(format!("cannot copy to {} {range}", address(target)), error),
+    })?;
+    closed?;
+    Ok(Outcome { granted, range, verification })
+}
+
+fn document(
+    arguments: &CopyArguments,
+    loaded: &Loaded,
+    view: &KernelView<'_>,
+    decision: &Decision,
+    range: &TargetRange,
+    outcome: Option<Outcome>,
+) -> CopyDocument {
+    let moved = outcome.as_ref().map(|outcome| match &outcome.verification {
+        Some(verification) => verification.checked.as_u64(),
+        None => outcome.range.len().as_u64(),
+    });
+    let verification = outcome.as_ref().and_then(|outcome| outcome.verification);
+    CopyDocument {
+        schema: SCHEMA,
+        source: Source::new(loaded),
+        engine: match arguments.engine {
+            EngineArgument::Edu => "edu",
+        },
+        pair: Pair::new(view, decision).explained(super::route::path(view, decision), Some(range), Vec::new()),
+        forced: arguments.force,
+        granted: outcome.map(|outcome| outcome.granted),
+        moved,
+        verified: verification.map(|verification| VerifiedDocument::new(arguments.seed, &verification)),
+    }
+}
+
+/// Says how far it is on standard error, after two seconds and then every five, if somebody
+/// looks.
+struct Shown {
+    next: Option<Instant>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { next: io::stderr().is_terminal().then(|| Instant::now() + Duration::from_secs(2)) }
+    }
+
+    fn show(&mut self, progress: peerdma_linux::verified::Progress) {
+        if self.next.is_some_and(|next| Instant::now() >= next) {
+            // A closed standard error is no reason to stop the work.
+            let _ = writeln!(io::stderr(), "still copying ({} of {})", progress.done, progress.total);
+            self.next = Some(Instant::now() + Duration::from_secs(5));
+        }
+    }
+}

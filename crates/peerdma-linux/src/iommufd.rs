@@ -1,0 +1,258 @@
+//! An address space of `/dev/iommu`.
+//!
+//! Takes memory of this process, and files: memfds, and dma-bufs of BARs that VFIO exported
+//! ([`VfioDevice::export`]). A process's mapping of a BAR, the way of type1, it refuses with
+//! EFAULT. What is different from type1 (Linux 7.2 `drivers/iommu/iommufd`):
+//!
+//! - **BARs are mapped as device memory** and followed: when their device is reset, closed, or
+//!   loses its memory space, the mapping is dead at once. It stays dead and in the way until it
+//!   is unmapped, also when the device is back; mapping the same file again then works.
+//! - **Nobody is asked** here either: the kernel's P2PDMA rules are not consulted.
+//! - **Pinning is lazy.** With no device attached, [`map`](IoSpace::map) records and does not
+//!   look; what is wrong with the source then shows as a refusal of [`attach`](IommufdSpace::attach).
+//!   So attach first.
+//!
+//! **Who keeps what alive.** A bound device keeps the iommufd and all its address spaces alive
+//! in the kernel, so dropping an [`IommufdSpace`] unmaps what it mapped. The space itself is
+//! destroyed if no device is attached to it any more, else with the last descriptor.
+//!
+//! Not here: nested translation, faults, dirty tracking.
+
+use crate::sys::{iommufd, vfio};
+use crate::vfio::{Damage, DeviceNode, Nodes, OpenError, VfioDevice, errno};
+use iommufd_bindings as uapi;
+use peerdma::addr::{AddrRange, Bytes, Iova};
+use peerdma::dma::abilities::check_within_file;
+use peerdma::dma::{
+    Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Prot, Source, SourceKind,
+    Sources, UnmapError, WriteOnly,
+};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// An I/O address space (IOAS) of an open iommufd.
+///
+/// # Examples
+/// ```no_run
+/// use peerdma::addr::{AddrRange, Bytes, Iova};
+/// use peerdma::dma::{IoSpace, MemAttrs, Prot, Source};
+/// use peerdma_linux::iommufd::IommufdSpace;
+/// use peerdma_linux::vfio::{BarIndex, BarRange, DeviceNode, Nodes};
+///
+/// let nodes = Nodes::live();
+/// let mut space = IommufdSpace::open(&nodes)?;
+/// let initiator = space.bind(DeviceNode::open(&nodes, "0000:05:00.0".parse()?)?)?;
+/// let target = space.bind(DeviceNode::open(&nodes, "0000:06:00.0".parse()?)?)?;
+/// space.attach(&initiator)?;
+/// let bar = BarIndex::new(2).ok_or("no such BAR")?;
+/// let page = BarRange::new(bar, Bytes::ZERO, Bytes::new(4096)).ok_or("wraps")?;
+/// let file = target.export(page)?;
+/// let iova = AddrRange::new(Iova::new(1 << 20), page.len()).ok_or("wraps")?;
+/// space.map(iova, &Source::File { file, offset: Bytes::ZERO }, Prot::ReadWrite, MemAttrs::MMIO)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct IommufdSpace {
+    iommufd: OwnedFd,
+    ioas: u32,
+    abilities: Abilities,
+    mapped: Mapped,
+}
+
+impl IommufdSpace {
+    /// Opens `/dev/iommu` and makes an address space.
+    ///
+    /// # Errors
+    /// [`OpenError::NoIommufd`], [`OpenError::NoPrivilege`]: use type1, or see what they say.
+    pub fn open(nodes: &Nodes) -> Result<Self, OpenError> {
+        Self::from_fd(nodes.iommufd()?)
+    }
+
+    /// Makes an address space in an iommufd that the caller opened, or was sent.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`] if the descriptor is none.
+    pub fn from_fd(iommufd: OwnedFd) -> Result<Self, OpenError> {
+        let ioas = iommufd::new_space(iommufd.as_fd());
+        let ioas = ioas.map_err(|error| OpenError::kernel("IOMMU_IOAS_ALLOC", "the iommufd", error))?;
+        match abilities(&iommufd, ioas) {
+            Ok(abilities) => Ok(Self { iommufd, ioas, abilities, mapped: Mapped::new() }),
+            Err(error) => {
+                // The descriptor may be the caller's clone, so the space is not left in it.
+                let _ = iommufd::destroy(iommufd.as_fd(), ioas);
+                Err(error)
+            }
+        }
+    }
+
+    /// Binds a device to this iommufd, which makes it usable; it reaches nothing yet.
+    ///
+    /// A device that is only a target of others needs no more than this.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] if its group is open through the container interface;
+    /// [`OpenError::NotBound`] if another program has bound it; [`OpenError::UnsafeInterrupts`];
+    /// those of [`VfioDevice::from_fd`].
+    pub fn bind(&self, node: DeviceNode) -> Result<VfioDevice, OpenError> {
+        let DeviceNode { device, fd } = node;
+        vfio::bind(fd.as_fd(), self.iommufd.as_fd()).map_err(|error| match error {
+            Errno::PERM => OpenError::UnsafeInterrupts { object: device.to_string(), module: "iommufd" },
+            Errno::BUSY => OpenError::InUse { path: format!("the IOMMU group of {device}").into() },
+            // A node opened twice can be bound once (Linux 7.2 `vfio_df_open`).
+            Errno::INVAL => OpenError::NotBound { device, errno: errno(error) },
+            error => OpenError::kernel("VFIO_DEVICE_BIND_IOMMUFD", device, error),
+        })?;
+        VfioDevice::from_fd(fd, device)
+    }
+
+    /// Gives a bound device this address space; what is mapped here it reaches from now on.
+    ///
+    /// Usable ranges shrink to what the device's IOMMU and reserved regions leave.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`]: with EINVAL the device is not bound to this iommufd, or something
+    /// is mapped where it cannot reach; with EFAULT or ENOMEM something mapped earlier cannot be pinned.
+    pub fn attach(&mut self, device: &VfioDevice) -> Result<(), OpenError> {
+        vfio::attach(device.descriptor(), self.ioas)
+            .map_err(|error| OpenError::kernel("VFIO_DEVICE_ATTACH_IOMMUFD_PT", device.address(), error))?;
+        self.abilities = abilities(&self.iommufd, self.ioas)?;
+        Ok(())
+    }
+}
+
+fn abilities(iommufd: &OwnedFd, ioas: u32) -> Result<Abilities, OpenError> {
+    let (ranges, alignment) = iommufd::iova_ranges(iommufd.as_fd(), ioas)
+        .map_err(|error| OpenError::kernel("IOMMU_IOAS_IOVA_RANGES", "the iommufd", error))?;
+    described(&ranges, alignment).map_err(|damage| OpenError::DamagedSpace { damage })
+}
+
+fn described(ranges: &[(u64, u64)], alignment: u64) -> Result<Abilities, Damage> {
+    let granule = Granule::new(Bytes::new(alignment));
+    let granule = granule.ok_or_else(|| Damage::new(format_args!("an IOVA alignment of {alignment:#x}")))?;
+    let ranges = ranges.iter().map(|(first, last)| (Iova::new(*first), Iova::new(*last)));
+    Ok(Abilities {
+        sources: Sources { process: Some(Mmio::Refused), file: Some(Mmio::AsMmio), ..Sources::default() },
+        granule,
+        usable: IovaRanges::from_inclusive(ranges).map_err(Damage::new)?,
+        attrs: MemAttrs::empty(),
+        write_only: WriteOnly::MayRead,
+        changes: Changes::UNMAP_SEVERAL,
+        max_mappings: None,
+    })
+}
+
+impl IoSpace for IommufdSpace {
+    /// A memfd, or a dma-buf of VFIO. The kernel keeps the file open while it is mapped.
+    type File = Arc<OwnedFd>;
+
+    fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    fn map(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        self.abilities.check_map(iova, source, prot, attrs)?;
+        if let Source::File { file, offset } = source {
+            // A dma-buf tells its length as any file does; what does not is left to the kernel.
+            if let Ok(stat) = rustix::fs::fstat(file)
+                && let Ok(file_len) = u64::try_from(stat.st_size)
+            {
+                check_within_file(*offset, iova.len(), Bytes::new(file_len))?;
+            }
+        }
+        self.mapped.check_map(&self.abilities, iova)?;
+        let mut flags = 0;
+        if prot.reads() {
+            flags |= uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE;
+        }
+        if prot.writes() {
+            flags |= uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE;
+        }
+        let (fd, ioas) = (self.iommufd.as_fd(), self.ioas);
+        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
+        let (call, answer) = match source {
+            Source::Process(address) => ("IOMMU_IOAS_MAP", iommufd::map(fd, ioas, flags, address.as_u64(), start, len)),
+            Source::File { file, offset } => {
+                ("IOMMU_IOAS_MAP_FILE", iommufd::map_file(fd, ioas, flags, file.as_fd(), offset.as_u64(), start, len))
+            }
+            Source::Physical(_) => {
+                return Err(MapError::SourceNotTaken { kind: source.kind(), taken: self.abilities.sources });
+            }
+        };
+        answer.map_err(|error| refusal(call, iova, source.kind(), error))?;
+        self.mapped.insert(iova);
+        Ok(())
+    }
+
+    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
+        self.abilities.check_unmap(iova)?;
+        // Checked here and not left to the kernel, which unmaps whole mappings below the one
+        // that would be cut before it answers ENOENT.
+        self.mapped.check_unmap(&self.abilities, iova)?;
+        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
+        let unmapped = iommufd::unmap(self.iommufd.as_fd(), self.ioas, start, len)
+            .map_err(|error| UnmapError::Kernel { call: "IOMMU_IOAS_UNMAP", errno: errno(error) })?;
+        self.mapped.remove(iova);
+        Ok(Bytes::new(unmapped))
+    }
+}
+
+/// What an answer to a mapping means (Linux 7.2 `iommufd_ioas_map_file`, `iopt_map_dmabuf`).
+fn refusal(call: &'static str, iova: AddrRange<Iova>, kind: SourceKind, error: Errno) -> MapError {
+    let is_file = kind == SourceKind::File;
+    match error {
+        Errno::EXIST => MapError::Overlap { iova, existing: None },
+        // A dma-buf whose device is closed, reset or has its memory space off.
+        Errno::NODEV if is_file => MapError::SourceRevoked { errno: errno(error) },
+        // No file, neither a memfd nor a dma-buf of VFIO, or a dma-buf of several ranges.
+        Errno::BADF | Errno::OPNOTSUPP | Errno::INVAL if is_file => {
+            MapError::SourceRefused { kind, errno: errno(error) }
+        }
+        // Nothing mapped there, or a mapping of a BAR.
+        Errno::FAULT => MapError::SourceRefused { kind, errno: errno(error) },
+        error => MapError::Kernel { call, errno: errno(error) },
+    }
+}
+
+impl Drop for IommufdSpace {
+    fn drop(&mut self) {
+        let fd = self.iommufd.as_fd();
+        for iova in self.mapped.iter() {
+            // Nobody is left to tell; the kernel unmaps when the space goes.
+            let _ = iommufd::unmap(fd, self.ioas, iova.start().as_u64(), iova.len().as_u64());
+        }
+        // EBUSY while a device is attached; then it goes with the last descriptor.
+        let _ = iommufd::destroy(fd, self.ioas);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_without_devices_takes_any_alignment_and_a_damaged_one_is_refused() {
+        assert_eq!(described(&[(0, u64::MAX)], 1).unwrap().granule.bytes(), Bytes::new(1));
+        assert_eq!(described(&[], 4096).unwrap().granule, Granule::PAGE_4K);
+        assert!(described(&[(0, 1)], 0).is_err());
+        assert!(described(&[(0, 1)], 0x1800).is_err());
+        assert!(described(&[(0, 10), (10, 20)], 4096).is_err());
+    }
+
+    #[test]
+    fn a_revoked_file_is_told_from_one_that_was_never_fit() {
+        let iova = AddrRange::new(Iova::new(0), Bytes::new(4096)).unwrap();
+        let file = |error| refusal("IOMMU_IOAS_MAP_FILE", iova, SourceKind::File, error);
+        assert!(matches!(file(Errno::NODEV), MapError::SourceRevoked { .. }));
+        assert!(matches!(file(Errno::OPNOTSUPP), MapError::SourceRefused { kind: SourceKind::File, .. }));
+        assert!(matches!(file(Errno::NOMEM), MapError::Kernel { .. }));
+        let process = refusal("IOMMU_IOAS_MAP", iova, SourceKind::Process, Errno::FAULT);
+        assert!(matches!(process, MapError::SourceRefused { kind: SourceKind::Process, .. }));
+    }
+}

@@ -1,0 +1,126 @@
+//! Memory of this process that devices reach.
+//!
+//! Nobody borrows it: bytes are copied in and out by volatile accesses, because a device
+//! may write at any time.
+//!
+//! Not here: telling a device its address; see [`peerdma::dma::IoSpace`].
+
+use crate::sys::map::{Mapping, Outside};
+use peerdma::addr::{Bytes, ProcVa};
+use std::io;
+
+/// Zeroed pages, unmapped when dropped.
+///
+/// Whoever maps them for a device unmaps them there first. A space that pins (type1,
+/// iommufd) keeps the pages themselves alive, so that a forgotten mapping lets the device
+/// write to memory that nobody reads any more, and not to somebody else's.
+///
+/// ```
+/// use peerdma::addr::Bytes;
+/// use peerdma_linux::memory::Pages;
+///
+/// let pages = Pages::zeroed(Bytes::new(4096))?;
+/// pages.write(Bytes::new(8), b"bytes")?;
+/// let mut back = [0; 5];
+/// pages.read(Bytes::new(8), &mut back)?;
+/// assert_eq!(&back, b"bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Pages {
+    mapping: Mapping,
+}
+
+/// Bytes were asked for that the pages do not have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{len} at offset {offset:#x} do not lie in pages of {size}", offset = offset.as_u64())]
+pub struct BeyondPages {
+    /// Where the access starts.
+    pub offset: Bytes,
+    /// How long it is.
+    pub len: Bytes,
+    /// How long the pages are.
+    pub size: Bytes,
+}
+
+impl Pages {
+    /// Maps zeroed pages that hold `len` bytes, rounded up to whole pages.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no bytes or more than an address space holds; `OutOfMemory` where
+    /// the kernel has none left.
+    pub fn zeroed(len: Bytes) -> io::Result<Self> {
+        let page = page_size().as_u64();
+        let whole = len.as_u64().checked_next_multiple_of(page).and_then(|len| usize::try_from(len).ok());
+        let len = whole.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { mapping: Mapping::anonymous(len)? })
+    }
+
+    /// Address of the first byte in this process; a multiple of the page size.
+    pub fn address(&self) -> ProcVa {
+        self.mapping.address()
+    }
+
+    /// Length, whole pages.
+    pub fn len(&self) -> Bytes {
+        self.mapping.len()
+    }
+
+    /// Always false; there is at least one page.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// [`BeyondPages`], with nothing read.
+    pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
+        let beyond = self.beyond(offset, into.len());
+        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
+        self.mapping.read(at, into).map_err(|Outside| beyond)
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// [`BeyondPages`], with nothing written.
+    pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
+        let beyond = self.beyond(offset, from.len());
+        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
+        self.mapping.write(at, from).map_err(|Outside| beyond)
+    }
+
+    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
+        BeyondPages { offset, len: Bytes::new(len as u64), size: self.len() }
+    }
+}
+
+/// The CPU's page size, which is what mmap maps.
+pub fn page_size() -> Bytes {
+    Bytes::new(rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_whole_and_aligned() {
+        let page = page_size().as_u64();
+        let pages = Pages::zeroed(Bytes::new(page + 1)).unwrap();
+        assert_eq!(pages.len(), Bytes::new(2 * page));
+        assert_eq!(pages.address().as_u64() % page, 0);
+        assert!(Pages::zeroed(Bytes::ZERO).is_err());
+        assert!(Pages::zeroed(Bytes::new(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn what_the_pages_do_not_have_is_refused() {
+        let pages = Pages::zeroed(Bytes::new(1)).unwrap();
+        let end = pages.len();
+        assert!(pages.write(end, &[1]).is_err());
+        assert!(pages.read(Bytes::new(u64::MAX), &mut [0; 2]).is_err());
+        assert!(pages.write(end, &[]).is_ok());
+    }
+}

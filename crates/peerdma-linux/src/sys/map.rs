@@ -1,0 +1,211 @@
+//! Memory that a device and the CPU both change: mapped, copied in and out, unmapped.
+//!
+//! UNSAFETY: `mmap` and `munmap`, and volatile accesses to what they map. No Rust
+//! reference to the memory is ever made, since devices write to it at any time.
+//!
+//! Accesses are as wide as the caller says ([`Mapping::load_u32`] and so on, for
+//! registers) or, for runs of bytes, eight bytes wide where the offset allows and one
+//! byte wide at the edges. Memory of a device whose PCI memory space is off answers with
+//! `SIGBUS`; whoever maps a BAR switches it on first.
+
+#![expect(unsafe_code)]
+
+use peerdma::addr::{Bytes, ProcVa};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+/// An access reaches past the end of a mapping, or is not aligned to its own width.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Outside;
+
+/// A shared mapping of this process, unmapped when dropped.
+///
+/// # Invariants
+/// 1. `start..start + len` is one mapping made by this module, page aligned, readable and
+///    writable, that nobody else unmaps or replaces.
+/// 2. `len` is not zero and fits `isize`.
+/// 3. No reference to any byte of it exists; all accesses go through this type.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: 1. The mapping belongs to the process, not to a thread (invariant 1). 2. Its
+// bytes are only accessed by volatile loads and stores, whose interleaving is the same
+// question as that of the device's own accesses: the callers' protocol answers it.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; shared use adds no access that a device could not make too.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps new zeroed pages of `len` bytes, rounded up to pages by the kernel.
+    pub(crate) fn anonymous(len: usize) -> Result<Self, Errno> {
+        Self::sized(len, |len| {
+            // SAFETY: without MAP_FIXED the kernel chooses an address that nothing uses.
+            unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED) }
+        })
+    }
+
+    /// Maps `len` bytes of `fd` from `offset`.
+    pub(crate) fn of_file(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
+        Self::sized(len, |len| {
+            // SAFETY: without MAP_FIXED the kernel chooses an address that nothing uses.
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, offset) }
+        })
+    }
+
+    fn sized(len: usize, map: impl FnOnce(usize) -> Result<*mut std::ffi::c_void, Errno>) -> Result<Self, Errno> {
+        if len == 0 || isize::try_from(len).is_err() {
+            return Err(Errno::INVAL);
+        }
+        let start = NonNull::new(map(len)?.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        Ok(Self { start, len })
+    }
+
+    /// Address of the first byte, as a device address space is told it.
+    pub(crate) fn address(&self) -> ProcVa {
+        ProcVa::new(self.start.as_ptr().addr() as u64)
+    }
+
+    /// Bytes that were asked for.
+    pub(crate) fn len(&self) -> Bytes {
+        Bytes::new(self.len as u64)
+    }
+
+    /// A pointer to `width` bytes at `offset`, aligned to `width`.
+    fn at(&self, offset: usize, width: usize) -> Result<*mut u8, Outside> {
+        let end = offset.checked_add(width).ok_or(Outside)?;
+        if end > self.len || !offset.is_multiple_of(width) {
+            return Err(Outside);
+        }
+        // SAFETY: 1. `offset` is at most `len` as just checked. 2. By invariants 1 and 2
+        // the mapping is one allocation of `len` bytes that fits `isize`.
+        Ok(unsafe { self.start.as_ptr().add(offset) })
+    }
+
+    /// Copies bytes from `offset` on out of the mapping.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Outside> {
+        self.inside(offset, into.len())?;
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done;
+            let rest = &mut into[done..];
+            if at.is_multiple_of(8) && rest.len() >= 8 {
+                rest[..8].copy_from_slice(&self.load_u64(at)?.to_ne_bytes());
+                done += 8;
+            } else {
+                rest[0] = self.load_u8(at)?;
+                done += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies bytes into the mapping from `offset` on.
+    pub(crate) fn write(&self, offset: usize, from: &[u8]) -> Result<(), Outside> {
+        self.inside(offset, from.len())?;
+        let mut done = 0;
+        while done < from.len() {
+            let at = offset + done;
+            match from[done..].first_chunk::<8>() {
+                Some(word) if at.is_multiple_of(8) => {
+                    self.store_u64(at, u64::from_ne_bytes(*word))?;
+                    done += 8;
+                }
+                _ => {
+                    self.store_u8(at, from[done])?;
+                    done += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a run as a whole, before any byte of it moved.
+    fn inside(&self, offset: usize, len: usize) -> Result<(), Outside> {
+        offset.checked_add(len).filter(|&end| end <= self.len).map(|_| ()).ok_or(Outside)
+    }
+}
+
+macro_rules! access {
+    ($load:ident, $store:ident, $word:ty) => {
+        impl Mapping {
+            #[doc = concat!("One load of a `", stringify!($word), "` at `offset`.")]
+            pub(crate) fn $load(&self, offset: usize) -> Result<$word, Outside> {
+                let pointer = self.at(offset, size_of::<$word>())?.cast::<$word>();
+                // SAFETY: 1. `at` checked bounds and alignment; the start is page aligned
+                // (invariant 1), so the pointer is aligned. 2. Any bits are a valid value.
+                // 3. The access is volatile, so what devices do to it in between is seen
+                // and not assumed away.
+                Ok(unsafe { pointer.read_volatile() })
+            }
+
+            #[doc = concat!("One store of a `", stringify!($word), "` at `offset`.")]
+            pub(crate) fn $store(&self, offset: usize, value: $word) -> Result<(), Outside> {
+                let pointer = self.at(offset, size_of::<$word>())?.cast::<$word>();
+                // SAFETY: 1. As for the load, and the mapping is writable (invariant 1).
+                // 2. No reference to the bytes exists that this could change (invariant 3).
+                unsafe { pointer.write_volatile(value) };
+                Ok(())
+            }
+        }
+    };
+}
+
+access!(load_u8, store_u8, u8);
+access!(load_u32, store_u32, u32);
+access!(load_u64, store_u64, u64);
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: 1. The range is this value's own mapping (invariant 1), whole pages of
+        // which munmap takes. 2. No reference to it exists (invariant 3), and no more
+        // access can follow a drop.
+        // An error would mean that the range was no mapping; there is nobody to tell.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_any_offset_and_length_come_back_as_written() {
+        let mapping = Mapping::anonymous(4096).unwrap();
+        for offset in [0usize, 1, 7, 8, 13, 4096 - 21] {
+            for len in [0usize, 1, 7, 8, 9, 21] {
+                let bytes: Vec<u8> = (0..len).map(|index| (index * 31 + offset) as u8 | 1).collect();
+                mapping.write(0, &[0; 4096]).unwrap();
+                mapping.write(offset, &bytes).unwrap();
+                let mut all = [0; 4096];
+                mapping.read(0, &mut all).unwrap();
+                assert_eq!(&all[offset..offset + len], bytes);
+                assert_eq!(all.iter().filter(|&&byte| byte != 0).count(), len, "nothing else changed");
+            }
+        }
+    }
+
+    #[test]
+    fn accesses_outside_or_across_their_alignment_are_refused_and_move_nothing() {
+        let mapping = Mapping::anonymous(4096).unwrap();
+        assert_eq!(mapping.load_u32(4094), Err(Outside));
+        assert_eq!(mapping.load_u32(4096), Err(Outside));
+        assert_eq!(mapping.load_u64(4), Err(Outside));
+        assert_eq!(mapping.load_u64(usize::MAX - 7), Err(Outside));
+        assert_eq!(mapping.write(4090, &[1; 7]), Err(Outside));
+        assert_eq!(mapping.read(usize::MAX, &mut [0]), Err(Outside));
+        let mut tail = [0xff; 6];
+        mapping.read(4090, &mut tail).unwrap();
+        assert_eq!(tail, [0; 6]);
+    }
+
+    #[test]
+    fn an_empty_mapping_cannot_be_made() {
+        assert_eq!(Mapping::anonymous(0).unwrap_err(), Errno::INVAL);
+        assert_eq!(Mapping::anonymous(usize::MAX).unwrap_err(), Errno::INVAL);
+    }
+}

@@ -1,0 +1,23 @@
+//! System calls that need `unsafe`, behind functions that do not.
+//!
+//! The only folder of the workspace with `unsafe` in it. Each module names the call
+//! that needs it, each block argues why it is sound, and what comes out is safe:
+//! descriptors are owned, answers of the kernel are checked where they are used, and
+//! memory that a device may change is only ever copied in and out by volatile
+//! accesses, never borrowed.
+//!
+//! One thing these functions cannot promise: a device that is told to write to memory
+//! of this process does so behind the compiler's back, as a write to `/proc/self/mem`
+//! does. The library maps its own [`map::Mapping`]s, which nobody borrows; whoever
+//! hands an address of other memory to an address space vouches for it.
+//!
+//! Not here: deciding anything, naming errors (errors are the plain ones of the call).
+
+pub(crate) mod interrupt;
+mod ioctl;
+pub(crate) mod iommufd;
+pub(crate) mod map;
+pub(crate) mod p2pmem;
+#[cfg(feature = "raw")]
+pub mod raw;
+pub(crate) mod vfio;

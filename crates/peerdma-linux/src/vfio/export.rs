@@ -1,0 +1,91 @@
+//! A range of a BAR as a dma-buf, which iommufd and other kernel drivers import.
+//!
+//! Linux 6.19 and newer (`CONFIG_VFIO_PCI_DMABUF`). The kernel revokes the buffer whenever
+//! the device is reset, its memory space is switched off, or it is closed, and gives it back
+//! only in the first two cases; nothing tells this process.
+//!
+//! One range to a buffer: iommufd refuses several, and the kernel cannot map several through
+//! a translating IOMMU.
+//!
+//! Not here: mapping it; see [`crate::iommufd`].
+
+use super::bar::MapBarError;
+use super::device::VfioDevice;
+use super::error::errno;
+use super::region::BarRange;
+use crate::memory::page_size;
+use crate::sys::vfio;
+use peerdma::addr::Bytes;
+use peerdma::dma::Errno;
+use peerdma::pcie::PciAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Why a range of a BAR could not be exported.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The device has no such range; choose one that it has.
+    #[error(transparent)]
+    Range(#[from] MapBarError),
+    /// The range is not whole pages; export those around it.
+    #[error("{device}'s {range} is not whole pages of {page}, which is all that can be exported")]
+    NotPages {
+        /// The function.
+        device: PciAddr,
+        /// The range.
+        range: BarRange,
+        /// The page size.
+        page: Bytes,
+    },
+    /// This kernel or driver exports no BARs; use type1 with a mapping of the BAR.
+    #[error(
+        "this kernel exports no BARs of {device} ({errno}): that needs Linux 6.19 with CONFIG_VFIO_PCI_DMABUF and plain vfio-pci; VFIO type1 does without"
+    )]
+    NotSupported {
+        /// The function.
+        device: PciAddr,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The kernel refused for a reason of its own.
+    #[error("export of {device}'s {range} refused with {errno}")]
+    Kernel {
+        /// The function.
+        device: PciAddr,
+        /// The range.
+        range: BarRange,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+impl VfioDevice {
+    /// Exports a range of a BAR as a dma-buf.
+    ///
+    /// The descriptor can be cloned and sent; the buffer lives as long as one of them, or an
+    /// importer, does. It reaches memory only while this device is open.
+    ///
+    /// # Errors
+    /// [`ExportError::Range`] and [`ExportError::NotPages`] name what could be exported;
+    /// [`ExportError::NotSupported`]: use type1 instead.
+    pub fn export(&self, range: BarRange) -> Result<Arc<OwnedFd>, ExportError> {
+        let device = self.address();
+        let region = self.present(range.bar())?;
+        if range.end() > region.size {
+            return Err(MapBarError::Outside { device, range, size: region.size }.into());
+        }
+        let page = page_size();
+        if range.whole_pages(page) != Some(range) {
+            return Err(ExportError::NotPages { device, range, page });
+        }
+        let (offset, len) = (range.offset().as_u64(), range.len().as_u64());
+        match vfio::export(self.descriptor(), range.bar().region(), offset, len) {
+            Ok(fd) => Ok(Arc::new(fd)),
+            Err(error @ (rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP)) => {
+                Err(ExportError::NotSupported { device, errno: errno(error) })
+            }
+            Err(error) => Err(ExportError::Kernel { device, range, errno: errno(error) }),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The interface of an address space that devices see through an IOMMU.
+//!
+//! Three kinds of source exist because three kinds of space do: a software IOMMU
+//! resolves owners to physical ranges, VFIO type1 takes process addresses, and
+//! iommufd takes process addresses or files. A space says in its
+//! [`Abilities`] which of them it takes and refuses the others by name,
+//! so callers choose before they ask and tests hold every space to the same claims
+//! ([`contract`](super::contract)).
+//!
+//! Rejected: one trait per kind of space, which moves the choice into every
+//! caller; and page-wise calls, since cost follows ranges and never pages.
+//!
+//! Not here: choosing IOVAs, keeping what a mapping points at alive, and waiting
+//! for devices. A caller that unmaps under running DMA gets IOMMU faults, which
+//! the device may or may not report.
+
+use super::abilities::Abilities;
+use super::error::{MapError, UnmapError};
+use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
+use core::fmt;
+
+/// An address space that one or more devices see through an IOMMU.
+///
+/// All calls take effect before they return: after [`map`](Self::map) the devices
+/// of the space reach the source, after [`unmap`](Self::unmap) they do not and the
+/// IOTLB holds nothing of the range. Both may block while pages are pinned or
+/// translations are invalidated; neither waits for a device.
+///
+/// Implementations call [`Abilities::check_map`], [`Abilities::check_unmap`] and,
+/// for what they have mapped themselves, the checks of [`Mapped`](super::Mapped)
+/// before they ask the kernel, so that equal requests are refused with equal errors
+/// everywhere and a refused request changes nothing.
+///
+/// ```
+/// use peerdma::addr::{AddrRange, Bytes, Iova, ProcVa};
+/// use peerdma::dma::{IoSpace, MapError, MemAttrs, Prot, Source, UnmapError};
+///
+/// /// Lets a device read a buffer for as long as `transfer` runs.
+/// fn lend<S: IoSpace>(
+///     space: &mut S,
+///     buffer: ProcVa,
+///     iova: AddrRange<Iova>,
+///     transfer: impl FnOnce(AddrRange<Iova>),
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     space.map(iova, &Source::Process(buffer), Prot::Read, MemAttrs::empty())?;
+///     transfer(iova);
+///     let unmapped = space.unmap(iova)?;
+///     assert_eq!(unmapped, iova.len());
+///     Ok(())
+/// }
+/// ```
+pub trait IoSpace {
+    /// What stands for an open file: `Arc<OwnedFd>` on Linux, a number in fakes.
+    ///
+    /// A space may keep a clone for as long as the mapping lasts, or none: the
+    /// mapping itself outlives the descriptor in iommufd.
+    type File: Clone;
+
+    /// What this space takes; changes only when devices are attached or detached.
+    ///
+    /// Costs nothing; the answer was read when the space was opened or last attached.
+    fn abilities(&self) -> &Abilities;
+
+    /// Maps all of `iova` to as many bytes of `source`.
+    ///
+    /// # Errors
+    /// Nothing is mapped after any of them. See [`MapError`] for what to do; its
+    /// variants up to [`MapError::TooManyMappings`] follow from the request, the
+    /// abilities and what is mapped, the others from an answer of the kernel.
+    fn map(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError>;
+
+    /// Unmaps what is mapped in `iova` and returns how many bytes that were.
+    ///
+    /// The result is `iova.len()` where `iova` is exactly what was mapped, and less
+    /// where it holds gaps.
+    ///
+    /// # Errors
+    /// Nothing is unmapped after any of them but [`UnmapError::Kernel`], after which
+    /// the space should be closed. See [`UnmapError`].
+    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError>;
+}
+
+/// What a mapping points at; its length is that of the IOVA range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Source<F> {
+    /// A physical range, from this address on.
+    Physical(PhysAddr),
+    /// A range of the calling process, from this address on.
+    Process(ProcVa),
+    /// A range of a file: a memfd, or a dma-buf.
+    File {
+        /// The open file.
+        file: F,
+        /// Where in it the range starts.
+        offset: Bytes,
+    },
+}
+
+impl<F> Source<F> {
+    /// Which kind this is.
+    pub const fn kind(&self) -> SourceKind {
+        match self {
+            Self::Physical(_) => SourceKind::Physical,
+            Self::Process(_) => SourceKind::Process,
+            Self::File { .. } => SourceKind::File,
+        }
+    }
+}
+
+/// Kind of a [`Source`], for abilities and errors.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum SourceKind {
+    /// [`Source::Physical`].
+    Physical,
+    /// [`Source::Process`].
+    Process,
+    /// [`Source::File`].
+    File,
+}
+
+impl fmt::Display for SourceKind {
+    /// Writes `physical ranges`, `process addresses` or `files`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Physical => "physical ranges",
+            Self::Process => "process addresses",
+            Self::File => "files",
+        })
+    }
+}
+
+/// What a device may do through a mapping.
+///
+/// A mapping without any access is not a value of this type, as neither VFIO nor
+/// iommufd maps one (both answer EINVAL).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Prot {
+    /// The device reads.
+    Read,
+    /// The device writes; whether it can read too is [`WriteOnly`](super::WriteOnly)'s question.
+    Write,
+    /// The device reads and writes.
+    ReadWrite,
+}
+
+impl Prot {
+    /// Whether reads are asked for.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Whether writes are asked for.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+impl fmt::Display for Prot {
+    /// Writes `r`, `w` or `rw`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "r",
+            Self::Write => "w",
+            Self::ReadWrite => "rw",
+        })
+    }
+}
+
+bitflags::bitflags! {
+    /// What the caller knows or wants about the memory behind a mapping.
+    ///
+    /// Empty means memory: cacheable, coherent, reachable by every context of the device.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+    pub struct MemAttrs: u32 {
+        /// The source is device memory: a BAR, never to be cached or speculated on.
+        const MMIO = 0x1;
+        /// Only privileged contexts of the device may use the mapping.
+        const PRIVILEGED = 0x2;
+        /// Attributes of later versions are kept, and refused by spaces that do not know them.
+        const _ = !0;
+    }
+}
+
+impl fmt::Display for MemAttrs {
+    /// Writes `memory`, or names joined by `+`, as in `mmio+privileged`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("memory");
+        }
+        let known = Self::MMIO.union(Self::PRIVILEGED);
+        let mut separator = "";
+        for (name, bit) in [("mmio", Self::MMIO), ("privileged", Self::PRIVILEGED)] {
+            if self.contains(bit) {
+                write!(f, "{separator}{name}")?;
+                separator = "+";
+            }
+        }
+        match self.difference(known) {
+            unknown if unknown.is_empty() => Ok(()),
+            unknown => write!(f, "{separator}{:#x}", unknown.bits()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn attributes_of_later_versions_are_kept_and_shown() {
+        let attrs = MemAttrs::from_bits_retain(0x41);
+        assert_eq!(attrs.bits(), 0x41);
+        assert_eq!(attrs.to_string(), "mmio+0x40");
+        assert_eq!(MemAttrs::empty().to_string(), "memory");
+    }
+
+    #[test]
+    fn every_protection_gives_the_device_something_to_do() {
+        for prot in [Prot::Read, Prot::Write, Prot::ReadWrite] {
+            assert!(prot.reads() || prot.writes(), "{prot}");
+        }
+    }
+}

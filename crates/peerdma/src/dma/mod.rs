@@ -1,0 +1,35 @@
+//! How a device comes to reach memory: address spaces in front of it.
+//!
+//! Every initiator under an IOMMU sees the machine through an address space that
+//! somebody fills: Linux through VFIO type1 or iommufd, later our own software
+//! IOMMU. [`IoSpace`] is the one interface to all of them, and the hinge of this
+//! library: what lies above asks for mappings and never for ioctls, what lies
+//! below says what it takes ([`Abilities`]) and refuses the rest by name.
+//!
+//! - [`io_space`]: the trait and its vocabulary ([`Source`], [`Prot`], [`MemAttrs`]).
+//! - [`abilities`]: what a space takes ([`granule`] and [`usable`] IOVAs among it), and the
+//!   checks that follow from it alone.
+//! - [`mapped`]: which ranges are mapped, and the checks that follow from that.
+//! - [`error`]: why a mapping or an unmapping was refused.
+//! - [`contract`]: what every space promises, as a list of claims to try on any.
+//! - [`recording`]: a space for tests, with the answers of type1 or of iommufd.
+//!
+//! Not here: whether two devices reach each other at all ([`route`](crate::route)
+//! decides that before anything is mapped; neither type1 nor iommufd asks), and
+//! the system calls (`peerdma-linux`).
+
+pub mod abilities;
+pub mod contract;
+pub mod error;
+pub mod granule;
+pub mod io_space;
+pub mod mapped;
+pub mod recording;
+pub mod usable;
+
+pub use abilities::{Abilities, Changes, Mmio, Sources, WriteOnly};
+pub use error::{Errno, MapError, UnmapError};
+pub use granule::Granule;
+pub use io_space::{IoSpace, MemAttrs, Prot, Source, SourceKind};
+pub use mapped::Mapped;
+pub use usable::IovaRanges;
