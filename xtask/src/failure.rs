@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Stopped(String),
     /// The command line makes no sense.
     Usage(String),
+    /// A program that was run for the caller ended with this code, and said why itself.
+    Exited(u8),
 }
 
 impl Failure {
@@ -20,11 +22,12 @@ impl Failure {
         Self::Stopped(format!("cannot {doing} {}: {error}", path.display()))
     }
 
-    /// 1 for findings and checks that could not be carried out, 2 for wrong usage.
+    /// 1 for findings and checks that could not be carried out, 2 for wrong usage, a program's own code for its end.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Found(_) | Self::Stopped(_) => 1,
             Self::Usage(_) => 2,
+            Self::Exited(code) => *code,
         }
     }
 }
@@ -33,6 +36,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found(what) | Self::Stopped(what) => f.write_str(what),
+            Self::Exited(code) => write!(f, "the program ended with {code}"),
             Self::Usage(what) => write!(f, "{what}; `cargo xtask help` lists what there is"),
         }
     }

@@ -16,6 +16,7 @@ mod questions;
 mod repo;
 mod source;
 mod table;
+mod vm;
 
 use failure::Failure;
 use std::io::Write;
@@ -28,7 +29,7 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 5] = [
+const SUBCOMMANDS: [Subcommand; 6] = [
     Subcommand {
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
@@ -63,6 +64,18 @@ const SUBCOMMANDS: [Subcommand; 5] = [
         ],
         run: fuzz::run,
     },
+    Subcommand {
+        name: "vm",
+        does: "a real kernel in QEMU: run a program in a guest, build the small kernel, or run the guest suite",
+        examples: &[
+            "cargo xtask vm run -- peerdma matrix --all",
+            "cargo xtask vm run --user --cpu EPYC --iommu amd -- peerdma topo",
+            "cargo xtask vm run --kernel iommufd --topology deep -- sh -c 'ls /sys/bus/pci/devices'",
+            "cargo xtask vm kernel",
+            "cargo xtask vm test",
+        ],
+        run: vm::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -77,7 +90,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some((first, rest)) => match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first) {
-            Some(subcommand) if rest.iter().any(|argument| is_help(argument)) => {
+            // After `--` the words are another program's.
+            Some(subcommand) if rest.iter().take_while(|word| *word != "--").any(|argument| is_help(argument)) => {
                 say!("{}", help_on(subcommand).trim_end());
                 Ok(())
             }

@@ -43,8 +43,9 @@ pub(super) const CRATES: &[Crate] = &[
     Crate { name: "peerdma-cli", may_use: &["peerdma", "peerdma-emu", "peerdma-linux"] },
     Crate { name: "peerdma-bench", may_use: &["peerdma", "peerdma-emu", "peerdma-linux"] },
     Crate { name: "peerdma-fuzz", may_use: &["peerdma", "peerdma-emu", "peerdma-linux"] },
+    Crate { name: "peerdma-guest", may_use: &["peerdma", "peerdma-linux"] },
     Crate { name: "peerdma-models", may_use: &["peerdma"] },
-    Crate { name: "xtask", may_use: &[] },
+    Crate { name: "xtask", may_use: &["peerdma", "peerdma-emu", "peerdma-linux"] },
 ];
 
 /// A path that one module of one crate must not use although its crate may use the other.
@@ -77,6 +78,7 @@ pub(super) fn crate_of(path: &str) -> Option<&'static Crate> {
         None => match path.split('/').next()? {
             "bench" => "peerdma-bench",
             "fuzz" => "peerdma-fuzz",
+            "guest" => "peerdma-guest",
             "models" => "peerdma-models",
             other => other,
         },

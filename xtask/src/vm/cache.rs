@@ -1,0 +1,95 @@
+//! What is costly to make is made once: folders under `target/vm`, named by what went into them.
+//!
+//! A folder gets its name when it is complete, so one that is there can be used, and
+//! whatever a killed run left behind is in the way of nobody. A lock file keeps two
+//! tasks (the kernel build in the background of `.ci/run` and the tests that wait for
+//! it) from making the same folder at once.
+
+use crate::failure::Failure;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// Where everything of the virtual machines lies.
+pub(super) fn top(root: &Path) -> PathBuf {
+    // Cargo's own variable moves the folder with the rest of what is built.
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("vm")
+}
+
+/// Sixteen digits that change with any of the parts.
+pub(super) fn digest(parts: &[&[u8]]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for part in parts {
+        part.hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+/// The folder `name`, made by `make` in a folder beside it if it is not there.
+///
+/// `make` gets an empty folder. Blocks while another task makes the same.
+pub(super) fn folder(
+    top: &Path,
+    name: &str,
+    make: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    let done = top.join(name);
+    fs::create_dir_all(top).map_err(|error| Failure::io("create", top, &error))?;
+    let _lock = lock(&top.join(format!("{name}.lock")))?;
+    if done.is_dir() {
+        return Ok(done);
+    }
+    let making = top.join(format!("{name}.part"));
+    if making.exists() {
+        fs::remove_dir_all(&making).map_err(|error| Failure::io("remove", &making, &error))?;
+    }
+    fs::create_dir(&making).map_err(|error| Failure::io("create", &making, &error))?;
+    if let Err(failure) = make(&making) {
+        // The reason is what counts; a remainder is removed by the next attempt too.
+        let _ = fs::remove_dir_all(&making);
+        return Err(failure);
+    }
+    fs::rename(&making, &done).map_err(|error| Failure::io("rename", &making, &error))?;
+    Ok(done)
+}
+
+/// Holds a lock file until the value is dropped or this process ends.
+fn lock(path: &Path) -> Result<File, Failure> {
+    let file = File::create(path).map_err(|error| Failure::io("create", path, &error))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| Failure::io("lock", path, &error.into()))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_made_once_and_never_half() {
+        let top = std::env::temp_dir().join(format!("peerdma-vm-cache-{}", std::process::id()));
+        let failed = folder(&top, "thing", |at| {
+            fs::write(at.join("half"), "x").unwrap();
+            Err(Failure::Stopped("no space".into()))
+        });
+        assert!(failed.is_err());
+        assert!(!top.join("thing").exists() && !top.join("thing.part").exists());
+        for _ in 0..2 {
+            let mut made = 0;
+            let at = folder(&top, "thing", |at| {
+                made += 1;
+                fs::write(at.join("whole"), "x").map_err(|error| Failure::io("write", at, &error))
+            })
+            .unwrap();
+            assert!(made <= 1 && at.join("whole").is_file());
+        }
+        fs::remove_dir_all(&top).unwrap();
+    }
+
+    #[test]
+    fn a_digest_tells_where_one_part_ends() {
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+        assert_eq!(digest(&[b"ab"]), digest(&[b"ab"]));
+    }
+}

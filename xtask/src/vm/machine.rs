@@ -1,0 +1,132 @@
+//! The machine that QEMU plays: processor, IOMMU, devices, command line.
+//!
+//! Software emulation, so that it runs where no hardware virtualisation is offered and
+//! gives the same answers everywhere.
+
+use crate::failure::Failure;
+
+/// Where the ports to the host sit; topologies leave this slot of the first root bus free.
+const PORTS_SLOT: &str = "0x2";
+
+/// Which IOMMU the machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Iommu {
+    Intel,
+    Amd,
+    Virtio,
+    None,
+}
+
+impl Iommu {
+    pub(super) const NAMES: [(&str, Self); 4] =
+        [("intel", Self::Intel), ("amd", Self::Amd), ("virtio", Self::Virtio), ("none", Self::None)];
+
+    pub(super) fn parse(word: &str) -> Result<Self, Failure> {
+        let known = Self::NAMES.iter().find(|(name, _)| *name == word);
+        known.map(|&(_, iommu)| iommu).ok_or_else(|| {
+            Failure::Usage(format!("no IOMMU is called `{word}`; there are intel, amd, virtio and none"))
+        })
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|&&(_, iommu)| iommu == self).map_or("?", |&(name, _)| name)
+    }
+
+    /// The device; it must stand before the devices whose requests it translates.
+    fn device(self) -> Option<&'static str> {
+        match self {
+            Self::Intel => Some("intel-iommu,intremap=on,caching-mode=on,aw-bits=48"),
+            Self::Amd => Some("amd-iommu,intremap=on"),
+            Self::Virtio => Some("virtio-iommu-pci,addr=0x3"),
+            Self::None => None,
+        }
+    }
+
+    fn cmdline(self) -> Option<&'static str> {
+        match self {
+            Self::Intel => Some("intel_iommu=on"),
+            Self::Amd | Self::Virtio | Self::None => None,
+        }
+    }
+
+    /// Modules that a kernel which does not have them built in needs.
+    pub(super) fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::Virtio => &["virtio-iommu"],
+            Self::Intel | Self::Amd | Self::None => &[],
+        }
+    }
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    /// QEMU's name of the processor, with its flags.
+    pub(super) cpu: String,
+    pub(super) iommu: Iommu,
+    /// QEMU arguments for everything on the buses, in order.
+    pub(super) devices: Vec<String>,
+    /// Words for the kernel beside those every guest gets.
+    pub(super) cmdline: Vec<String>,
+    pub(super) memory_mib: u32,
+}
+
+/// Switches themselves off after a panic and does not wait for a clock that emulation makes unsteady.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check \
+                       random.trust_cpu=on";
+
+impl Machine {
+    /// QEMU's arguments up to, not including, the kernel's files and the ports.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let memory = format!("{}M", self.memory_mib);
+        let fixed = ["-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", &self.cpu, "-smp", "2"];
+        let mut arguments: Vec<String> = fixed.map(Into::into).into();
+        arguments.extend(["-m", &memory, "-nodefaults", "-no-reboot", "-display", "none"].map(Into::into));
+        if let Some(device) = self.iommu.device() {
+            arguments.extend(["-device".into(), device.into()]);
+        }
+        arguments.extend(["-device".into(), format!("virtio-serial-pci,addr={PORTS_SLOT}")]);
+        arguments.extend(self.devices.iter().cloned());
+        arguments
+    }
+
+    /// The kernel's command line.
+    pub(super) fn cmdline(&self) -> String {
+        let extra = self.cmdline.iter().map(String::as_str);
+        let words: Vec<&str> = [CMDLINE].into_iter().chain(self.iommu.cmdline()).chain(extra).collect();
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_iommu_stands_before_every_device() {
+        for (_, iommu) in Iommu::NAMES {
+            let machine = Machine {
+                cpu: "qemu64".into(),
+                iommu,
+                devices: vec!["-device".into(), "edu".into()],
+                cmdline: vec!["iommu=pt".into()],
+                memory_mib: 1024,
+            };
+            let arguments = machine.arguments();
+            let at = |word: &str| arguments.iter().position(|argument| argument.starts_with(word));
+            if let Some(device) = iommu.device() {
+                assert!(at(device) < at("virtio-serial"));
+            }
+            assert!(at("virtio-serial") < at("edu"));
+            assert!(machine.cmdline().ends_with("iommu=pt"));
+        }
+    }
+
+    #[test]
+    fn an_iommu_of_no_known_name_is_refused() {
+        assert!(Iommu::parse("smmu").unwrap_err().to_string().contains("intel, amd, virtio and none"));
+        for (name, iommu) in Iommu::NAMES {
+            assert_eq!(Iommu::parse(name).unwrap().name(), iommu.name());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! That guests do what `vm run` says of them: jobs, users, files, and ends that are no ends.
+
+use super::setup::{Laboratory, SHORT, Setup, Which, expect_exit, expect_words};
+use super::{Done, Test};
+use crate::failure::Failure;
+use crate::vm::guest::{Job, User};
+use std::time::Duration;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("boots", "output, files and exit code come back, from both kernels", both_kernels),
+        Test::new("boots", "a user sees 64 bytes of config space and may not read the log", as_a_user),
+        Test::new("boots", "a guest that hangs is ended and its console shown", hangs),
+        Test::new("boots", "a guest that crashes is an error with its console", crashes),
+        Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
+    ]
+}
+
+fn both_kernels(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = "id -u; uname -r; echo problem >&2; mkdir /out/sub; printf abc > /out/sub/file; exit 7";
+    for which in [Which::Stock, Which::Small] {
+        let outcome = laboratory.boot(&Setup::named(which, "default"), &["sh", "-c", script])?;
+        expect_exit(&outcome, 7, "the script")?;
+        let release = laboratory.kernel(which).release.clone();
+        expect_words(&outcome, &["0\n", &release, "problem\n"], "the script")?;
+        if outcome.files.get("sub/file").map(Vec::as_slice) != Some(b"abc") {
+            return Err(Failure::Found(format!("the file did not come back; these did: {:?}", outcome.files.keys())));
+        }
+        if outcome.kernel_log.is_empty() {
+            return Err(Failure::Found("the kernel log did not come back".into()));
+        }
+    }
+    Ok(Done { claims: 8, pairs: 0 })
+}
+
+fn as_a_user(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = "id -u; wc -c < /sys/bus/pci/devices/0000:00:04.0/config; dmesg > /dev/null 2>&1; echo log $?; \
+                  grep -m1 -c '^ *0\\+-0\\+ : ' /proc/iomem";
+    let outcome = laboratory.boot(&Setup::named(Which::Stock, "default").user(User::Nobody), &["sh", "-c", script])?;
+    // `wc` reads to the end, and the end is where a user's reading stops; addresses of iomem are zeros.
+    expect_words(&outcome, &["65534\n64\nlog 1\n1\n"], "the user's script")?;
+    Ok(Done { claims: 4, pairs: 0 })
+}
+
+/// The error that a boot must end with.
+fn error_of(laboratory: &Laboratory, setup: &Setup, job: &mut Job, words: &[&str]) -> Result<(), Failure> {
+    let Err(failure) = laboratory.boot_job(setup, job) else {
+        return Err(Failure::Found("the guest ended well and should not have".into()));
+    };
+    let said = failure.to_string();
+    match words.iter().find(|words| !said.contains(**words)) {
+        None => Ok(()),
+        Some(missing) => Err(Failure::Found(format!("the error does not say `{missing}`: {said}"))),
+    }
+}
+
+fn hangs(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = "echo waiting > /dev/console; sleep 1000";
+    let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
+    job.limit = Duration::from_secs(20);
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["within 20 s", "waiting"])?;
+    Ok(Done { claims: 1, pairs: 0 })
+}
+
+fn crashes(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let mut job = Job::new(["sh", "-c", "echo c > /proc/sysrq-trigger"].map(Into::into).into());
+    job.limit = SHORT;
+    let words = ["ended before its job", "Kernel panic"];
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
+    Ok(Done { claims: 1, pairs: 0 })
+}
+
+fn refused(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let mut setup = Setup::named(Which::Stock, "default");
+    // No such processor: what QEMU says of a machine that it cannot be.
+    setup.cpu = "pentium-pro-max".into();
+    let mut job = Job::new(vec!["true".into()]);
+    job.limit = SHORT;
+    error_of(laboratory, &setup, &mut job, &["QEMU refused the machine", "pentium-pro-max"])?;
+    Ok(Done { claims: 1, pairs: 0 })
+}

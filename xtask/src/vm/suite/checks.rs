@@ -1,0 +1,73 @@
+//! The claims that `peerdma-guest checks` makes inside a guest, group by group.
+
+use super::setup::{Laboratory, Setup, Which};
+use super::{Done, Test};
+use crate::failure::Failure;
+use serde::Deserialize;
+
+pub(super) fn tests() -> Vec<Test> {
+    Vec::new()
+}
+
+/// What the program in the guest prints for each claim.
+#[derive(Debug, Deserialize)]
+struct Line {
+    claim: String,
+    result: String,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+/// Boots a guest for one group and counts the claims that held.
+#[expect(dead_code, reason = "until the groups are wired")]
+fn group(laboratory: &Laboratory, setup: &Setup, words: &[&str]) -> Result<Done, Failure> {
+    let _ = Which::Stock;
+    let argv: Vec<&str> = ["peerdma-guest", "checks"].into_iter().chain(words.iter().copied()).collect();
+    let outcome = laboratory.boot(setup, &argv)?;
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    count(&said, outcome.exit).map_err(|failure| {
+        Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr)))
+    })
+}
+
+fn count(said: &str, exit: u8) -> Result<Done, Failure> {
+    let mut held = 0;
+    let mut broken = Vec::new();
+    for text in said.lines().filter(|text| !text.is_empty()) {
+        let line: Line = serde_json::from_str(text)
+            .map_err(|error| Failure::Found(format!("the guest's checks wrote `{text}`, which is no claim: {error}")))?;
+        match line.result.as_str() {
+            "held" => held += 1,
+            "does-not-apply" => {}
+            _ => broken.push(format!("{}: {}", line.claim, line.why.unwrap_or_default())),
+        }
+    }
+    if !broken.is_empty() {
+        return Err(Failure::Found(format!("{} claims do not hold:\n  {}", broken.len(), broken.join("\n  "))));
+    }
+    if exit != 0 || held == 0 {
+        return Err(Failure::Found(format!("the guest's checks ended with {exit} after {held} claims that held")));
+    }
+    Ok(Done { claims: held, pairs: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_claim_fails_its_group_and_is_quoted() {
+        let said = "{\"group\":\"export\",\"claim\":\"a slice is taken\",\"result\":\"held\"}\n\
+                    {\"group\":\"export\",\"claim\":\"nothing is refused\",\"result\":\"broken\",\"why\":\"EPERM\"}\n";
+        let failure = count(said, 1).unwrap_err().to_string();
+        assert!(failure.contains("nothing is refused: EPERM") && failure.contains("1 claims"), "{failure}");
+    }
+
+    #[test]
+    fn checks_that_said_nothing_did_not_pass() {
+        assert!(count("", 0).is_err());
+        assert!(count("{\"claim\":\"a\",\"result\":\"held\"}", 101).is_err());
+        assert!(count("not json", 0).is_err());
+        assert_eq!(count("{\"claim\":\"a\",\"result\":\"held\"}", 0).unwrap(), Done { claims: 1, pairs: 0 });
+    }
+}
