@@ -1,6 +1,6 @@
-//! Reads Linux machines, and what people copied off them, into peerdma's topology.
+//! What peerdma needs of Linux: reading machines, and acting on their devices.
 //!
-//! Three ways in, one out ([`peerdma::topology::Builder`]):
+//! **Reading.** Three ways in, one out ([`peerdma::topology::Builder`]):
 //!
 //! ```text
 //! live sysfs ─┐
@@ -9,6 +9,10 @@
 //!                       capture ──────────┘            │
 //! lspci text ───────────────────────────────── lspci ──┘
 //! ```
+//!
+//! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
+//! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
+//! [`verified`] says whether they arrived.
 //!
 //! Three principles:
 //!

@@ -112,7 +112,8 @@ impl Type1Space {
             vfio::choose_iommu(fd, uapi::VFIO_TYPE1v2_IOMMU).map_err(|error| match error {
                 Errno::PERM => {
                     let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
-                    let object = format!("IOMMU group {}", names.join(", "));
+                    let plural = if names.len() == 1 { "" } else { "s" };
+                    let object = format!("IOMMU group{plural} {}", names.join(" and "));
                     OpenError::UnsafeInterrupts { object, module: "vfio_iommu_type1" }
                 }
                 error => refused("VFIO_SET_IOMMU")(error),

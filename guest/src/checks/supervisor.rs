@@ -28,6 +28,7 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 pub(super) fn run(group: &'static str, arguments: &[String]) -> Result<(), Failure> {
     let myself = env::current_exe().map_err(Failure::file("find", "/proc/self/exe".as_ref()))?;
     let mut tally = Tally::default();
+    let mut out = io::stdout().lock();
     let mut from = 0;
     loop {
         let mut worker = Command::new(&myself)
@@ -38,19 +39,19 @@ pub(super) fn run(group: &'static str, arguments: &[String]) -> Result<(), Failu
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|source| Failure::Start { program: myself.display().to_string(), source })?;
-        let heard = follow(&lines_of(&mut worker), group, LIMIT, &mut tally)?;
+        let heard = follow(&lines_of(&mut worker), group, LIMIT, &mut tally, &mut out)?;
         let ended = end(&mut worker);
         let Some(why) = heard.unfinished(ended) else { break };
         match heard.blamed() {
             Some(claim) => {
                 let sentence = format!("claim {claim} of the group comes to an end");
-                tell(&Line::new(group, &sentence, Err(Stop::Broken(why))), &mut tally)?;
+                tell(&Line::new(group, &sentence, Err(Stop::Broken(why))), &mut tally, &mut out)?;
                 from = claim + 1;
             }
             None => {
                 // It did not get as far as a claim, and neither would the next one.
                 let sentence = format!("the group can be tried from claim {from} on");
-                tell(&Line::new(group, &sentence, Err(Stop::Broken(why))), &mut tally)?;
+                tell(&Line::new(group, &sentence, Err(Stop::Broken(why))), &mut tally, &mut out)?;
                 break;
             }
         }
@@ -124,7 +125,13 @@ fn lines_of(worker: &mut Child) -> Receiver<String> {
 }
 
 /// Passes lines on until the worker's output ends or it says nothing for `limit`.
-fn follow(lines: &Receiver<String>, group: &str, limit: Duration, tally: &mut Tally) -> Result<Heard, Failure> {
+fn follow(
+    lines: &Receiver<String>,
+    group: &str,
+    limit: Duration,
+    tally: &mut Tally,
+    out: &mut dyn Write,
+) -> Result<Heard, Failure> {
     let mut heard = Heard::default();
     loop {
         match lines.recv_timeout(limit) {
@@ -135,7 +142,7 @@ fn follow(lines: &Receiver<String>, group: &str, limit: Duration, tally: &mut Ta
                     let line = serde_json::from_str(&line)
                         .unwrap_or_else(|_| Line::new(group, &line, Err(Stop::broken("the worker wrote this"))));
                     heard.decided = true;
-                    tell(&line, tally)?;
+                    tell(&line, tally, out)?;
                 }
             },
             Err(RecvTimeoutError::Disconnected) => return Ok(heard),
@@ -165,14 +172,13 @@ fn end(worker: &mut Child) -> Ended {
     }
 }
 
-fn tell(line: &Line, tally: &mut Tally) -> Result<(), Failure> {
+fn tell(line: &Line, tally: &mut Tally, out: &mut dyn Write) -> Result<(), Failure> {
     match line.result {
         Word::Held => tally.held += 1,
         Word::Broken => tally.broken += 1,
         Word::DoesNotApply => tally.untried += 1,
     }
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, line).map_err(io::Error::from)?;
+    serde_json::to_writer(&mut *out, line).map_err(io::Error::from)?;
     out.write_all(b"\n")?;
     out.flush()?;
     Ok(())
@@ -189,7 +195,7 @@ mod tests {
         }
         drop(sender);
         let mut tally = Tally::default();
-        let heard = follow(&receiver, "g", LIMIT, &mut tally).unwrap();
+        let heard = follow(&receiver, "g", LIMIT, &mut tally, &mut Vec::new()).unwrap();
         (heard, tally)
     }
 
@@ -215,7 +221,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         sender.send("@4".to_string()).unwrap();
         let mut tally = Tally::default();
-        let heard = follow(&receiver, "g", Duration::from_millis(1), &mut tally).unwrap();
+        let heard = follow(&receiver, "g", Duration::from_millis(1), &mut tally, &mut Vec::new()).unwrap();
         drop(sender);
         assert_eq!(heard.blamed(), Some(4));
         assert!(heard.unfinished(Ended::Well).unwrap().contains("without an answer"));

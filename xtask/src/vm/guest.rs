@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,12 +22,12 @@ use std::time::{Duration, Instant};
 /// What init runs before anything else, written for busybox.
 const INIT: &str = include_str!("../../../vm/init");
 
-/// Modules that a guest loads where its kernel does not have them built in: programs ask for these devices.
+/// Modules that a guest loads, each before those that bring it along without its parameters, where its kernel does not have them built in: programs ask for these devices.
 ///
 /// QEMU's virtio IOMMU reports no interrupt remapping, without which VFIO wants to be told that it is
 /// meant. Multipath would give disks other names than their controllers have.
 pub(super) const USUAL_MODULES: [&str; 4] =
-    ["vfio-pci", "vfio_iommu_type1 allow_unsafe_interrupts=1", "nvme_core multipath=N", "nvme"];
+    ["vfio_iommu_type1 allow_unsafe_interrupts=1", "vfio-pci", "nvme_core multipath=N", "nvme"];
 
 /// Who runs the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,9 @@ pub(super) enum Echo {
 
 /// Boots a machine with a job and waits for its end.
 ///
+/// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`),
+/// which says nothing about the guest; such a boot is told and tried once more.
+///
 /// # Errors
 ///
 /// A guest that hangs, crashes or never reaches its job, with the end of its console.
@@ -105,6 +109,22 @@ pub(super) fn run(
     let folder = RunFolder::create(top)?;
     let initrd = folder.path("initrd");
     fs::write(&initrd, first_root(kernel, machine, job)?).map_err(|error| Failure::io("write", &initrd, &error))?;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let started = Instant::now();
+        let child = start(&folder, kernel, machine)?;
+        let end = wait(child, &folder, job.limit, echo, started)?;
+        if let (End::Aborted, 1) = (&end, attempts) {
+            say!("vm: QEMU aborted, once more: {}", tail_of(&folder.path("qemu"), 2));
+            continue;
+        }
+        return read_outcome(&folder, end, job, started.elapsed());
+    }
+}
+
+/// Starts QEMU with empty files at the other ends of its ports.
+fn start(folder: &RunFolder, kernel: &Kernel, machine: &Machine) -> Result<Child, Failure> {
     let mut command = bound("qemu-system-x86_64");
     command.args(machine.arguments());
     for port in PORTS {
@@ -114,18 +134,16 @@ pub(super) fn run(
         command.arg("-device").arg(format!("virtserialport,chardev={port},name=peerdma.{port}"));
     }
     command.arg("-serial").arg(format!("file:{}", folder.path("console").display()));
-    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initrd).arg("-append").arg(machine.cmdline());
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(folder.path("initrd"));
+    command.arg("-append").arg(machine.cmdline());
     let complaints = folder.path("qemu");
     let complaints_file = File::create(&complaints).map_err(|error| Failure::io("create", &complaints, &error))?;
-    let started = Instant::now();
-    let child = command
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(complaints_file)
         .spawn()
-        .map_err(|error| Failure::Stopped(format!("cannot run qemu-system-x86_64: {error}; install it")))?;
-    let end = wait(child, &folder, job.limit, echo, started)?;
-    read_outcome(&folder, end, job, started.elapsed())
+        .map_err(|error| Failure::Stopped(format!("cannot run qemu-system-x86_64: {error}; install it")))
 }
 
 const PORTS: [&str; 5] = ["stdout", "stderr", "log", "files", "status"];
@@ -156,7 +174,9 @@ fn first_root(kernel: &Kernel, machine: &Machine, job: &Job) -> Result<Vec<u8>, 
                 continue;
             }
             archive.file(&file, 0o644, &stock::module_bytes(&path)?);
-            let own = file.ends_with(&format!("/{}.ko", name)) || file.ends_with(&format!("/{}.ko", name.replace('-', "_")));
+            // Names of modules and of their files differ in `-` and `_`.
+            let plain = |name: &str| name.replace('-', "_");
+            let own = plain(&file).ends_with(&format!("/{}.ko", plain(name)));
             load.push_str(&format!("/{file}{}\n", if own { format!(" {parameters}") } else { String::new() }));
         }
     }
@@ -194,6 +214,8 @@ fn busybox() -> Result<Vec<u8>, Failure> {
 enum End {
     /// By itself.
     Exited,
+    /// By a signal of its own, SIGABRT.
+    Aborted,
     /// We ended it, after its time.
     TimedOut,
 }
@@ -211,8 +233,9 @@ fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, start
         if let Some(tail) = tails.get_mut(1) {
             tail.pass_on(&mut std::io::stderr());
         }
-        if ended.is_some() {
-            return Ok(End::Exited);
+        if let Some(status) = ended {
+            let aborted = status.signal() == Some(rustix::process::Signal::ABORT.as_raw());
+            return Ok(if aborted { End::Aborted } else { End::Exited });
         }
         if started.elapsed() > limit {
             // It may have ended this moment; either way it is gone after the wait.
@@ -255,6 +278,7 @@ fn read_outcome(folder: &RunFolder, end: End, job: &Job, took: Duration) -> Resu
         let what = match end {
             End::TimedOut => format!("the guest did not end within {} s", job.limit.as_secs()),
             End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
+            End::Aborted => "QEMU aborted, twice".into(),
             End::Exited => "the guest ended before its job did".into(),
         };
         let said = String::from_utf8_lossy(&read("stderr")?).into_owned();

@@ -45,7 +45,12 @@ impl Iommu {
     fn cmdline(self) -> Option<&'static str> {
         match self {
             Self::Intel => Some("intel_iommu=on"),
-            Self::Amd | Self::Virtio | Self::None => None,
+            // QEMU's passes every address through, whatever the kernel writes into its tables: with
+            // translation on, drives do not come up and the boot waits a minute for them.
+            Self::Amd => Some("iommu=pt"),
+            // Its driver is a module that comes late, and until then devices wait, for ten seconds unless told.
+            Self::Virtio => Some("deferred_probe_timeout=1"),
+            Self::None => None,
         }
     }
 

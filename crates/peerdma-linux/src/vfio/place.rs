@@ -7,7 +7,7 @@
 //! Two signs of a noiommu device: its group is called `vfio-noiommu` (Linux 7.2
 //! `vfio_noiommu_group_alloc`), and since 7.3 its node is called `noiommu-vfioN`.
 //!
-//! Not here: opening anything, and whether this user may; see [`super::node`].
+//! Not here: opening anything, and whether this user may; see [`super::Nodes`].
 
 use super::error::{Neighbour, OpenError};
 use crate::tree::Tree;

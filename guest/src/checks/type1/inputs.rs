@@ -6,7 +6,7 @@ use super::super::answer::{Answer, Refused, Taken, taken};
 use super::super::bench::{HERE, PAGE, Space};
 use super::super::claim::{Claim, Stop, equal};
 use super::{NOWHERE, Tried};
-use From::{Bar, Nowhere, Top};
+use Origin::{Bar, Nowhere, Top};
 use peerdma::addr::{Bytes, Iova, ProcVa};
 use peerdma::dma::{Errno, Prot};
 
@@ -18,13 +18,13 @@ struct Map {
     what: &'static str,
     iova: u64,
     len: u64,
-    from: From,
+    from: Origin,
     answer: Answer,
 }
 
 /// Where in the process a mapping starts.
 #[derive(Clone, Copy)]
-enum From {
+enum Origin {
     /// So many bytes after the start of the BAR's mapping, which is page aligned.
     Bar(u64),
     /// Where nothing is mapped.
@@ -33,7 +33,7 @@ enum From {
     Top,
 }
 
-const fn map(what: &'static str, iova: u64, len: u64, from: From, answer: Answer) -> Map {
+const fn map(what: &'static str, iova: u64, len: u64, from: Origin, answer: Answer) -> Map {
     Map { what, iova, len, from, answer }
 }
 

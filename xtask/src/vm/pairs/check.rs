@@ -157,7 +157,8 @@ struct Written {
 
 impl Guest<'_> {
     fn stopped(&self, what: &str) -> Failure {
-        Failure::Stopped(format!("guest {}: {what}", self.plan.name))
+        let plan = self.plan;
+        Failure::Stopped(format!("guest {} ({}, IOMMU {}): {what}", plan.name, plan.cpu, plan.iommu.name()))
     }
 
     fn file(&self, name: &str) -> Result<&[u8], Failure> {

@@ -116,7 +116,7 @@ pub(crate) fn random_plan(seed: u64) -> GuestPlan {
         // Not in step with the processors, or two of them would never meet one IOMMU.
         iommu: IOMMUS[turn(seed / 4, IOMMUS.len())],
         cmdline: &[],
-        virtual_functions: None,
+        virtual_functions: (topology::random(seed).expected_virtual_functions() > 0).then_some(2),
         after_boot: &[],
         occur: &[],
         acs: STATES[turn(seed, STATES.len())],
@@ -186,7 +186,9 @@ mod tests {
         for cpu in [BELOW_ZEN, ZEN, HYGON, INTEL] {
             assert!(plans.iter().any(|plan| plan.cpu == cpu), "{cpu}");
         }
-        assert!(plans.iter().filter(|plan| !plan.cmdline.is_empty()).all(|plan| !plan.after_boot.is_empty()));
+        let told_of_acs = plans.iter().filter(|plan| plan.cmdline.iter().any(|word| word.starts_with("pci=")));
+        assert!(told_of_acs.clone().count() > 1);
+        assert!(told_of_acs.clone().all(|plan| !plan.after_boot.is_empty()));
     }
 
     #[test]

@@ -5,8 +5,93 @@ use super::{Done, Test};
 use crate::failure::Failure;
 use serde::Deserialize;
 
+/// One group in one guest. Functions are those of the topology `default`, see `copies`.
+struct Group {
+    name: &'static str,
+    kernel: Which,
+    /// Whether the host bridge forwards, so that routes between root ports are permitted.
+    zen: bool,
+    /// Functions for vfio-pci.
+    vfio: &'static [&'static str],
+    /// What follows `peerdma-guest checks`.
+    words: &'static str,
+}
+
+const GROUPS: [Group; 9] = [
+    Group {
+        name: "dma-buf export",
+        kernel: Which::Stock,
+        zen: false,
+        vfio: &["0000:06:00.0", "0000:04:00.0"],
+        words: "export --target 06:00.0 --nvme 04:00.0",
+    },
+    Group {
+        name: "type1 below one switch",
+        kernel: Which::Stock,
+        zen: false,
+        vfio: &["0000:05:00.0", "0000:06:00.0"],
+        words: "type1 --edu 05:00.0 --target 06:00.0 --shared 03:00.0",
+    },
+    Group {
+        name: "type1 across root ports",
+        kernel: Which::Stock,
+        zen: true,
+        vfio: &["0000:08:00.0", "0000:09:00.0"],
+        words: "type1 --edu 08:00.0 --target 09:00.0",
+    },
+    Group {
+        name: "iommufd below one switch",
+        kernel: Which::Small,
+        zen: false,
+        vfio: &["0000:05:00.0", "0000:06:00.0"],
+        words: "iommufd --edu 05:00.0 --target 06:00.0",
+    },
+    Group {
+        name: "iommufd across root ports",
+        kernel: Which::Small,
+        zen: true,
+        vfio: &["0000:08:00.0", "0000:09:00.0"],
+        words: "iommufd --edu 08:00.0 --target 09:00.0",
+    },
+    Group {
+        name: "the contract on type1, stock kernel",
+        kernel: Which::Stock,
+        zen: false,
+        vfio: &["0000:05:00.0"],
+        words: "contract-type1 --edu 05:00.0",
+    },
+    Group {
+        name: "the contract on type1 with a BAR",
+        kernel: Which::Small,
+        zen: false,
+        vfio: &["0000:05:00.0", "0000:06:00.0"],
+        words: "contract-type1-bar --edu 05:00.0 --target 06:00.0",
+    },
+    Group {
+        name: "the contract on iommufd",
+        kernel: Which::Small,
+        zen: false,
+        vfio: &["0000:05:00.0"],
+        words: "contract-iommufd --edu 05:00.0",
+    },
+    Group {
+        name: "the contract on iommufd with a BAR",
+        kernel: Which::Small,
+        zen: false,
+        vfio: &["0000:05:00.0", "0000:06:00.0"],
+        words: "contract-iommufd-bar --edu 05:00.0 --target 06:00.0",
+    },
+];
+
 pub(super) fn tests() -> Vec<Test> {
-    Vec::new()
+    let test = |group: &'static Group| {
+        Test::new("checks", group.name, move |laboratory| {
+            let setup = Setup::named(group.kernel, "default").vfio(group.vfio);
+            let setup = if group.zen { setup.zen() } else { setup };
+            perform(laboratory, &setup, group.words)
+        })
+    };
+    GROUPS.iter().map(test).collect()
 }
 
 /// What the program in the guest prints for each claim.
@@ -19,10 +104,8 @@ struct Line {
 }
 
 /// Boots a guest for one group and counts the claims that held.
-#[expect(dead_code, reason = "until the groups are wired")]
-fn group(laboratory: &Laboratory, setup: &Setup, words: &[&str]) -> Result<Done, Failure> {
-    let _ = Which::Stock;
-    let argv: Vec<&str> = ["peerdma-guest", "checks"].into_iter().chain(words.iter().copied()).collect();
+fn perform(laboratory: &Laboratory, setup: &Setup, words: &str) -> Result<Done, Failure> {
+    let argv: Vec<&str> = ["peerdma-guest", "checks"].into_iter().chain(words.split(' ')).collect();
     let outcome = laboratory.boot(setup, &argv)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
     count(&said, outcome.exit).map_err(|failure| {

@@ -33,6 +33,7 @@ fn prepared(laboratory: &Laboratory, plan: &GuestPlan, write_fixtures: bool) -> 
         cmdline: plan.cmdline.iter().map(|&word| word.into()).collect(),
         user: User::Root,
         vfio: Vec::new(),
+        replace: None,
     };
     let outcome = laboratory.boot_job(&setup, &mut Job::new(plan.argv()))?;
     let row = pairs::check(plan, &outcome, &laboratory.peerdma, &laboratory.scratch()?)?;
@@ -54,6 +55,7 @@ fn stock(laboratory: &Laboratory, plan: &StockPlan) -> Result<Done, Failure> {
         cmdline: plan.cmdline.iter().map(|&word| word.into()).collect(),
         user: User::Root,
         vfio: Vec::new(),
+        replace: None,
     };
     let mut job = Job::new(["sh", "-c", StockPlan::SCRIPT].map(Into::into).into());
     let outcome = laboratory.boot_job(&setup, &mut job)?;

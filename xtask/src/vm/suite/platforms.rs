@@ -38,6 +38,7 @@ fn same_machine(laboratory: &Laboratory, platform: &Platform, exported: &Exporte
         cmdline: exported.cmdline.clone(),
         user: User::Root,
         vfio: Vec::new(),
+        replace: None,
     };
     let mut job = Job::new(["peerdma", "capture", "-o", "/out/guest.peerdma"].map(Into::into).into());
     let outcome = laboratory.boot_job(&setup, &mut job)?;

@@ -96,6 +96,8 @@ pub(super) struct Setup {
     pub(super) cmdline: Vec<String>,
     pub(super) user: User,
     pub(super) vfio: Vec<&'static str>,
+    /// A property of the devices that this guest gives another value.
+    pub(super) replace: Option<(&'static str, &'static str)>,
 }
 
 /// AMD of a family before Zen: Linux asks its whitelist for every host bridge.
@@ -114,6 +116,7 @@ impl Setup {
             cmdline: Vec::new(),
             user: User::Root,
             vfio: Vec::new(),
+            replace: None,
         }
     }
 
@@ -138,7 +141,10 @@ impl Setup {
     }
 
     pub(super) fn machine(&self) -> Result<Machine, Failure> {
-        let devices = self.topology.as_ref().map(topology::Model::arguments).unwrap_or_default();
+        let mut devices = self.topology.as_ref().map(topology::Model::arguments).unwrap_or_default();
+        if let Some((from, to)) = self.replace {
+            devices.iter_mut().for_each(|device| *device = device.replace(from, to));
+        }
         Ok(Machine {
             cpu: self.cpu.clone(),
             iommu: self.iommu,

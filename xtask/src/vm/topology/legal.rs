@@ -51,6 +51,10 @@ pub(crate) enum Illegal {
     VirtualFunctions { place: Place, found: u8 },
     #[error("{0}: virtual functions take the function numbers after it, so it must be alone at the end of a link")]
     NotAlone(Place),
+    #[error(
+        "{0}: igb says by ARI that no function follows it, so Linux would find none beside it; put another at function 0"
+    )]
+    HidesOthers(Place),
     #[error("root bus {bus:#04x} is taken or out of order; list host bridges by their bus, after 0")]
     RootBus { bus: u8 },
     #[error(
@@ -116,6 +120,10 @@ fn link(parent: &Place, below: &[Placed<OnLink>]) -> Result<(), Illegal> {
                 endpoint(&place, found)?;
                 if found.virtual_functions() > 0 && below.len() > 1 {
                     return Err(Illegal::NotAlone(place));
+                }
+                // On a root bus nothing enables ARI, so there it hides nothing.
+                if *found == Endpoint::Igb && placed.at.function() == 0 && below.len() > 1 {
+                    return Err(Illegal::HidesOthers(place));
                 }
             }
             OnLink::Switch(switch) => {
@@ -297,6 +305,15 @@ mod tests {
         assert!(refused(below(alone(physical(8)))).contains("8 virtual functions; 1 to 7"));
         assert!(refused(below(functions([physical(1), Edu]))).contains("must be alone"));
         assert!(refused(on_bus_0(vec![at(4, 0, OnRootBus::Endpoint(physical(1)))])).contains("must be alone"));
+    }
+
+    /// Seen in a guest: with `igb` as function 0 Linux listed that function alone.
+    #[test]
+    fn functions_that_igb_would_hide_are_refused() {
+        use Endpoint::Igb;
+        assert!(refused(below(functions([Igb, Edu]))).starts_with("00/04.0/00.0: igb says by ARI"));
+        assert!(below(functions([Edu, Igb])).check().is_ok());
+        assert!(below(alone(Igb)).check().is_ok());
     }
 
     #[test]

@@ -144,14 +144,6 @@ impl Model {
     pub(crate) fn functions(&self) -> Vec<Planned<'_>> {
         walk(self.draft())
     }
-}
-
-#[cfg(test)]
-impl Model {
-    /// How many functions the guest shall find, besides q35's own and virtual ones.
-    pub(crate) fn expected_functions(&self) -> usize {
-        self.functions().len()
-    }
 
     /// How many virtual functions there are once each NVMe controller has all it can.
     pub(crate) fn expected_virtual_functions(&self) -> usize {
@@ -160,6 +152,12 @@ impl Model {
             _ => 0,
         });
         each.sum()
+    }
+
+    /// How many functions the guest shall find, besides q35's own and virtual ones.
+    #[cfg(test)]
+    pub(crate) fn expected_functions(&self) -> usize {
+        self.functions().len()
     }
 }
 

@@ -142,7 +142,12 @@ impl Draw {
         let most = if self.numbers.percent(35) { 2 + self.numbers.below(3) } else { 1 };
         let count = most.min(self.left);
         self.left -= count;
-        (0..count as u8).map(|function| at(0, function, OnLink::Endpoint(self.endpoint(true)))).collect()
+        let mut functions: Vec<_> = (0..count as u8).map(|function| at(0, function, self.endpoint(true))).collect();
+        if count > 1 && functions[0].what == Endpoint::Igb {
+            // It would hide the others.
+            functions[0].what = Endpoint::Edu;
+        }
+        functions.into_iter().map(|one| Placed { at: one.at, what: OnLink::Endpoint(one.what) }).collect()
     }
 
     fn switch(&mut self, depth: usize) -> Vec<Placed<OnLink>> {
