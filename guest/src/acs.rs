@@ -11,7 +11,7 @@ use peerdma::pcie::config::{ConfigBytes, ConfigSize};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Control word, relative to the capability (PCIe 6.0 §7.7.11.3).
 const CONTROL: u64 = 6;
@@ -64,7 +64,7 @@ fn write(address: PciAddr, path: &PathBuf, at: u64, word: u16) -> Result<Written
     Ok(Written { function: address.to_string(), was, wrote: word, reads: read(&file, path, at)? })
 }
 
-fn read(file: &File, path: &PathBuf, at: u64) -> Result<u16, Failure> {
+fn read(file: &File, path: &Path, at: u64) -> Result<u16, Failure> {
     let mut word = [0; 2];
     file.read_exact_at(&mut word, at).map_err(Failure::file("read", path))?;
     Ok(u16::from_le_bytes(word))

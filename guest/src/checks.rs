@@ -12,10 +12,10 @@
 //! {"group":"export","claim":"…","result":"held"|"broken"|"does-not-apply","why":"…"}
 //! ```
 //!
-//! - [`asked`]: the command line. [`claim`]: claims, and how they end. [`line`]: what is printed.
+//! - [`asked`]: the command line. [`claim`]: claims, and how they end. [`mod@line`]: what is printed.
 //! - [`supervisor`] runs the group in a second process, so that a claim that hangs or dies
 //!   of a signal is one broken claim; [`worker`] is that process.
-//! - [`answer`]: expected answers. [`bench`]: an engine, a target and address spaces around them.
+//! - [`answer`]: expected answers. [`mod@bench`]: an engine, a target and address spaces around them.
 //! - [`contract`], [`export`], [`type1`], [`iommufd`]: the groups.
 //!
 //! Exit code 0 if no claim is broken, 1 if one is, 2 for wrong usage, 4 if the group could

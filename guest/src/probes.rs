@@ -130,15 +130,15 @@ mod tests {
         let trace = "# tracer: nop\n\
             \x20a-7  [000] ..... 1.0: peerdma_entry: (pci_p2pdma_map_type+0x0/0xc0) prov=\"0000:03:00.0\" cli=\"0000:04:00.0\"\n\
             \x20b-8  [001] ..... 1.1: peerdma_entry: (pci_p2pdma_map_type+0x0/0xc0) prov=\"0000:07:00.0\" cli=\"0000:03:00.0\"\n\
-            \x20b-8  [001] ..... 1.2: peerdma_return: (blk+0x4/0x8 <- pci_p2pdma_map_type) ret=2\n\
-            \x20a-7  [000] ..... 1.3: peerdma_return: (blk+0x4/0x8 <- pci_p2pdma_map_type) ret=3\n\
+            \x20a-7  [000] ..... 1.2: peerdma_return: (blk+0x4/0x8 <- pci_p2pdma_map_type) ret=3\n\
+            \x20b-8  [001] ..... 1.3: peerdma_return: (blk+0x4/0x8 <- pci_p2pdma_map_type) ret=2\n\
             \x20c-9  [000] ..... 1.4: peerdma_return: (blk+0x4/0x8 <- pci_p2pdma_map_type) ret=4\n";
         let answer = |provider: &str, client: &str, map_type| Answer {
             provider: provider.into(),
             client: client.into(),
             map_type,
         };
-        let expected = [answer("0000:07:00.0", "0000:03:00.0", 2), answer("0000:03:00.0", "0000:04:00.0", 3)];
+        let expected = [answer("0000:03:00.0", "0000:04:00.0", 3), answer("0000:07:00.0", "0000:03:00.0", 2)];
         assert_eq!(answers(trace), expected);
     }
 

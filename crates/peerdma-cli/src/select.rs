@@ -183,7 +183,7 @@ fn slice_of(info: &FunctionInfo, bar: &Bar, slice: Option<(Bytes, Bytes)>) -> Re
 
 /// Reads `0x1000`, `4096`, `4KiB`, `64K`, `2MiB`, `1GiB`.
 fn size(text: &str) -> Option<Bytes> {
-    if let Some(digits) = text.strip_prefix("0x") {
+    if let Some(digits) = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')) {
         return u64::from_str_radix(digits, 16).ok().map(Bytes::new);
     }
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(size("0x1000"), Some(Bytes::new(4096)));
         assert_eq!(size("4KiB"), Some(Bytes::new(4096)));
         assert_eq!(size("64G"), Some(Bytes::new(64 << 30)));
-        for text in ["", "KiB", "4kb", "-1", "99999999999999999999", "99999999TiB", "0x"] {
+        for text in ["", "KiB", "4kb", "-1", "99999999999999999999", "99999999TiB", "0x", "0x+10"] {
             assert_eq!(size(text), None, "{text}");
         }
     }

@@ -36,13 +36,25 @@ impl Interrupts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::thread;
+    use std::time::Duration;
 
+    /// One test for both, since there is one watch in a process and tests share theirs.
     #[test]
-    fn one_part_of_a_process_watches_at_a_time() {
-        let first = Interrupts::watch().unwrap();
-        assert!(Interrupts::watch().is_none());
-        assert!(!first.came());
-        drop(first);
+    fn a_signal_is_noticed_instead_of_ending_the_process_by_one_watch_at_a_time() {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let watch = Interrupts::watch().unwrap();
+            assert!(Interrupts::watch().is_none());
+            assert!(!watch.came(), "what came before is forgotten");
+            kill_process(getpid(), signal).unwrap();
+            // Any thread of the process may take it, so it may come a moment later.
+            let came = (0..1000).any(|_| {
+                thread::sleep(Duration::from_millis(5));
+                watch.came()
+            });
+            assert!(came, "{signal:?}");
+        }
         assert!(Interrupts::watch().is_some());
     }
 }

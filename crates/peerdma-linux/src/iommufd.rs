@@ -91,16 +91,15 @@ impl IommufdSpace {
     /// A device that is only a target of others needs no more than this.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] if its group is open through the container interface;
-    /// [`OpenError::NotBound`] if another program has bound it; [`OpenError::UnsafeInterrupts`];
-    /// those of [`VfioDevice::from_fd`].
+    /// [`OpenError::NotBound`] if another program has bound it, or has its group open through the
+    /// container interface; [`OpenError::UnsafeInterrupts`]; those of [`VfioDevice::from_fd`].
     pub fn bind(&self, node: DeviceNode) -> Result<VfioDevice, OpenError> {
         let DeviceNode { device, fd } = node;
         vfio::bind(fd.as_fd(), self.iommufd.as_fd()).map_err(|error| match error {
             Errno::PERM => OpenError::UnsafeInterrupts { object: device.to_string(), module: "iommufd" },
-            Errno::BUSY => OpenError::InUse { path: format!("the IOMMU group of {device}").into() },
-            // A node opened twice can be bound once (Linux 7.2 `vfio_df_open`).
-            Errno::INVAL => OpenError::NotBound { device, errno: errno(error) },
+            // A group that is open the other way is EBUSY (Linux 7.2 `vfio_device_block_group`); a
+            // node opened twice can be bound once, and the second is EINVAL (`vfio_df_open`).
+            Errno::BUSY | Errno::INVAL => OpenError::NotBound { device, errno: errno(error) },
             error => OpenError::kernel("VFIO_DEVICE_BIND_IOMMUFD", device, error),
         })?;
         VfioDevice::from_fd(fd, device)

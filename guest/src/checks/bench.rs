@@ -5,7 +5,7 @@
 //! whatever the IOMMU does: the target's own mapping is compared, byte by byte, with what
 //! was there before and with what was sent.
 //!
-//! Spaces are asked without the library's checks ([`raw`]), as the claims are about the
+//! Spaces are asked without the library's checks (`peerdma_linux::raw`), as the claims are about the
 //! kernel's answers.
 
 use super::answer::taken;

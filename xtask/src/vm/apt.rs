@@ -81,8 +81,7 @@ impl Suite {
         }
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let signed = if Path::new(keyring).is_file() { format!("[signed-by={keyring}] ") } else { String::new() };
-        let sources: String =
-            names.iter().map(|name| format!("deb {signed}{} {name} main\n", mirror.uri)).collect();
+        let sources: String = names.iter().map(|name| format!("deb {signed}{} {name} main\n", mirror.uri)).collect();
         let at = folder.join("sources.list");
         fs::write(&at, sources).map_err(|error| Failure::io("write", &at, &error))
     }
@@ -126,7 +125,9 @@ impl Suite {
                 let mut files = files.flatten().map(|file| file.path());
                 files
                     .find(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)))
-                    .ok_or_else(|| Failure::Stopped(format!("apt-get left no file of {} in {}", package.name, into.display())))
+                    .ok_or_else(|| {
+                        Failure::Stopped(format!("apt-get left no file of {} in {}", package.name, into.display()))
+                    })
             })
             .collect()
     }
@@ -230,7 +231,9 @@ pub(super) fn need_qemu(top: &Path) -> Result<(), Failure> {
     match Suite::fetch(top, &mirror, &[&mirror.codename, &backports]) {
         Ok(suite) => suite.install(&[package])?,
         Err(NotOffered::Absent(reason)) => {
-            return Err(Failure::Stopped(format!("no QEMU {QEMU_VERSION} or newer is offered: {reason}; install one by hand")));
+            return Err(Failure::Stopped(format!(
+                "no QEMU {QEMU_VERSION} or newer is offered: {reason}; install one by hand"
+            )));
         }
         Err(NotOffered::Failed(failure)) => return Err(failure),
     }
@@ -288,7 +291,9 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
 /// Fails with the line to type where this process may not install packages.
 fn privileged(line: &str, why: &str) -> Result<(), Failure> {
     if !found("apt-get") {
-        return Err(Failure::Stopped(format!("{why}, and there is no apt-get; install it with this system's own tools")));
+        return Err(Failure::Stopped(format!(
+            "{why}, and there is no apt-get; install it with this system's own tools"
+        )));
     }
     if rustix::process::geteuid().is_root() {
         return Ok(());

@@ -75,8 +75,9 @@ impl Asked {
                 "--limit" => {
                     let word = value()?;
                     let seconds = word.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
-                    let seconds = seconds
-                        .ok_or_else(|| Failure::Usage(format!("--limit takes seconds from 1 to 86400, not `{word}`")))?;
+                    let seconds = seconds.ok_or_else(|| {
+                        Failure::Usage(format!("--limit takes seconds from 1 to 86400, not `{word}`"))
+                    })?;
                     asked.limit = Duration::from_secs(seconds);
                 }
                 other => {
@@ -122,7 +123,9 @@ fn kernel(root: &Path, top: &Path, name: &str) -> Result<Kernel, Failure> {
             fs::File::open(path).map_err(|error| Failure::io("read", path, &error))?;
             return Ok(Kernel::file(path));
         }
-        other => return Err(Failure::Usage(format!("no kernel is called `{other}`; there are stock, iommufd and paths"))),
+        other => {
+            return Err(Failure::Usage(format!("no kernel is called `{other}`; there are stock, iommufd and paths")));
+        }
     };
     offered.map_err(|reasons| {
         let (major, minor) = stock::OLDEST;
@@ -190,7 +193,11 @@ fn job(root: &Path, top: &Path, asked: &Asked, kernel: &Kernel) -> Result<Job, F
     if let Some(own) = Own::by_name(&argv[0]) {
         let built = program::build(root, top, &[own])?;
         for path in built {
-            files.push(GuestFile { path: format!("job/bin/{}", own.name()), mode: 0o755, bytes: program::read(&path)? });
+            files.push(GuestFile {
+                path: format!("job/bin/{}", own.name()),
+                mode: 0o755,
+                bytes: program::read(&path)?,
+            });
         }
     } else if argv[0].contains('/') {
         let path = PathBuf::from(&argv[0]);
@@ -213,7 +220,7 @@ fn keep(top: &Path, out: Option<&Path>, outcome: &Outcome) -> Result<(), Failure
     }
     fs::create_dir_all(&folder).map_err(|error| Failure::io("create", &folder, &error))?;
     let log = ("kernel.log".to_string(), outcome.kernel_log.clone().into_bytes());
-    for (path, bytes) in outcome.files.iter().map(|(path, bytes)| (path, bytes)).chain([(&log.0, &log.1)]) {
+    for (path, bytes) in outcome.files.iter().chain([(&log.0, &log.1)]) {
         let at = folder.join(path);
         if let Some(parent) = at.parent() {
             fs::create_dir_all(parent).map_err(|error| Failure::io("create", parent, &error))?;

@@ -86,8 +86,12 @@ mod tests {
         archive.file("bin/deep/a", 0o755, b"contents");
         archive.file("bin/b", 0o644, b"");
         archive.folder("out");
-        let mut child =
-            Command::new("cpio").args(["-itv", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cpio")
+            .args(["-itv", "--quiet"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(&archive.finish()).unwrap();
         let listed = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
         let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().last()).collect();

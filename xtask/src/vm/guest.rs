@@ -99,13 +99,7 @@ pub(super) enum Echo {
 /// # Errors
 ///
 /// A guest that hangs, crashes or never reaches its job, with the end of its console.
-pub(super) fn run(
-    top: &Path,
-    kernel: &Kernel,
-    machine: &Machine,
-    job: &Job,
-    echo: Echo,
-) -> Result<Outcome, Failure> {
+pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, echo: Echo) -> Result<Outcome, Failure> {
     let folder = RunFolder::create(top)?;
     let initrd = folder.path("initrd");
     fs::write(&initrd, first_root(kernel, machine, job)?).map_err(|error| Failure::io("write", &initrd, &error))?;
@@ -202,9 +196,11 @@ fn command_script(argv: &[String]) -> String {
 
 fn busybox() -> Result<Vec<u8>, Failure> {
     let places = ["/bin/busybox", "/usr/bin/busybox"];
-    let place = places.iter().map(Path::new).find(|path| path.is_file()).ok_or_else(|| {
-        Failure::Stopped("there is no busybox; type: sudo apt-get install busybox-static".into())
-    })?;
+    let place = places
+        .iter()
+        .map(Path::new)
+        .find(|path| path.is_file())
+        .ok_or_else(|| Failure::Stopped("there is no busybox; type: sudo apt-get install busybox-static".into()))?;
     super::program::read(place).map_err(|failure| {
         Failure::Stopped(format!("{failure}; for busybox that is: sudo apt-get install busybox-static"))
     })

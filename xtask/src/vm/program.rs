@@ -82,7 +82,8 @@ fn interpreter(bytes: &[u8]) -> Option<String> {
         return None;
     }
     let half = |at: usize| Some(usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
-    let quad = |at: usize| usize::try_from(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok();
+    let quad =
+        |at: usize| usize::try_from(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok();
     let (table, size, count) = (quad(0x20)?, half(0x36)?, half(0x38)?);
     (0..count).find_map(|index| {
         let segment = table.checked_add(index.checked_mul(size)?)?;

@@ -193,11 +193,8 @@ pub(super) fn module_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     if path.extension().is_none_or(|extension| extension != "xz") {
         return fs::read(path).map_err(|error| Failure::io("read", path, &error));
     }
-    let decompressed = bound("xz")
-        .args(["-dc", "--"])
-        .arg(path)
-        .output()
-        .map_err(|error| Failure::io("decompress", path, &error))?;
+    let decompressed =
+        bound("xz").args(["-dc", "--"]).arg(path).output().map_err(|error| Failure::io("decompress", path, &error))?;
     if decompressed.status.success() {
         return Ok(decompressed.stdout);
     }
@@ -210,8 +207,8 @@ mod tests {
 
     #[test]
     fn the_release_is_named_by_what_the_package_of_all_kernels_depends_on() {
-        let mut image = Package::default();
-        image.depends = ["linux-base-amd64", "linux-image-7.3.4+deb13-amd64"].map(Into::into).into();
+        let depends = ["linux-base-amd64", "linux-image-7.3.4+deb13-amd64"].map(Into::into).into();
+        let mut image = Package { depends, ..Package::default() };
         assert_eq!(release_of(&image).as_deref(), Some("7.3.4+deb13-amd64"));
         image.depends.truncate(1);
         assert_eq!(release_of(&image), None);

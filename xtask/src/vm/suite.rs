@@ -37,11 +37,14 @@ struct Done {
     claims: usize,
 }
 
+/// What a test does in the laboratory.
+type Steps = Box<dyn Fn(&Laboratory) -> Result<Done, Failure>>;
+
 /// One test.
 struct Test {
     group: &'static str,
     name: String,
-    run: Box<dyn Fn(&Laboratory) -> Result<Done, Failure>>,
+    run: Steps,
 }
 
 impl Test {
@@ -74,7 +77,9 @@ impl Asked {
         while let Some(argument) = rest.next() {
             let mut value = || {
                 let value = rest.next().map(String::as_str);
-                value.ok_or_else(|| Failure::Usage(format!("{argument} takes a value, as in `vm test {argument} VALUE`")))
+                value.ok_or_else(|| {
+                    Failure::Usage(format!("{argument} takes a value, as in `vm test {argument} VALUE`"))
+                })
             };
             match argument.as_str() {
                 "--random" => asked.random = number(argument, value()?)?,
@@ -82,7 +87,11 @@ impl Asked {
                 "--write-fixtures" => asked.write_fixtures = true,
                 other if other.starts_with('-') => return Err(Failure::Usage(format!("`vm test` has no `{other}`"))),
                 word if asked.only.is_none() => asked.only = Some(word.into()),
-                word => return Err(Failure::Usage(format!("`vm test` takes one word to choose by, and `{word}` is a second"))),
+                word => {
+                    return Err(Failure::Usage(format!(
+                        "`vm test` takes one word to choose by, and `{word}` is a second"
+                    )));
+                }
             }
         }
         Ok(asked)
@@ -113,8 +122,9 @@ pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), F
     has_a_table(&stock)?;
     let programs = program::build(root, top, &[Own::Peerdma, Own::Guest])?;
     say!("vm: waiting for the small kernel");
-    let small = small::kernel(root, top)?
-        .map_err(|reasons| Failure::Stopped(format!("a kernel is offered and its source is not: {}", reasons.join("; "))))?;
+    let small = small::kernel(root, top)?.map_err(|reasons| {
+        Failure::Stopped(format!("a kernel is offered and its source is not: {}", reasons.join("; ")))
+    })?;
     has_a_table(&small)?;
     let laboratory = Laboratory::new(root, top, stock, small, &programs)?;
 
@@ -143,9 +153,8 @@ fn all(asked: &Asked) -> Vec<Test> {
 
 /// Refuses a kernel whose whitelist nobody has read yet: comparing would only show that.
 fn has_a_table(kernel: &Kernel) -> Result<(), Failure> {
-    let version: Option<KernelVersion> = kernel
-        .series()
-        .and_then(|(major, minor)| format!("{major}.{minor}").parse().ok());
+    let version: Option<KernelVersion> =
+        kernel.series().and_then(|(major, minor)| format!("{major}.{minor}").parse().ok());
     if let Some(version) = version
         && let TableChoice::Exact(_) = TableChoice::for_kernel(Some(version))
     {
@@ -214,7 +223,14 @@ fn summary(tests: &[Test], results: &[TestResult]) -> String {
     let row = |name: &str, of: &[(&Test, &TestResult)]| {
         let (failed, done, time) = sum(of);
         let minutes = format!("{:.1}", time.as_secs_f64() / 60.0);
-        vec![name.into(), of.len().to_string(), failed.to_string(), done.pairs.to_string(), done.claims.to_string(), minutes]
+        vec![
+            name.into(),
+            of.len().to_string(),
+            failed.to_string(),
+            done.pairs.to_string(),
+            done.claims.to_string(),
+            minutes,
+        ]
     };
     let of_group = |name: &str| -> Vec<(&Test, &TestResult)> {
         tests.iter().zip(results).filter(|(test, _)| test.group == name).collect()

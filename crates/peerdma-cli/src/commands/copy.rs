@@ -67,16 +67,16 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
     };
     let exit = if outcome.is_some() { Exit::Done } else { permitted };
     let failed = outcome.as_ref().and_then(|outcome| show::undelivered(outcome.verification.as_ref()?));
-    if arguments.output.json {
-        let document = document(arguments, &loaded, &view, &decision, &target_range, outcome);
-        output::json(&document)?;
+    let printed = if arguments.output.json {
+        output::json(&document(arguments, &loaded, &view, &decision, &target_range, outcome))
     } else {
-        output::notes(&loaded.notes)?;
-        show::print(arguments, &view, &decision, range, outcome.as_ref())?;
-    }
-    match failed {
-        Some(what) => Err(Failure::Device { what, source: None }),
-        None => Ok(exit),
+        output::notes(&loaded.notes).and_then(|()| show::print(arguments, &view, &decision, range, outcome.as_ref()))
+    };
+    // What became of the bytes is told by the exit code too, also where nobody reads the rest.
+    match (failed, printed) {
+        (Some(what), _) => Err(Failure::Device { what, source: None }),
+        (None, Err(Failure::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
+        (None, printed) => printed.map(|()| exit),
     }
 }
 
@@ -89,7 +89,8 @@ fn target(topology: &Topology, text: &str) -> Result<(FunctionId, TargetRange), 
         let bars = if bars.is_empty() { "it has no memory BAR".to_string() } else { bars.join(" or ") };
         return Err(Failure::usage(format!("{text}: a copy overwrites memory, so it needs to be told which: {bars}")));
     };
-    if !text.contains('+') {
+    // Names of functions may hold a plus sign themselves.
+    if !text.split_once('/').is_some_and(|(_, range)| range.contains('+')) {
         let len = range.len.map_or(DEFAULT_LEN, |len| len.min(DEFAULT_LEN));
         range.len = Some(len);
         range.cpu = range.cpu.and_then(|cpu| cpu.slice(Bytes::ZERO, len));

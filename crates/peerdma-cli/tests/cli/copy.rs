@@ -14,14 +14,16 @@ fn stderr_of(arguments: &[&str], code: i32) -> String {
 
 #[test]
 fn what_cannot_be_meant_is_usage() {
-    for arguments in [
-        &["copy"][..],
-        &["copy", "0000:05:00.0"],
-        &["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--engine", "dsa"],
-        &["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--via", "vfio"],
-        &["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--seed", "-1"],
+    // The functions are not there either, which is usage too; so the reason is looked at.
+    for (arguments, reason) in [
+        (&["copy"][..], "<FROM>"),
+        (&["copy", "0000:05:00.0"], "<TO/barN[+OFFSET,LEN]>"),
+        (&["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--engine", "dsa"], "'dsa'"),
+        (&["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--via", "vfio"], "'vfio'"),
+        (&["copy", "0000:05:00.0", "0000:06:00.0/bar2", "--seed", "-1"], "'-1'"),
     ] {
-        assert_eq!(peerdma(arguments).status.code(), Some(2), "{arguments:?}");
+        let errors = stderr_of(arguments, 2);
+        assert!(errors.contains(reason), "{arguments:?}: {errors}");
     }
 }
 

@@ -6,13 +6,13 @@
 
 #![expect(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// Watches that exist; the handlers change hands with the first and the last.
-static WATCHES: AtomicUsize = AtomicUsize::new(0);
+/// Whether [`Handlers`] exist; there is one flag, so there is one of them at a time.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(_: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Handlers {
     /// A signal that is ignored stays ignored, as `nohup` wants. The second signal of a
     /// kind ends the process as ever (`SA_RESETHAND`), for whoever cannot wait.
     pub(crate) fn install() -> Option<Self> {
-        if WATCHES.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
         INTERRUPTED.store(false, Ordering::Relaxed);
@@ -76,6 +76,6 @@ impl Drop for Handlers {
             // SAFETY: the structure is the one that the kernel gave for this signal.
             unsafe { libc::sigaction(*signal, &before.0, std::ptr::null_mut()) };
         }
-        WATCHES.store(0, Ordering::Relaxed);
+        TAKEN.store(false, Ordering::Relaxed);
     }
 }

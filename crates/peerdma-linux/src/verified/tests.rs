@@ -164,7 +164,7 @@ fn bytes_beside_the_destination_that_change_are_damage_on_their_side() {
     let after = verification(Fault::OneByteMore);
     let damage = after.write.damage.unwrap();
     assert_eq!((damage.side, damage.distance, damage.is), (Side::After, Bytes::new(1), 0xa5));
-    assert!(after.write.first_wrong.is_none() && !after.is_verified());
+    assert!(after.write.first_wrong.is_none() && !after.is_verified() && !after.restored);
     let before = verification(Fault::OneByteEarly).write;
     assert_eq!(before.damage.map(|damage| (damage.side, damage.distance)), Some((Side::Before, Bytes::new(1))));
     assert!(before.first_wrong.is_some());

@@ -159,7 +159,7 @@ pub enum OpenError {
     },
     /// The device cannot be bound to an iommufd; end the program that has it.
     #[error(
-        "the kernel does not bind {device} to an iommufd ({errno}): another program has it open (lsof /dev/vfio/devices/* says which), or its IOMMU cannot keep caches coherent"
+        "the kernel does not bind {device} to an iommufd ({errno}): another program has it or its group open (lsof /dev/vfio/* /dev/vfio/devices/* says which), or its IOMMU cannot keep caches coherent"
     )]
     NotBound {
         /// The function.

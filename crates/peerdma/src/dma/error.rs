@@ -51,6 +51,7 @@ errnos! {
     EEXIST = 17, "Something is mapped there";
     ENODEV = 19, "The device is gone, or revoked its memory";
     EINVAL = 22, "Not valid";
+    ENOTTY = 25, "Not a file that knows this request";
     ENOSPC = 28, "No more entries";
     EOVERFLOW = 75, "A sum does not fit";
     EOPNOTSUPP = 95, "Not supported";

@@ -108,17 +108,17 @@ fn perform(laboratory: &Laboratory, setup: &Setup, words: &str) -> Result<Done, 
     let argv: Vec<&str> = ["peerdma-guest", "checks"].into_iter().chain(words.split(' ')).collect();
     let outcome = laboratory.boot(setup, &argv)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
-    count(&said, outcome.exit).map_err(|failure| {
-        Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr)))
-    })
+    count(&said, outcome.exit)
+        .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
 }
 
 fn count(said: &str, exit: u8) -> Result<Done, Failure> {
     let mut held = 0;
     let mut broken = Vec::new();
     for text in said.lines().filter(|text| !text.is_empty()) {
-        let line: Line = serde_json::from_str(text)
-            .map_err(|error| Failure::Found(format!("the guest's checks wrote `{text}`, which is no claim: {error}")))?;
+        let line: Line = serde_json::from_str(text).map_err(|error| {
+            Failure::Found(format!("the guest's checks wrote `{text}`, which is no claim: {error}"))
+        })?;
         match line.result.as_str() {
             "held" => held += 1,
             "does-not-apply" => {}

@@ -1,4 +1,4 @@
-//! The kernel as judge: every pair of the guests that [`pairs`](crate::vm::pairs) plans.
+//! The kernel as judge: every pair of the guests that [`pairs`] plans.
 
 use super::setup::{Laboratory, Setup, Which};
 use super::{Asked, Done, Test};

@@ -54,10 +54,8 @@ fn same_machine(laboratory: &Laboratory, platform: &Platform, exported: &Exporte
 
 /// What the guest's capture says of its devices.
 fn topology_of(outcome: &Outcome) -> Result<Topology, Failure> {
-    let bytes = outcome
-        .files
-        .get("guest.peerdma")
-        .ok_or_else(|| Failure::Found("the guest left no capture in /out".into()))?;
+    let bytes =
+        outcome.files.get("guest.peerdma").ok_or_else(|| Failure::Found("the guest left no capture in /out".into()))?;
     let capture = Capture::read(bytes).map_err(|error| Failure::Found(format!("the guest's capture: {error}")))?;
     let builder = assemble::builder(&capture.snapshot, Origin::Capture, &PciNames::built_in())
         .map_err(|error| Failure::Found(format!("the guest's capture: {error}")))?;
