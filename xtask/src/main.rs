@@ -19,6 +19,7 @@ mod table;
 mod vm;
 
 use failure::Failure;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ struct Subcommand {
     name: &'static str,
     does: &'static str,
     examples: &'static [&'static str],
+    /// Options, for the help on this subcommand alone.
+    options: &'static str,
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
@@ -34,24 +37,28 @@ const SUBCOMMANDS: [Subcommand; 6] = [
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
         examples: &["cargo xtask layers"],
+        options: "",
         run: layers::run,
     },
     Subcommand {
         name: "questions",
         does: "docs/questions.md: every question answered, and every test named there exists",
         examples: &["cargo xtask questions"],
+        options: "",
         run: questions::run,
     },
     Subcommand {
         name: "mutants",
         does: "breaks the code in a copy, line by line as xtask/mutants.toml says, and expects the named test to fail",
         examples: &["cargo xtask mutants", "cargo xtask mutants whitelist"],
+        options: "",
         run: mutants::run,
     },
     Subcommand {
         name: "cases",
         does: "machines with known answers, in a folder that you give, checked through the command line",
         examples: &["cargo xtask cases ../cases"],
+        options: "",
         run: cases::run,
     },
     Subcommand {
@@ -62,6 +69,7 @@ const SUBCOMMANDS: [Subcommand; 6] = [
             "cargo xtask fuzz --runs 1000000 lspci_text",
             "cargo xtask fuzz --planted",
         ],
+        options: "",
         run: fuzz::run,
     },
     Subcommand {
@@ -74,13 +82,28 @@ const SUBCOMMANDS: [Subcommand; 6] = [
             "cargo xtask vm kernel",
             "cargo xtask vm test",
         ],
+        options: vm::OPTIONS,
         run: vm::run,
     },
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(OsString::into_string).collect();
+    let outcome = match words {
+        Ok(arguments) => perform(&arguments),
+        Err(word) => Err(Failure::Usage(format!("{} is no text", word.display()))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "xtask: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn perform(arguments: &[String]) -> Result<(), Failure> {
+    match arguments.split_first() {
         None => {
             say!("{}", help().trim_end());
             Ok(())
@@ -92,19 +115,12 @@ fn main() -> ExitCode {
         Some((first, rest)) => match SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first) {
             // After `--` the words are another program's.
             Some(subcommand) if rest.iter().take_while(|word| *word != "--").any(|argument| is_help(argument)) => {
-                say!("{}", help_on(subcommand).trim_end());
+                say!("{}{}", help_on(subcommand).trim_end(), subcommand.options);
                 Ok(())
             }
             Some(subcommand) => (subcommand.run)(rest),
             None => Err(Failure::Usage(format!("no subcommand `{first}`"))),
         },
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "xtask: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
     }
 }
 

@@ -32,6 +32,30 @@ mod topology;
 use crate::failure::Failure;
 use crate::repo;
 
+/// What the subcommands take, for the help.
+pub(crate) const OPTIONS: &str = "
+
+  vm run [OPTIONS] -- PROGRAM ARGS      boots a guest and runs one program in it; its exit code is the command's
+    --topology NAME      default, pxb, multifunction, deep or sriov [default: default]
+    --platform FILE|NAME a platform file instead, as far as QEMU can be that machine
+    --kernel NAME|PATH   stock (Debian's), iommufd (`vm kernel` builds it), or a bootable image [default: stock]
+    --cpu MODEL          QEMU's name: qemu64 is AMD below Zen, EPYC is Zen [default: qemu64]
+    --iommu KIND         intel, amd, virtio or none [default: intel]
+    --cmdline WORDS      more words for the kernel
+    --user               run as nobody instead of root
+    --vfio BDF,...       give these functions to vfio-pci first
+    --with PROGRAM       put another program into the guest: peerdma, peerdma-guest or a path to a static one
+    --module NAME        load another module of the stock kernel
+    --out DIR            where /out of the guest and kernel.log go [default: target/vm/out]
+    --limit SECONDS      how long the guest may take [default: 120]
+
+  vm kernel                             builds the small kernel, once
+
+  vm test [WORD] [OPTIONS]              the suite, or the tests with WORD in their group or name
+    --random N           compare N random topologies more
+    --seed S             where their seeds start [default: 1]
+    --write-fixtures     keep captures and the kernel's answers for `cargo test`";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let root = repo::root()?;
     let top = cache::top(&root);

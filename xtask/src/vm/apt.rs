@@ -6,6 +6,7 @@
 //! package state never learns of it. Packages are checked by apt against the signed
 //! lists.
 
+use super::cache;
 use super::process::{bound, found, output};
 use crate::failure::Failure;
 use std::fs;
@@ -22,11 +23,57 @@ pub(super) struct Mirror {
 }
 
 /// Finds Debian's main archive in apt's configuration; `None` if it has none.
-pub(super) fn mirror() -> Option<Mirror> {
-    let mut command = Command::new("apt-get");
+///
+/// Only its lists tell an archive's origin and code name, and images of containers come
+/// without lists. They are then fetched into a folder of ours, which takes no privilege:
+/// a machine that was never asked must not pass for one that offers nothing.
+///
+/// # Errors
+///
+/// The lists are not here and cannot be fetched.
+pub(super) fn mirror(top: &Path) -> Result<Option<Mirror>, Failure> {
+    if !found("apt-get") {
+        return Ok(None);
+    }
+    if let Some(mirror) = known_mirror(&[])? {
+        return Ok(Some(mirror));
+    }
+    let folder = top.join("apt/own");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("create", &folder, &error))?;
+    let _lock = cache::lock(&top.join("apt/own.lock"))?;
+    let private = private_state(&folder)?;
+    let mut update = bound("apt-get");
+    update.args(&private).args(["-q", "update"]).env("LC_ALL", "C");
+    let updated = output(update, "read the package lists of this machine's sources");
+    match known_mirror(&private)? {
+        Some(mirror) => Ok(Some(mirror)),
+        // Some source of another project may be out of order; it counts only if Debian's is not there.
+        None => updated.map(|_| None),
+    }
+}
+
+fn known_mirror(options: &[String]) -> Result<Option<Mirror>, Failure> {
+    let mut command = bound("apt-get");
+    command.args(options);
     command.args(["indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"]);
     command.args(["Origin: Debian", "Label: Debian"]);
-    first_mirror(&output(command, "read apt's sources").ok()?)
+    Ok(first_mirror(&output(command, "read apt's sources")?))
+}
+
+/// Options for apt to keep its lists and caches in `folder`, which get their places there.
+fn private_state(folder: &Path) -> Result<Vec<String>, Failure> {
+    for inner in ["lists/partial", "cache/archives/partial"] {
+        let at = folder.join(inner);
+        fs::create_dir_all(&at).map_err(|error| Failure::io("create", &at, &error))?;
+    }
+    let at = |inner: &str| folder.join(inner).display().to_string();
+    let options = [
+        format!("Dir::State::lists={}", at("lists")),
+        format!("Dir::Cache={}", at("cache")),
+        // apt's own user cannot write below a folder of root's.
+        "APT::Sandbox::User=root".into(),
+    ];
+    Ok(options.into_iter().flat_map(|option| ["-o".into(), option]).collect())
 }
 
 fn first_mirror(targets: &str) -> Option<Mirror> {
@@ -38,7 +85,8 @@ fn first_mirror(targets: &str) -> Option<Mirror> {
 
 /// The lists of one or two releases in a folder of their own.
 pub(super) struct Suite {
-    folder: PathBuf,
+    /// Makes apt see these lists and no others.
+    options: Vec<String>,
     /// Its name, such as `trixie-backports`.
     pub(super) name: String,
 }
@@ -56,8 +104,10 @@ impl Suite {
     pub(super) fn fetch(top: &Path, mirror: &Mirror, names: &[&str]) -> Result<Self, NotOffered> {
         let name = names.last().copied().unwrap_or_default().to_string();
         let folder = top.join("apt").join(&name);
-        Self::prepare(&folder, mirror, names).map_err(NotOffered::Failed)?;
-        let suite = Self { folder, name };
+        let options = Self::prepare(&folder, mirror, names).map_err(NotOffered::Failed)?;
+        // apt does not wait for another that reads the same lists, such as the one of a kernel's build.
+        let _lock = cache::lock(&top.join("apt").join(format!("{name}.lock"))).map_err(NotOffered::Failed)?;
+        let suite = Self { options, name };
         let mut update = suite.apt("apt-get");
         // Without it apt calls a list that it could not fetch a success.
         update.args(["-o", "APT::Update::Error-Mode=any", "update"]);
@@ -65,7 +115,8 @@ impl Suite {
             Ok(_) => Ok(suite),
             Err(failure) => {
                 let said = failure.to_string();
-                if said.contains("does not have a Release file") || said.contains("404") {
+                // Said of an archive that answers and has no such release, and of no other trouble.
+                if said.contains("does not have a Release file") {
                     Err(NotOffered::Absent(format!("the mirror has no {}", suite.name)))
                 } else {
                     Err(NotOffered::Failed(failure))
@@ -74,41 +125,35 @@ impl Suite {
         }
     }
 
-    fn prepare(folder: &Path, mirror: &Mirror, names: &[&str]) -> Result<(), Failure> {
-        for inner in ["lists/partial", "cache/archives/partial"] {
-            let at = folder.join(inner);
-            fs::create_dir_all(&at).map_err(|error| Failure::io("create", &at, &error))?;
-        }
+    fn prepare(folder: &Path, mirror: &Mirror, names: &[&str]) -> Result<Vec<String>, Failure> {
+        let mut options = private_state(folder)?;
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let signed = if Path::new(keyring).is_file() { format!("[signed-by={keyring}] ") } else { String::new() };
         let sources: String = names.iter().map(|name| format!("deb {signed}{} {name} main\n", mirror.uri)).collect();
         let at = folder.join("sources.list");
-        fs::write(&at, sources).map_err(|error| Failure::io("write", &at, &error))
+        fs::write(&at, sources).map_err(|error| Failure::io("write", &at, &error))?;
+        let list = format!("Dir::Etc::sourcelist={}", at.display());
+        options.extend(["-o".into(), list, "-o".into(), "Dir::Etc::sourceparts=/dev/null".into()]);
+        Ok(options)
     }
 
     /// An apt program that sees these lists and no others.
     fn apt(&self, program: &str) -> Command {
         let mut command = bound(program);
-        let at = |inner: &str| self.folder.join(inner).display().to_string();
-        for option in [
-            format!("Dir::Etc::sourcelist={}", at("sources.list")),
-            "Dir::Etc::sourceparts=/dev/null".into(),
-            format!("Dir::State::lists={}", at("lists")),
-            format!("Dir::Cache={}", at("cache")),
-            // apt's own user cannot write below a folder of root's.
-            "APT::Sandbox::User=root".into(),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command.env("LC_ALL", "C");
+        command.args(&self.options).env("LC_ALL", "C");
         command
     }
 
     /// What the lists say of the newest version of a package; `None` if they do not have it.
-    pub(super) fn package(&self, name: &str) -> Option<Package> {
+    pub(super) fn package(&self, name: &str) -> Result<Option<Package>, Failure> {
         let mut show = self.apt("apt-cache");
         show.args(["show", "--no-all-versions", name]);
-        Package::parse(&output(show, &format!("look up {name}")).ok()?)
+        match output(show, &format!("look up {name} in {}", self.name)) {
+            Ok(shown) => Ok(Package::parse(&shown)),
+            // A list that cannot be read must not pass for one without the package.
+            Err(failure) if failure.to_string().contains("No packages found") => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Downloads packages into a folder.
@@ -194,7 +239,7 @@ pub(super) const KERNEL_NEEDS: &[Need] = &[
 const QEMU_VERSION: u32 = 10;
 
 /// Installs the packages whose programs are missing; without privilege says the line to type.
-pub(super) fn need(needs: &[Need]) -> Result<(), Failure> {
+pub(super) fn need(top: &Path, needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&str> =
         needs.iter().filter(|(program, _)| !is_there(program)).map(|&(_, package)| package).collect();
     if missing.is_empty() {
@@ -202,6 +247,7 @@ pub(super) fn need(needs: &[Need]) -> Result<(), Failure> {
     }
     privileged(&format!("apt-get install {}", missing.join(" ")), &format!("{} not installed", said(&missing)))?;
     say!("vm: installing {}", missing.join(", "));
+    let _lock = installing(top)?;
     refresh()?;
     install(&missing)
 }
@@ -213,7 +259,7 @@ pub(super) fn need_qemu(top: &Path) -> Result<(), Failure> {
         _ => {}
     }
     let package = "qemu-system-x86";
-    let Some(mirror) = mirror() else {
+    let Some(mirror) = mirror(top)? else {
         return Err(Failure::Stopped(format!(
             "QEMU {QEMU_VERSION} or newer is not here, and apt's configuration names no Debian archive; install it"
         )));
@@ -224,6 +270,7 @@ pub(super) fn need_qemu(top: &Path) -> Result<(), Failure> {
         &format!("QEMU {QEMU_VERSION} or newer is not installed"),
     )?;
     say!("vm: installing {package}");
+    let _lock = installing(top)?;
     refresh()?;
     if candidate(package).is_some_and(|version| major(&version).is_some_and(|major| major >= QEMU_VERSION)) {
         return install(&[package]);
@@ -273,6 +320,13 @@ fn candidate(package: &str) -> Option<String> {
     command.args(["policy", package]).env("LC_ALL", "C");
     let shown = output(command, "ask apt").ok()?;
     shown.lines().find_map(|line| line.trim().strip_prefix("Candidate: ").map(Into::into))
+}
+
+/// Keeps tasks of ours from one another: apt does not wait for an apt that reads lists.
+fn installing(top: &Path) -> Result<fs::File, Failure> {
+    let folder = top.join("apt");
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("create", &folder, &error))?;
+    cache::lock(&folder.join("install.lock"))
 }
 
 fn refresh() -> Result<(), Failure> {

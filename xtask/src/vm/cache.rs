@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn top(root: &Path) -> PathBuf {
     // Cargo's own variable moves the folder with the rest of what is built.
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("vm")
+    // Programs are run in other folders, where a relative path would lead elsewhere.
+    std::path::absolute(&target).unwrap_or(target).join("vm")
 }
 
 /// Sixteen digits that change with any of the parts.
@@ -54,8 +55,8 @@ pub(super) fn folder(
     Ok(done)
 }
 
-/// Holds a lock file until the value is dropped or this process ends.
-fn lock(path: &Path) -> Result<File, Failure> {
+/// Holds a lock file until the value is dropped or this process ends. Blocks while another task holds it.
+pub(super) fn lock(path: &Path) -> Result<File, Failure> {
     let file = File::create(path).map_err(|error| Failure::io("create", path, &error))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|error| Failure::io("lock", path, &error.into()))?;

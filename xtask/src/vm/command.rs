@@ -8,6 +8,7 @@ use super::program::{self, Own};
 use super::topology::{self, Exported};
 use super::{small, stock};
 use crate::failure::Failure;
+use peerdma::pcie::PciAddr;
 use peerdma_emu::platform::Platform;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ struct Asked {
     cmdline: Vec<String>,
     modules: Vec<String>,
     vfio: Vec<String>,
+    with: Vec<String>,
     out: Option<PathBuf>,
     limit: Duration,
     program: Vec<String>,
@@ -42,6 +44,7 @@ impl Asked {
             cmdline: Vec::new(),
             modules: Vec::new(),
             vfio: Vec::new(),
+            with: Vec::new(),
             out: None,
             limit: Duration::from_secs(120),
             program: Vec::new(),
@@ -70,7 +73,12 @@ impl Asked {
                 "--iommu" => asked.iommu = Some(Iommu::parse(value()?)?),
                 "--cmdline" => asked.cmdline.extend(value()?.split_whitespace().map(Into::into)),
                 "--module" => asked.modules.push(value()?.into()),
-                "--vfio" => asked.vfio.extend(value()?.split(',').map(full_address)),
+                "--vfio" => {
+                    for word in value()?.split(',') {
+                        asked.vfio.push(full_address(word)?);
+                    }
+                }
+                "--with" => asked.with.push(value()?.into()),
                 "--out" => asked.out = Some(value()?.into()),
                 "--limit" => {
                     let word = value()?;
@@ -98,13 +106,15 @@ impl Asked {
 }
 
 /// PCI addresses may leave out their domain, as everywhere in peerdma.
-fn full_address(short: &str) -> String {
-    if short.matches(':').count() == 1 { format!("0000:{short}") } else { short.into() }
+fn full_address(word: &str) -> Result<String, Failure> {
+    let address: PciAddr =
+        word.parse().map_err(|error| Failure::Usage(format!("--vfio takes PCI addresses, not `{word}`: {error}")))?;
+    Ok(address.to_string())
 }
 
 pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), Failure> {
     let asked = Asked::parse(arguments)?;
-    apt::need(apt::GUEST_NEEDS)?;
+    apt::need(top, apt::GUEST_NEEDS)?;
     apt::need_qemu(top)?;
     let kernel = kernel(root, top, &asked.kernel)?;
     let machine = machine(&asked)?;
@@ -190,26 +200,36 @@ fn exported(name: &str) -> Result<Exported, Failure> {
 fn job(root: &Path, top: &Path, asked: &Asked, kernel: &Kernel) -> Result<Job, Failure> {
     let mut argv = asked.program.clone();
     let mut files = Vec::new();
-    if let Some(own) = Own::by_name(&argv[0]) {
-        let built = program::build(root, top, &[own])?;
-        for path in built {
-            files.push(GuestFile {
-                path: format!("job/bin/{}", own.name()),
-                mode: 0o755,
-                bytes: program::read(&path)?,
-            });
-        }
-    } else if argv[0].contains('/') {
-        let path = PathBuf::from(&argv[0]);
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        files.push(GuestFile { path: format!("job/bin/{name}"), mode: 0o755, bytes: program::read(&path)? });
+    if let Some(name) = bring(root, top, &argv[0], &mut files)? {
         argv[0] = format!("/job/bin/{name}");
     }
+    for program in &asked.with {
+        if bring(root, top, program, &mut files)?.is_none() {
+            return Err(Failure::Usage(format!(
+                "--with {program}: bring peerdma, peerdma-guest or a path; what busybox has is there"
+            )));
+        }
+    }
     let mut modules = asked.modules.clone();
+    if kernel.modules.is_none() && !modules.is_empty() {
+        return Err(Failure::Usage("--module is for the stock kernel; the others have no modules to load".into()));
+    }
     if kernel.modules.is_some() {
         modules.extend(guest::USUAL_MODULES.map(Into::into));
     }
     Ok(Job { argv, files, user: asked.user, modules, vfio: asked.vfio.clone(), limit: asked.limit })
+}
+
+/// Puts a program into the guest and returns its name there; `None` for one that is looked for in the guest.
+fn bring(root: &Path, top: &Path, program: &str, files: &mut Vec<GuestFile>) -> Result<Option<String>, Failure> {
+    let path = match Own::by_name(program) {
+        Some(own) => program::build(root, top, &[own])?.remove(0),
+        None if program.contains('/') => PathBuf::from(program),
+        None => return Ok(None),
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    files.push(GuestFile { path: format!("job/bin/{name}"), mode: 0o755, bytes: program::read(&path)? });
+    Ok(Some(name))
 }
 
 /// Writes what came back to a folder, replacing what an earlier run left there.

@@ -7,24 +7,40 @@
 
 use crate::failure::Failure;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A command that is ended when this process ends.
 pub(super) fn bound(program: &str) -> Command {
-    if found("setpriv") {
+    let mut command = if found("setpriv") {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(program);
         command
     } else {
         Command::new(program)
+    };
+    if let Ok(path) = std::env::join_paths(search_path()) {
+        command.env("PATH", path);
     }
+    command
 }
 
 /// Whether a program is on the search path.
 pub(super) fn found(program: &str) -> bool {
-    let Some(path) = std::env::var_os("PATH") else { return false };
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    search_path().iter().any(|folder| folder.join(program).is_file())
+}
+
+/// The caller's search path, and the folders where Debian keeps depmod and modprobe, which
+/// are not in the path of its users and serve them as well.
+fn search_path() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    for folder in ["/usr/sbin", "/sbin"].map(PathBuf::from) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
 }
 
 /// Runs a program to its end with its output kept; anything but success is a failure that quotes its last lines.
@@ -90,7 +106,8 @@ fn shown(command: &Command) -> String {
 
 fn last_words(output: &Output) -> String {
     let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-    tail(&String::from_utf8_lossy(said), 5)
+    // A download that came in half is ten lines of apt's, and the first says what happened.
+    tail(&String::from_utf8_lossy(said), 12)
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use std::process::Stdio;
 /// What the guest runs without a C library of its own.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The guest holds it twice for a moment, packed and unpacked, and has 1 GiB of memory.
+const LARGEST: u64 = 256 << 20;
+
 /// A program of this workspace that runs in guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Own {
@@ -64,6 +67,18 @@ pub(super) fn build(root: &Path, top: &Path, programs: &[Own]) -> Result<Vec<Pat
 
 /// Reads a program for the guest, and refuses one that would not start there.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let about = fs::metadata(path).map_err(|error| Failure::io("read", path, &error))?;
+    if !about.is_file() {
+        return Err(Failure::Stopped(format!("{} is no file, so it is no program for the guest", path.display())));
+    }
+    if about.len() > LARGEST {
+        return Err(Failure::Stopped(format!(
+            "{} has {} MiB and a guest's memory takes a program of {} MiB at most; strip it",
+            path.display(),
+            about.len() >> 20,
+            LARGEST >> 20
+        )));
+    }
     let bytes = fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
     if let Some(loader) = interpreter(&bytes) {
         return Err(Failure::Stopped(format!(
@@ -110,6 +125,13 @@ mod tests {
             assert!(read(&own).unwrap_err().to_string().contains("dynamically linked"));
         }
         assert_eq!(interpreter(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_program() {
+        for path in ["/dev/zero", "/"] {
+            assert!(read(Path::new(path)).unwrap_err().to_string().contains("no file"), "{path}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn tree(top: &Path) -> Result<Result<PathBuf, Vec<String>>, Failure> {
         Offer::None(reasons) => return Ok(Err(reasons)),
     };
     let package = stock::source_package(&suite, &release)?;
-    apt::need(apt::KERNEL_NEEDS)?;
+    apt::need(top, apt::KERNEL_NEEDS)?;
     let name = format!("small-{}-{config}", cache::digest(&[package.sha256.as_bytes()]));
     let folder = cache::folder(top, &name, |at| {
         say!("vm: fetching {} {} of {}", package.name, package.version, suite.name);

@@ -54,7 +54,7 @@ pub(super) fn kernel(top: &Path) -> Result<Result<Kernel, Vec<String>>, Failure>
 
 /// Finds the first release with a kernel that is new enough.
 pub(super) fn offer(top: &Path) -> Result<Offer, Failure> {
-    let Some(mirror) = apt::mirror() else {
+    let Some(mirror) = apt::mirror(top)? else {
         return Ok(Offer::None(vec!["apt's configuration names no Debian archive".into()]));
     };
     let mut reasons = Vec::new();
@@ -75,7 +75,7 @@ fn newest(top: &Path, mirror: &Mirror, name: &str) -> Result<Result<Newest, Stri
         Err(NotOffered::Absent(reason)) => return Ok(Err(reason)),
         Err(NotOffered::Failed(failure)) => return Err(failure),
     };
-    let Some(image) = suite.package("linux-image-amd64") else {
+    let Some(image) = suite.package("linux-image-amd64")? else {
         return Ok(Err(format!("{name} has no linux-image-amd64")));
     };
     if series(&image.version).is_none_or(|series| series < OLDEST) {
@@ -85,8 +85,10 @@ fn newest(top: &Path, mirror: &Mirror, name: &str) -> Result<Result<Newest, Stri
         return Err(Failure::Stopped(format!("linux-image-amd64 {} of {name} depends on no kernel", image.version)));
     };
     let parts = ["image", "binary", "modules", "base"];
-    let packages: Vec<Package> =
-        parts.iter().filter_map(|part| suite.package(&format!("linux-{part}-{release}"))).collect();
+    let mut packages = Vec::new();
+    for part in parts {
+        packages.extend(suite.package(&format!("linux-{part}-{release}"))?);
+    }
     Ok(Ok((suite, release, packages)))
 }
 
@@ -101,7 +103,7 @@ pub(super) fn source_package(suite: &Suite, release: &str) -> Result<Package, Fa
     let (major, minor) = series(release)
         .ok_or_else(|| Failure::Stopped(format!("the kernel release {release} does not start with two numbers")))?;
     let name = format!("linux-source-{major}.{minor}");
-    suite.package(&name).ok_or_else(|| Failure::Stopped(format!("{} has no {name}", suite.name)))
+    suite.package(&name)?.ok_or_else(|| Failure::Stopped(format!("{} has no {name}", suite.name)))
 }
 
 fn unpack(suite: &Suite, release: &str, packages: &[Package], at: &Path) -> Result<(), Failure> {
@@ -177,15 +179,20 @@ pub(super) fn closure(kernel: &Kernel, wanted: &[String]) -> Result<Vec<PathBuf>
         command.arg("-d").arg(folder).args(["-S", &kernel.release, "--show-depends", module]);
         let shown = output(command, &format!("find the module {module} of Linux {}", kernel.release))?;
         for line in shown.lines() {
-            if let Some(path) = line.strip_prefix("insmod ").and_then(|rest| rest.split_whitespace().next()) {
-                let path = PathBuf::from(path);
-                if !paths.contains(&path) {
-                    paths.push(path);
-                }
+            if let Some(path) = line.strip_prefix("insmod ").map(module_path)
+                && !paths.contains(&path)
+            {
+                paths.push(path);
             }
         }
     }
     Ok(paths)
+}
+
+/// The path in front of a module's parameters; folders above it may have spaces in their names.
+fn module_path(words: &str) -> PathBuf {
+    let end = words.rfind(".ko").and_then(|at| words[at..].find(' ').map(|length| at + length));
+    words[..end.unwrap_or(words.len())].trim_end().into()
 }
 
 /// The bytes of a module, decompressed.
@@ -212,6 +219,12 @@ mod tests {
         assert_eq!(release_of(&image).as_deref(), Some("7.3.4+deb13-amd64"));
         image.depends.truncate(1);
         assert_eq!(release_of(&image), None);
+    }
+
+    #[test]
+    fn a_module_is_found_in_a_folder_whose_name_has_spaces() {
+        assert_eq!(module_path("/a b/nvme.ko.xz "), Path::new("/a b/nvme.ko.xz"));
+        assert_eq!(module_path("/a b/nvme-core.ko multipath=N"), Path::new("/a b/nvme-core.ko"));
     }
 
     #[test]

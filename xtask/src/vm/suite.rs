@@ -104,9 +104,16 @@ fn number<N: std::str::FromStr>(flag: &str, word: &str) -> Result<N, Failure> {
 
 pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), Failure> {
     let asked = Asked::parse(arguments)?;
+    let mut tests = all(&asked);
+    if let Some(word) = &asked.only {
+        tests.retain(|test| test.group.contains(word.as_str()) || test.name.contains(word.as_str()));
+        if tests.is_empty() {
+            return Err(Failure::Usage(format!("no guest test has `{word}` in its group or name")));
+        }
+    }
     let started = Instant::now();
-    apt::need(apt::GUEST_NEEDS)?;
-    apt::need_qemu(top)?;
+    apt::need(top, apt::GUEST_NEEDS)?;
+    // Before QEMU: a mirror too old for the kernel is often too old for that too, and is no failure.
     let stock = match stock::kernel(top)? {
         Ok(kernel) => kernel,
         Err(reasons) => {
@@ -120,6 +127,7 @@ pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), F
         }
     };
     has_a_table(&stock)?;
+    apt::need_qemu(top)?;
     let programs = program::build(root, top, &[Own::Peerdma, Own::Guest])?;
     say!("vm: waiting for the small kernel");
     let small = small::kernel(root, top)?.map_err(|reasons| {
@@ -128,13 +136,6 @@ pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), F
     has_a_table(&small)?;
     let laboratory = Laboratory::new(root, top, stock, small, &programs)?;
 
-    let mut tests = all(&asked);
-    if let Some(word) = &asked.only {
-        tests.retain(|test| test.group.contains(word.as_str()) || test.name.contains(word.as_str()));
-        if tests.is_empty() {
-            return Err(Failure::Usage(format!("no guest test has `{word}` in its group or name")));
-        }
-    }
     let results = perform(&tests, &laboratory);
     say!("");
     say!("{}", summary(&tests, &results).trim_end());
