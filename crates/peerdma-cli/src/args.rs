@@ -238,8 +238,10 @@ Examples:
   peerdma copy 05:00.0 09:00.0/bar2 --verify --force          although Linux's rules refuse the pair
   peerdma copy 05:00.0 06:00.0/bar2 --verify --via type1 --json
 
-Exit codes: 0 done (with --verify: every byte arrived), 1 refused and nothing touched, 3 unknown and nothing
-touched, 4 the bytes did not arrive or something else failed. --force goes on after 1 and 3.")]
+Exit codes: 0 done (with --verify: every byte arrived, and the target holds again what it held),
+1 refused and nothing touched, 3 unknown and nothing touched, 4 the bytes did not arrive, or the target
+could not be put back, or something else failed (standard error says which, and --json still prints
+its document). --force goes on after 1 and 3.")]
 pub(crate) struct CopyArguments {
     /// The engine: address or name of a function that copies on command.
     #[arg(value_name = "FROM", required_unless_present = "schema")]
@@ -277,7 +279,7 @@ pub(crate) enum EngineArgument {
 /// An interface for mapping.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViaArgument {
-    /// iommufd where the machine has it for both functions, else type1.
+    /// iommufd where the machine has it for both functions and exports the target's BAR, else type1.
     Auto,
     /// VFIO containers and groups.
     Type1,

@@ -17,7 +17,7 @@ mod proximity;
 mod select;
 
 use crate::args::{Arguments, Command};
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -31,10 +31,10 @@ fn main() -> ExitCode {
         Command::Capture(arguments) => commands::capture::run(arguments),
         Command::Copy(arguments) => commands::copy::run(arguments),
     };
+    // A command that judges nothing is done, also where nobody reads to the end.
+    let result = result.or_else(|failure| output::concluded(Exit::Done, Err(failure)));
     match result {
         Ok(exit) => exit.into(),
-        // The reader of a pipe has gone; there is nobody to tell.
-        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(failure) => {
             failure.print();
             failure.exit()

@@ -1,13 +1,24 @@
 //! Writing: JSON in one piece or streamed, and the colours of verdicts.
 
 use crate::document::{Pair, SCHEMA, Source};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use anstyle::{AnsiColor, Style};
 use peerdma::route::Verdict;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
+
+/// How a command ends that came to `exit` and then tried to print its answer.
+///
+/// A reader of a pipe that has gone, as `head` goes, changes nothing about the answer: scripts
+/// that look at the exit code alone get the same one however much is read.
+pub(crate) fn concluded(exit: Exit, printed: Result<(), Failure>) -> Result<Exit, Failure> {
+    match printed {
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
+        printed => printed.map(|()| exit),
+    }
+}
 
 /// Writes a document in one piece.
 pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {

@@ -16,6 +16,13 @@ pub trait Engine {
     /// Size of the buffer, and so the most that one call moves.
     fn capacity(&self) -> Bytes;
 
+    /// The highest IOVA that the device is sure to address. A transfer that ends above it may be
+    /// sent, cut to fewer bits, to an address that nobody named.
+    ///
+    /// A device may address more than this says where that cannot be read from it, so `fetch` and
+    /// `store` take any IOVA; who chooses them stays below.
+    fn highest(&self) -> Iova;
+
     /// The device reads `len` bytes from `from` into the start of its buffer.
     ///
     /// Waits until the device reports completion.

@@ -14,7 +14,7 @@
 //! 5. Once for writes (initiator to target) and once for reads (target to initiator and from
 //!    there to process memory, where the CPU looks).
 //!
-//! What the target held is put back afterwards, also after an error; a process that is killed
+//! What the target held is written back afterwards, also after an error; a process that is killed
 //! outright puts nothing back. A check of the engine against process memory alone comes first,
 //! so that an engine that reaches nothing is not taken for a target that does not answer.
 //!
@@ -32,11 +32,14 @@ pub use memory::{CpuAccess, CpuView, Staging, Target};
 use crate::engine::{Engine, EngineError};
 use crate::pattern::Pattern;
 use memory::PutBack;
-use peerdma::addr::{Bytes, Iova};
+use peerdma::addr::{AddrRange, Bytes, Iova};
 use std::ops::ControlFlow;
 
 /// Bytes on each side of a destination that must not change.
 pub const GUARD: Bytes = Bytes::new(64);
+
+/// Bytes of a run that are tried before all of it.
+const FIRST: usize = 8;
 
 /// Run numbers of the pattern.
 const WRITE: u64 = 0;
@@ -78,6 +81,16 @@ pub enum VerifyError {
         /// What came.
         seen: u8,
     },
+    /// The engine may cut addresses of the target's range; map a shorter range, or a lower one.
+    #[error(
+        "the target's range lies at IOVAs {iova}, but {highest} is the highest that the engine is sure to address: what is above may land elsewhere; map a shorter range, or a lower one"
+    )]
+    BeyondReach {
+        /// Where the initiator sees the target's range.
+        iova: AddrRange<Iova>,
+        /// The engine's [`highest`](Engine::highest).
+        highest: Iova,
+    },
     /// The target does not keep what its own CPU writes; name a range of memory.
     #[error(
         "the target's range is no memory: {wrote:#04x} written by the CPU at offset {offset:#x} of it reads {read:#04x}; name a range of memory",
@@ -91,8 +104,9 @@ pub enum VerifyError {
         /// What was read.
         read: u8,
     },
-    /// The observer said stop; what the target held was put back.
-    #[error("interrupted; the target holds again what it held before")]
+    /// The observer said stop. A verification wrote back what the target held, without looking
+    /// whether it stayed; [`transfer`] leaves what it moved.
+    #[error("interrupted; what the target held was written back")]
     Interrupted,
 }
 
@@ -102,7 +116,7 @@ pub enum VerifyError {
 /// takes: four transfers a run, and two before the first.
 ///
 /// # Errors
-/// [`VerifyError`]: nothing is said about the route, and the target was put back.
+/// [`VerifyError`]: nothing is said about the route, and what the target held was written back.
 pub fn verify(
     engine: &mut dyn Engine,
     target: &Target<'_>,
@@ -111,16 +125,18 @@ pub fn verify(
     observe: Observer<'_>,
 ) -> Result<Verification, VerifyError> {
     let mut pass = Pass { engine, target, staging, seed, observe };
+    pass.check_reach()?;
     pass.check_engine()?;
     let mut verification = Verification::new(target.len());
     for (offset, len) in pass.runs() {
         pass.go_on(offset)?;
+        let tried = pass.check_memory(offset, len)?;
         let original = PutBack::save(target, offset, len)?;
         let write = pass.write(offset, len)?;
         pass.go_on(offset)?;
         let read = pass.read(offset, len)?;
         // What changed beside the range is not put back: somebody else may be writing there.
-        let restored = original.put_back()? && write.damage.is_none();
+        let restored = original.put_back()? && tried && write.damage.is_none();
         if !verification.add(len, write, read, restored) {
             break;
         }
@@ -131,8 +147,8 @@ pub fn verify(
 /// Moves the pattern of run 0 to `target` and says nothing about arrival.
 ///
 /// # Errors
-/// [`VerifyError::Engine`], [`VerifyError::Cpu`] and [`VerifyError::Interrupted`]; after the
-/// last, the runs that were done stay where they are.
+/// [`VerifyError::BeyondReach`], with nothing moved; [`VerifyError::Engine`], [`VerifyError::Cpu`]
+/// and [`VerifyError::Interrupted`], after which the runs that were done stay where they are.
 pub fn transfer(
     engine: &mut dyn Engine,
     target: &Target<'_>,
@@ -141,6 +157,7 @@ pub fn transfer(
     observe: Observer<'_>,
 ) -> Result<(), VerifyError> {
     let mut pass = Pass { engine, target, staging, seed, observe };
+    pass.check_reach()?;
     for (offset, len) in pass.runs() {
         pass.go_on(offset)?;
         let bytes = Pattern::new(seed, WRITE).bytes(offset, len);
@@ -178,6 +195,15 @@ impl Pass<'_> {
     /// Where the initiator sees the byte at `offset` of the target.
     fn at(&self, offset: Bytes) -> Result<Iova, VerifyError> {
         Ok(self.target.iova().checked_add(offset).ok_or(CpuAccess::Wraps)?)
+    }
+
+    /// Before anything is moved: an address that is cut belongs to somebody else.
+    fn check_reach(&self) -> Result<(), VerifyError> {
+        let (iova, highest) = (self.target.iova_range(), self.engine.highest());
+        if iova.last() > highest {
+            return Err(VerifyError::BeyondReach { iova, highest });
+        }
+        Ok(())
     }
 
     /// Process memory to the engine and back, before anything of the target is touched.
@@ -222,6 +248,15 @@ impl Pass<'_> {
         let came = self.staging.look(len)?;
         let damage = guards.damage(&self.staging.guards(len)?);
         Ok(Delivery::compare(offset, &sent, &before, &came, damage))
+    }
+
+    /// Tries a few bytes of the target before all of a run: most registers give themselves away
+    /// by them, before hundreds of others are told something. Says whether they hold again what
+    /// they held.
+    fn check_memory(&self, offset: Bytes, len: usize) -> Result<bool, VerifyError> {
+        let original = PutBack::save(self.target, offset, len.min(FIRST))?;
+        self.prepare_target(offset, &other(original.bytes()))?;
+        Ok(original.put_back()?)
     }
 
     /// The CPU writes the target and reads it back: what does not keep bytes is no memory.

@@ -5,8 +5,9 @@
 //! VFIO does without asking the rules; *verified* is that the bytes were seen where they
 //! belong. A refused pair is not touched without `--force`.
 //!
-//! Not here: opening and mapping ([`session`]), comparing ([`peerdma_linux::verified`]).
+//! Not here: opening ([`open`]), mapping ([`session`]), comparing ([`peerdma_linux::verified`]).
 
+mod open;
 mod session;
 mod show;
 
@@ -16,7 +17,9 @@ use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
 use crate::select::{self, TargetRange};
+use open::Wanted;
 use peerdma::addr::Bytes;
+use peerdma::pcie::PciAddr;
 use peerdma::route::Verdict;
 use peerdma::route::kernel_view::{Decision, KernelView};
 use peerdma::topology::{FunctionId, Topology};
@@ -32,11 +35,20 @@ use std::time::{Duration, Instant};
 /// Length of a range that nobody gave.
 const DEFAULT_LEN: Bytes = Bytes::new(4096);
 
-/// What happened, as far as it did.
+/// What happened.
 struct Outcome {
     granted: GrantedDocument,
     range: BarRange,
     verification: Option<Verification>,
+}
+
+/// How far it came.
+enum Attempt {
+    /// Nobody tried: the rules do not permit it, and it was not forced.
+    No,
+    Done(Outcome),
+    /// Nothing can be said about the bytes; what was mapped before that, if anything.
+    Failed(Option<GrantedDocument>, Failure),
 }
 
 pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
@@ -54,30 +66,44 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
     if initiator == target {
         return Err(Failure::usage(format!("{from} and {to} are the same function; a copy needs two")));
     }
-    check_engine(arguments.engine, &loaded.topology, initiator)?;
     let view = KernelView::new(&loaded.topology);
     // Linux calls the target's owner the provider and the initiator the client.
     let decision = view.decide(target, initiator);
     let verdict = Verdict::from(decision.map_type);
     let permitted = Exit::judge([verdict]);
-    let outcome = if permitted == Exit::Done || arguments.force {
-        Some(touch(arguments, &loaded, initiator, target, range)?)
-    } else {
-        None
+    // A function that is no such engine is named whether or not the pair is permitted.
+    let attempt = match check_engine(arguments.engine, &loaded.topology, initiator) {
+        Err(failure) => Attempt::Failed(None, failure),
+        Ok(()) if permitted == Exit::Done || arguments.force => {
+            touch(arguments, address(&loaded, initiator), address(&loaded, target), range)
+        }
+        Ok(()) => Attempt::No,
     };
-    let exit = if outcome.is_some() { Exit::Done } else { permitted };
-    let failed = outcome.as_ref().and_then(|outcome| show::undelivered(outcome.verification.as_ref()?));
     let printed = if arguments.output.json {
-        output::json(&document(arguments, &loaded, &view, &decision, &target_range, outcome))
+        output::json(&document(arguments, &loaded, &view, &decision, &target_range, &attempt))
     } else {
-        output::notes(&loaded.notes).and_then(|()| show::print(arguments, &view, &decision, range, outcome.as_ref()))
+        let outcome = match &attempt {
+            Attempt::No => Some(None),
+            Attempt::Done(outcome) => Some(Some(outcome)),
+            // The error says all there is.
+            Attempt::Failed(..) => None,
+        };
+        let print = |outcome| show::print(arguments, &view, &decision, range, outcome);
+        output::notes(&loaded.notes).and_then(|()| outcome.map_or(Ok(()), print))
     };
     // What became of the bytes is told by the exit code too, also where nobody reads the rest.
-    match (failed, printed) {
-        (Some(what), _) => Err(Failure::Device { what, source: None }),
-        (None, Err(Failure::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
-        (None, printed) => printed.map(|()| exit),
+    match attempt {
+        Attempt::Failed(_, failure) => Err(failure),
+        Attempt::No => output::concluded(permitted, printed),
+        Attempt::Done(outcome) => match outcome.verification.as_ref().and_then(show::failure) {
+            Some(what) => Err(Failure::Device { what, source: None }),
+            None => output::concluded(Exit::Done, printed),
+        },
     }
+}
+
+fn address(loaded: &Loaded, id: FunctionId) -> PciAddr {
+    loaded.topology.function(id).address()
 }
 
 /// The target and its range, 4 KiB or the whole of a smaller BAR where none was given.
@@ -117,17 +143,13 @@ fn check_engine(engine: EngineArgument, topology: &Topology, initiator: Function
 }
 
 /// Opens both devices, maps, moves, and gives everything back.
-fn touch(
-    arguments: &CopyArguments,
-    loaded: &Loaded,
-    initiator: FunctionId,
-    target: FunctionId,
-    range: BarRange,
-) -> Result<Outcome, Failure> {
-    let address = |id| loaded.topology.function(id).address();
+fn touch(arguments: &CopyArguments, initiator: PciAddr, target: PciAddr, range: BarRange) -> Attempt {
     // From here on something may have to be put back; a signal is noticed between two steps.
     let interrupts = Interrupts::watch();
-    let mut session = Session::open(arguments.via, address(initiator), address(target), range)?;
+    let mut session = match Session::open(arguments.via, Wanted { initiator, target, range }) {
+        Ok(session) => session,
+        Err(failure) => return Attempt::Failed(None, failure),
+    };
     let granted = session.granted();
     let mut progress = Shown::new();
     let mut observe = |now: peerdma_linux::verified::Progress| {
@@ -144,15 +166,17 @@ fn touch(
         session.transfer(arguments.seed, &mut observe).map(|()| None)
     };
     let closed = session.close();
-    let verification = result.map_err(|error| match error {
+    let result = result.map_err(|error| match error {
         VerifyError::Interrupted if !arguments.verify => Failure::Device {
             what: "interrupted; the target keeps what had been moved by then".to_string(),
             source: None,
         },
-        error => Failure::device(format!("cannot copy to {} {range}", address(target)), error),
-    })?;
-    closed?;
-    Ok(Outcome { granted, range, verification })
+        error => Failure::device(format!("cannot copy to {target} {range}"), error),
+    });
+    match result.and_then(|verification| closed.map(|()| verification)) {
+        Ok(verification) => Attempt::Done(Outcome { granted, range, verification }),
+        Err(failure) => Attempt::Failed(Some(granted), failure),
+    }
 }
 
 fn document(
@@ -161,13 +185,18 @@ fn document(
     view: &KernelView<'_>,
     decision: &Decision,
     range: &TargetRange,
-    outcome: Option<Outcome>,
+    attempt: &Attempt,
 ) -> CopyDocument {
-    let moved = outcome.as_ref().map(|outcome| match &outcome.verification {
+    let (granted, outcome) = match attempt {
+        Attempt::No => (None, None),
+        Attempt::Done(outcome) => (Some(&outcome.granted), Some(outcome)),
+        Attempt::Failed(granted, _) => (granted.as_ref(), None),
+    };
+    let moved = outcome.map(|outcome| match &outcome.verification {
         Some(verification) => verification.checked.as_u64(),
         None => outcome.range.len().as_u64(),
     });
-    let verification = outcome.as_ref().and_then(|outcome| outcome.verification);
+    let verification = outcome.and_then(|outcome| outcome.verification);
     CopyDocument {
         schema: SCHEMA,
         source: Source::new(loaded),
@@ -176,7 +205,7 @@ fn document(
         },
         pair: Pair::new(view, decision).explained(super::route::path(view, decision), Some(range), Vec::new()),
         forced: arguments.force,
-        granted: outcome.map(|outcome| outcome.granted),
+        granted: granted.cloned(),
         moved,
         verified: verification.map(|verification| VerifiedDocument::new(arguments.seed, &verification)),
     }
@@ -198,6 +227,36 @@ impl Shown {
             // A closed standard error is no reason to stop the work.
             let _ = writeln!(io::stderr(), "still copying ({} of {})", progress.done, progress.total);
             self.next = Some(Instant::now() + Duration::from_secs(5));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        copy: CopyArguments,
+    }
+
+    #[test]
+    fn a_copy_that_failed_keeps_what_was_permitted_and_claims_nothing_else() {
+        let input = InputArguments { platform: Some("two-socket".into()), ..Default::default() };
+        let loaded = input::load(&input).unwrap();
+        let initiator = select::function(&loaded.topology, "nic0").unwrap();
+        let (target, range) = select::target(&loaded.topology, "gpu0/bar0").unwrap();
+        let line = Line::try_parse_from(["copy", "nic0", "gpu0/bar0", "--json"]).unwrap();
+        let view = KernelView::new(&loaded.topology);
+        let failed = Attempt::Failed(None, Failure::Device { what: "cannot open them".into(), source: None });
+        let decision = view.decide(target, initiator);
+        let document = document(&line.copy, &loaded, &view, &decision, &range.unwrap(), &failed);
+        let document = serde_json::to_value(document).unwrap();
+        assert_eq!(document["pair"]["verdict"], "direct");
+        for statement in ["granted", "moved", "verified"] {
+            assert!(document[statement].is_null(), "{statement}");
         }
     }
 }

@@ -63,16 +63,32 @@ fn show_platform_instead(arguments: &MatrixArguments, loaded: &Loaded, found: us
 fn show(arguments: &MatrixArguments, loaded: &Loaded, functions: &[FunctionId]) -> Result<Exit, Failure> {
     let view = KernelView::new(&loaded.topology);
     let _progress = Progress::start("deciding pairs");
+    // Pairs are shown as they are decided, so what they amount to is known only afterwards.
+    let printed = print(arguments, loaded, &view, functions);
+    if !arguments.check {
+        return output::concluded(Exit::Done, printed);
+    }
+    let judged = pairs(functions).filter(|(initiator, target)| initiator != target);
+    let exit = Exit::judge(judged.map(|(initiator, target)| view.decide(target, initiator).map_type.into()));
+    output::concluded(exit, printed)
+}
+
+fn print(
+    arguments: &MatrixArguments,
+    loaded: &Loaded,
+    view: &KernelView<'_>,
+    functions: &[FunctionId],
+) -> Result<(), Failure> {
     if arguments.output.json {
         let pairs = pairs(functions).map(|(initiator, target)| {
             let decision = view.decide(target, initiator);
-            let pair = Pair::new(&view, &decision);
-            if arguments.proximity { pair.with_proximity(proximity::word(&view, &decision)) } else { pair }
+            let pair = Pair::new(view, &decision);
+            if arguments.proximity { pair.with_proximity(proximity::word(view, &decision)) } else { pair }
         });
         output::stream_pairs(&Source::new(loaded), pairs)?;
     } else {
         output::notes(&loaded.notes)?;
-        privilege_line(loaded, &view, functions)?;
+        privilege_line(loaded, view, functions)?;
         if functions.is_empty() {
             let mut out = anstream::stdout().lock();
             writeln!(
@@ -80,19 +96,15 @@ fn show(arguments: &MatrixArguments, loaded: &Loaded, functions: &[FunctionId]) 
                 "no function to pair in this input (display, network, storage, accelerator); --all shows the rest"
             )?;
         } else if arguments.list {
-            list(arguments, &view, functions)?;
+            list(arguments, view, functions)?;
         } else {
-            table(arguments, &view, functions)?;
+            table(arguments, view, functions)?;
         }
     }
-    if !arguments.check {
-        return Ok(Exit::Done);
-    }
-    if functions.len() < 2 {
+    if arguments.check && functions.len() < 2 {
         output::notes(&["--check judged nothing: it takes two functions to make a pair".into()])?;
     }
-    let judged = pairs(functions).filter(|(initiator, target)| initiator != target);
-    Ok(Exit::judge(judged.map(|(initiator, target)| view.decide(target, initiator).map_type.into())))
+    Ok(())
 }
 
 /// All ordered pairs, row-major: initiators are rows.

@@ -32,20 +32,22 @@ pub(crate) fn run(arguments: &RouteArguments) -> Result<Exit, Failure> {
     // Linux calls the target's owner the provider and the initiator the client.
     let there = view.decide(target, initiator);
     let back = view.decide(initiator, target);
-    if arguments.output.json {
+    let print_both = || {
+        output::notes(&loaded.notes)?;
+        print(&loaded, &view, &there, range.as_ref())?;
+        writeln!(anstream::stdout().lock())?;
+        print(&loaded, &view, &back, None)
+    };
+    let printed = if arguments.output.json {
         let pair = |decision: &Decision, range| {
             Pair::new(&view, decision).explained(path(&view, decision), range, boot_notes(&loaded.topology, decision))
         };
         let pairs = vec![pair(&there, range.as_ref()), pair(&back, None)];
-        output::json(&PairsDocument { schema: SCHEMA, source: Source::new(&loaded), pairs })?;
+        output::json(&PairsDocument { schema: SCHEMA, source: Source::new(&loaded), pairs })
     } else {
-        output::notes(&loaded.notes)?;
-        print(&loaded, &view, &there, range.as_ref())?;
-        let mut out = anstream::stdout().lock();
-        writeln!(out)?;
-        print(&loaded, &view, &back, None)?;
-    }
-    Ok(Exit::judge([Verdict::from(there.map_type)]))
+        print_both()
+    };
+    output::concluded(Exit::judge([Verdict::from(there.map_type)]), printed)
 }
 
 fn print(

@@ -21,17 +21,19 @@ pub(crate) struct CopyDocument {
     pub(crate) pair: Pair,
     /// Whether --force was given: then a refused or unknown pair was tried all the same.
     pub(crate) forced: bool,
-    /// What a driver of the kernel mapped; null where nothing was touched.
+    /// What a driver of the kernel mapped; null where nothing was: the pair was not touched, or
+    /// the copy failed before.
     pub(crate) granted: Option<GrantedDocument>,
-    /// Bytes that the engine reported as moved to the target; null where nothing was touched.
-    /// It reports so whether or not they arrived.
+    /// Bytes that the engine reported as moved to the target; null where nothing was touched and
+    /// where the copy failed. It reports so whether or not they arrived.
     pub(crate) moved: Option<u64>,
-    /// What the target's owner saw; null without --verify, and where nothing was touched.
+    /// What the target's owner saw; null without --verify, where nothing was touched, and where
+    /// the copy failed before the bytes were judged.
     pub(crate) verified: Option<VerifiedDocument>,
 }
 
 /// What was mapped for the initiator.
-#[derive(Serialize, JsonSchema, Debug)]
+#[derive(Serialize, JsonSchema, Clone, Debug)]
 pub(crate) struct GrantedDocument {
     /// `type1` or `iommufd`.
     #[schemars(extend("enum" = ["type1", "iommufd"]))]

@@ -1,6 +1,6 @@
 //! What the commands answer, and with which exit code.
 
-use crate::machine::{As, Folder, json_of, peerdma, stdout_of, write_tree};
+use crate::machine::{As, Folder, json_of, peerdma, peerdma_unread, stdout_of, write_tree};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -127,6 +127,25 @@ fn check_judges_what_is_shown_without_the_diagonal() {
     stdout_of(&["matrix", "--platform", "two-socket"], 0);
     // One function alone: its own redirects would refuse it to itself, but nothing is judged.
     stdout_of(&["matrix", "--check", "nvme0", "--from", &from], 0);
+}
+
+#[test]
+fn an_exit_code_is_the_same_where_nobody_reads_the_answer() {
+    let two_socket = ["--platform", "two-socket"];
+    for (command, code) in [
+        (&["route", "gpu0", "nvme4"][..], 1),
+        (&["route", "gpu0", "nvme4", "--json"], 1),
+        (&["matrix", "--check"], 1),
+        (&["matrix", "--check", "--json"], 1),
+        (&["matrix", "--check", "--list"], 1),
+        (&["matrix"], 0),
+        (&["topo"], 0),
+    ] {
+        let output = peerdma_unread(&[command, &two_socket[..]].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {errors}");
+        assert!(errors.is_empty(), "{command:?}: {errors}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn the_schema_keeps_the_three_statements_apart() {
 #[test]
 fn the_help_tells_the_exit_codes_and_warns_of_registers() {
     let help = stdout_of(&["copy", "--help"], 0);
-    for word in ["4 the bytes did not arrive", "never registers", "vfio-pci", "--force"] {
+    for word in ["4 the bytes did not arrive", "could not be put back", "never registers", "vfio-pci", "--force"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

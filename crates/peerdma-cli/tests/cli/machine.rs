@@ -12,7 +12,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One function of the machine: address, path below the root bus, registers.
@@ -198,6 +198,15 @@ pub(crate) fn hex_dump() -> String {
 /// Runs the program.
 pub(crate) fn peerdma(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_peerdma")).args(arguments).env("NO_COLOR", "1").output().unwrap()
+}
+
+/// Runs the program with a standard output that nobody reads: every write is EPIPE from the start.
+pub(crate) fn peerdma_unread(arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peerdma"));
+    command.args(arguments).env("NO_COLOR", "1").stdout(writer).stderr(Stdio::piped());
+    command.spawn().unwrap().wait_with_output().unwrap()
 }
 
 /// Standard output of a run with the wanted exit code.

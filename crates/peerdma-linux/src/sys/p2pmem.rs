@@ -1,19 +1,14 @@
 //! Pages of a device's own memory, lent to system calls as buffers.
 //!
-//! UNSAFETY: `mmap` and `munmap`, and a slice made from what they map, since `pread` and
-//! `pwrite` take slices.
-//!
-//! Unlike [`super::map`], whose memory devices write to at any time and which is
-//! therefore never borrowed, these pages come from the kernel's pool of a device's
-//! memory (Linux 7.3 `p2pmem_alloc_mmap`) and are this mapping's alone: a device
-//! reaches them only on behalf of a system call that was given them, and direct I/O is
-//! over when the call returns.
+//! UNSAFETY: `mmap` and `munmap`, and `pread` and `pwrite` with a pointer to what they map.
+//! Rejected: the safe calls, which take slices. The file behind the pages is whatever the
+//! caller named, so nothing says that no other mapping of it changes while a slice lives.
 
 #![expect(unsafe_code)]
 
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 /// Pages taken from a device's pool, given back when dropped.
@@ -22,8 +17,7 @@ use std::ptr::NonNull;
 /// 1. `start..start + len` is one mapping made by this module, page aligned, readable and
 ///    writable, that nobody else unmaps or replaces.
 /// 2. `len` is not zero and fits `isize`.
-/// 3. The address never leaves this module, so no device is told it except by a system
-///    call that this module makes and waits for.
+/// 3. The address never leaves this module and no reference to a byte of it exists.
 #[derive(Debug)]
 pub(crate) struct Pages {
     start: NonNull<u8>,
@@ -46,28 +40,30 @@ impl Pages {
 
     /// Reads all of the pages from `file`; the bytes that came.
     pub(crate) fn read_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
-        // SAFETY:
-        // 1. The mapping is `len` bytes that are valid for reads and writes (invariants 1
-        //    and 2), and any bits are a valid `u8`.
-        // 2. `&mut self` makes the reference the only one, and nothing else writes the
-        //    bytes while it lives (invariant 3).
-        // 3. It lives as long as the call; the bytes are not looked at through it.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) };
-        pread(file, bytes, offset)
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+        // SAFETY: the kernel writes at most `len` bytes from `start` on, which are a writable
+        // mapping (invariants 1 and 2) without references to it (invariant 3).
+        moved(unsafe { libc::pread(file.as_raw_fd(), self.start.as_ptr().cast(), self.len, offset) })
     }
 
     /// Writes all of the pages to `file`; the bytes that went.
     pub(crate) fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
-        // SAFETY: 1. As for reading. 2. `&self` allows no writer while the reference lives.
-        let bytes = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) };
-        pwrite(file, bytes, offset)
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+        // SAFETY: as for reading; the kernel only reads the bytes.
+        moved(unsafe { libc::pwrite(file.as_raw_fd(), self.start.as_ptr().cast(), self.len, offset) })
     }
+}
+
+/// What a call moved, or the number that it left in `errno`.
+fn moved(answer: isize) -> Result<usize, Errno> {
+    let error = || Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+    usize::try_from(answer).map_err(|_| error())
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. No reference
-        // to it is alive, since each lives only within a call on the value.
+        // to it exists (invariant 3).
         // An error would mean that the range was no mapping; there is nobody to tell.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }

@@ -5,69 +5,32 @@
 //! would not: an export of half a page, a mapping beyond the aperture, an unmapping of half
 //! an area. That is what this module is for, and it exists only with the feature `raw`.
 //!
-//! UNSAFETY: `ioctl` with hand-made structures of `linux/vfio.h`, `linux/dma-buf.h`,
-//! `linux/udmabuf.h` and `linux/dma-heap.h`, and `mmap` and `munmap` of what is never
-//! accessed. A wrong argument here is refused by the kernel; what a *taken* mapping lets a
-//! device do is the subject of the folder's head.
+//! UNSAFETY: `ioctl` with hand-made structures of `linux/vfio.h`, and `mmap` and `munmap` of
+//! what is never accessed. A wrong argument here is refused by the kernel; what a *taken*
+//! mapping lets a device do is the subject of the folder's head.
 //!
-//! Not here: anything that a caller should use to get work done.
+//! Not here: dma-bufs once they exist, and those of other makers (`dma_buf`); anything that
+//! a caller should use to get work done.
 
 #![expect(unsafe_code)]
 
-use super::ioctl::{exchange, exchange_words};
+mod dma_buf;
+
+pub use dma_buf::{CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, udmabuf};
+
+use super::ioctl::exchange_words;
 use super::map::Mapping;
 use super::{iommufd, vfio};
 use peerdma::addr::{Bytes, Iova, ProcVa};
 use peerdma::dma::{Errno, Prot};
 use rustix::ioctl::Opcode;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use vfio_bindings::bindings::vfio as uapi;
 
 /// `VFIO_DEVICE_FEATURE`, computed by compiling `linux/vfio.h` on x86-64.
 const DEVICE_FEATURE: Opcode = 0x3b75;
-/// `DMA_BUF_IOCTL_SYNC`: `_IOW('b', 0, struct dma_buf_sync)`.
-const DMA_BUF_SYNC: Opcode = 0x4008_6200;
-/// `DMA_BUF_SET_NAME_B`: `_IOW('b', 1, __u64)`.
-const DMA_BUF_SET_NAME: Opcode = 0x4008_6201;
-/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`: `_IOWR('b', 2, struct dma_buf_export_sync_file)`.
-const DMA_BUF_EXPORT_SYNC_FILE: Opcode = 0xc008_6202;
-/// `UDMABUF_CREATE`: `_IOW('u', 0x42, struct udmabuf_create)`.
-const UDMABUF_CREATE: Opcode = 0x4018_7542;
-/// `DMA_HEAP_IOCTL_ALLOC`: `_IOWR('H', 0, struct dma_heap_allocation_data)`.
-const DMA_HEAP_ALLOC: Opcode = 0xc018_4800;
 
-/// Most bytes asked of a heap. A heap does not refuse what the machine does not have: a
-/// request for 2^50 bytes has the caller killed for memory instead.
-const MAX_HEAP: u64 = 1 << 24;
-
-#[repr(C)]
-struct Udmabuf {
-    memfd: u32,
-    flags: u32,
-    offset: u64,
-    size: u64,
-}
-
-#[repr(C)]
-struct HeapAllocation {
-    len: u64,
-    fd: u32,
-    fd_flags: u32,
-    heap_flags: u64,
-}
-
-#[repr(C)]
-struct ExportSyncFile {
-    flags: u32,
-    fd: i32,
-}
-
-// Sizes stand in the numbers of these three, so a wrong one answers ENOTTY.
-const _: () = assert!(size_of::<Udmabuf>() == 24 && std::mem::offset_of!(Udmabuf, offset) == 8);
-const _: () = assert!(size_of::<HeapAllocation>() == 24 && std::mem::offset_of!(HeapAllocation, heap_flags) == 16);
-const _: () = assert!(size_of::<ExportSyncFile>() == 8);
 const _: () = assert!(size_of::<uapi::vfio_device_feature>() == 8);
 const _: () = assert!(size_of::<uapi::vfio_device_feature_dma_buf>() == 16);
 const _: () = assert!(size_of::<uapi::vfio_region_dma_range>() == 16);
@@ -253,80 +216,6 @@ impl<'a> Ioas<'a> {
     }
 }
 
-/// Which half of a CPU's access to a dma-buf is announced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CpuAccess {
-    /// It begins, for reading and writing.
-    Begins,
-    /// It ends.
-    Ends,
-}
-
-/// Announces to a dma-buf that the CPU begins or ends to access it.
-///
-/// # Errors
-/// The kernel's answer as it is.
-pub fn dma_buf_sync(dma_buf: impl AsFd, access: CpuAccess) -> Result<(), Errno> {
-    // DMA_BUF_SYNC_RW is 3, DMA_BUF_SYNC_END 4.
-    let mut flags = match access {
-        CpuAccess::Begins => 3u64,
-        CpuAccess::Ends => 7,
-    };
-    // SAFETY: the kernel reads one word.
-    unsafe { exchange(dma_buf.as_fd(), DMA_BUF_SYNC, &mut flags) }.map(drop).map_err(errno)
-}
-
-/// Names a dma-buf.
-///
-/// # Errors
-/// The kernel's answer as it is.
-pub fn dma_buf_set_name(dma_buf: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let mut room = [0u8; 64];
-    let bytes = name.to_bytes_with_nul();
-    room.get_mut(..bytes.len()).ok_or(Errno::new(libc::ENAMETOOLONG))?.copy_from_slice(bytes);
-    // SAFETY: the kernel reads a C string of at most 32 bytes (`DMA_BUF_NAME_LEN`), whose end
-    // lies within `room`.
-    unsafe { exchange(dma_buf.as_fd(), DMA_BUF_SET_NAME, &mut room) }.map(drop).map_err(errno)
-}
-
-/// Takes the fences of a dma-buf as a file.
-///
-/// # Errors
-/// The kernel's answer as it is.
-pub fn dma_buf_fences(dma_buf: impl AsFd) -> Result<OwnedFd, Errno> {
-    let mut request = ExportSyncFile { flags: 3, fd: -1 };
-    // SAFETY: the kernel reads and writes one `dma_buf_export_sync_file`, all plain numbers.
-    unsafe { exchange(dma_buf.as_fd(), DMA_BUF_EXPORT_SYNC_FILE, &mut request) }.map_err(errno)?;
-    descriptor(request.fd)
-}
-
-/// Makes a dma-buf of a memfd, through an open `/dev/udmabuf`.
-///
-/// # Errors
-/// The kernel's answer as it is.
-pub fn udmabuf(udmabuf: impl AsFd, memfd: impl AsFd, offset: Bytes, size: Bytes) -> Result<OwnedFd, Errno> {
-    let memfd = u32::try_from(memfd.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
-    // 1 is UDMABUF_FLAGS_CLOEXEC.
-    let mut request = Udmabuf { memfd, flags: 1, offset: offset.as_u64(), size: size.as_u64() };
-    // SAFETY: the kernel reads one `udmabuf_create`.
-    descriptor(unsafe { exchange(udmabuf.as_fd(), UDMABUF_CREATE, &mut request) }.map_err(errno)?)
-}
-
-/// Takes a dma-buf of at most 16 MiB from a heap, as `/dev/dma_heap/system`.
-///
-/// # Errors
-/// The kernel's answer as it is; ENOMEM for more, which the kernel is not asked.
-pub fn heap(heap: impl AsFd, len: Bytes) -> Result<OwnedFd, Errno> {
-    if len.as_u64() > MAX_HEAP {
-        return Err(Errno::ENOMEM);
-    }
-    let flags = rustix::fs::OFlags::CLOEXEC.union(rustix::fs::OFlags::RDWR).bits();
-    let mut request = HeapAllocation { len: len.as_u64(), fd: 0, fd_flags: flags, heap_flags: 0 };
-    // SAFETY: the kernel reads and writes one `dma_heap_allocation_data`, all plain numbers.
-    unsafe { exchange(heap.as_fd(), DMA_HEAP_ALLOC, &mut request) }.map_err(errno)?;
-    descriptor(i32::try_from(request.fd).map_err(|_| Errno::EBADF)?)
-}
-
 /// Asks whether a file can be mapped, and unmaps it at once.
 ///
 /// # Errors
@@ -402,8 +291,5 @@ mod tests {
             ExportRequest { ask: Ask::Export, claimed_len: None, region: 0, open_flags: 0, flags: 0, ranges: vec![] };
         assert_eq!(export(&file, &request).unwrap_err(), Errno::new(libc::ENOTTY));
         assert_eq!(type1_unmap_all(&file).unwrap_err(), Errno::new(libc::ENOTTY));
-        assert_eq!(dma_buf_sync(&file, CpuAccess::Begins).unwrap_err(), Errno::new(libc::ENOTTY));
-        assert_eq!(heap(&file, Bytes::new(1 << 50)).unwrap_err(), Errno::ENOMEM);
-        assert_eq!(heap(&file, Bytes::new(4096)).unwrap_err(), Errno::new(libc::ENOTTY));
     }
 }

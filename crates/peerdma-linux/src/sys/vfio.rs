@@ -2,8 +2,11 @@
 //!
 //! UNSAFETY: `ioctl` with structures of `linux/vfio.h`. Numbers overlap (`GET_INFO` of a
 //! container is `GET_PCI_HOT_RESET_INFO` of a device), so each function says which file
-//! it is for; a file of another kind answers ENOTTY or EINVAL, or reads the structure as
-//! one of its own, all of which start with their size in bytes and are read no further.
+//! it is for. A file of another kind answers ENOTTY, or takes the structure for one of its
+//! own: the kernel then first copies as many bytes as the fixed part of *its* structure has
+//! (Linux 7.2 `copy_from_user(&x, arg, minsz)`) and only afterwards compares `argsz` with that
+//! number, answering EINVAL if it is less. So it may read some tens of bytes past ours, which
+//! is a read of this process's own memory or EFAULT; it writes only where `argsz` is enough.
 //!
 //! What comes back with a chain of capabilities comes back as the kernel's bytes;
 //! `crate::vfio::chain` takes them apart without trusting them.

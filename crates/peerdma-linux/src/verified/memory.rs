@@ -112,6 +112,10 @@ impl<'a> Target<'a> {
         self.iova.start()
     }
 
+    pub(super) fn iova_range(&self) -> AddrRange<Iova> {
+        self.iova
+    }
+
     fn place(&self, offset: Bytes) -> Result<Bytes, CpuAccess> {
         self.start.checked_add(offset).ok_or(CpuAccess::Wraps)
     }
@@ -235,6 +239,11 @@ pub(super) struct PutBack<'a> {
 impl<'a> PutBack<'a> {
     pub(super) fn save(target: &'a Target<'a>, offset: Bytes, len: usize) -> Result<Self, CpuAccess> {
         Ok(Self { target, offset, original: target.look(offset, len)?, done: false })
+    }
+
+    /// What it held.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.original
     }
 
     /// Writes it back now, and says whether it reads as it did.

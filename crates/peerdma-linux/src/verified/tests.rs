@@ -6,6 +6,8 @@ use peerdma::addr::AddrRange;
 
 const STAGING: u64 = 0x10_0000;
 const TARGET: u64 = 0x20_0000;
+/// Where the engine begins to cut addresses.
+const HIGHEST: u64 = 0x2f_ffff;
 /// Where the range starts in the target's memory: room for guards on both sides.
 const START: u64 = 0x1000;
 
@@ -64,6 +66,10 @@ impl Fake<'_> {
 impl Engine for Fake<'_> {
     fn capacity(&self) -> Bytes {
         Bytes::new(4096)
+    }
+
+    fn highest(&self) -> Iova {
+        Iova::new(HIGHEST)
     }
 
     fn fetch(&mut self, from: Iova, len: Bytes) -> Result<(), EngineError> {
@@ -209,7 +215,7 @@ fn an_interruption_at_any_step_leaves_the_target_as_it_was() {
     }
 }
 
-/// Memory of which one byte does not keep what is written to it.
+/// Memory whose last byte does not keep what is written to it.
 struct ReadOnlyByte(Pages);
 
 impl CpuView for ReadOnlyByte {
@@ -222,7 +228,8 @@ impl CpuView for ReadOnlyByte {
     }
 
     fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), CpuAccess> {
-        Ok(self.0.write(offset, &from[..from.len() - 1])?)
+        let kept = (4095 - offset.as_u64() as usize).min(from.len());
+        Ok(self.0.write(offset, &from[..kept])?)
     }
 }
 
@@ -242,6 +249,58 @@ fn a_range_that_does_not_keep_bytes_is_refused_before_any_dma_to_it() {
     );
     assert!(matches!(result, Err(VerifyError::NotMemory { offset, .. }) if offset == Bytes::new(4095)));
     assert_eq!(engine.transfers, 2);
+}
+
+/// Registers: they keep nothing, and count what they are told.
+struct Registers(std::cell::Cell<usize>);
+
+impl CpuView for Registers {
+    fn extent(&self) -> (Bytes, Bytes) {
+        (Bytes::ZERO, Bytes::new(4096))
+    }
+
+    fn read(&self, _: Bytes, into: &mut [u8]) -> Result<(), CpuAccess> {
+        into.fill(0xff);
+        Ok(())
+    }
+
+    fn write(&self, _: Bytes, from: &[u8]) -> Result<(), CpuAccess> {
+        self.0.set(self.0.get().max(from.len()));
+        Ok(())
+    }
+}
+
+#[test]
+fn registers_are_refused_by_their_first_bytes() {
+    let target = Registers(0.into());
+    let memory = Pages::zeroed(Bytes::new(4096)).unwrap();
+    let staging = Pages::zeroed(Staging::pages_for(Bytes::new(4096))).unwrap();
+    let mut engine = Fake { target: &memory, staging: &staging, buffer: Vec::new(), fault: Fault::None, transfers: 0 };
+    let iova = AddrRange::new(Iova::new(TARGET), Bytes::new(4096)).unwrap();
+    let result = verify(
+        &mut engine,
+        &Target::new(&target, Bytes::ZERO, iova).unwrap(),
+        &Staging::new(&staging, Iova::new(STAGING)).unwrap(),
+        1,
+        &mut |_| ControlFlow::Continue(()),
+    );
+    assert!(matches!(result, Err(VerifyError::NotMemory { offset: Bytes::ZERO, .. })));
+    assert_eq!(target.0.get(), FIRST, "the longest write");
+}
+
+#[test]
+fn a_range_beyond_the_engines_reach_is_refused_before_anything_moves() {
+    let memory = Pages::zeroed(Bytes::new(8192)).unwrap();
+    let staging = Pages::zeroed(Staging::pages_for(Bytes::new(4096))).unwrap();
+    let mut engine = Fake { target: &memory, staging: &staging, buffer: Vec::new(), fault: Fault::None, transfers: 0 };
+    let iova = AddrRange::new(Iova::new(HIGHEST - 4094), Bytes::new(4096)).unwrap();
+    let (target, staging) =
+        (Target::new(&memory, Bytes::ZERO, iova).unwrap(), Staging::new(&staging, Iova::new(STAGING)).unwrap());
+    let refused = VerifyError::BeyondReach { iova, highest: Iova::new(HIGHEST) };
+    let mut observe = |_| ControlFlow::Continue(());
+    assert_eq!(verify(&mut engine, &target, &staging, 1, &mut observe), Err(refused.clone()));
+    assert_eq!(transfer(&mut engine, &target, &staging, 1, &mut observe), Err(refused));
+    assert_eq!(engine.transfers, 0);
 }
 
 #[test]

@@ -27,6 +27,9 @@ impl fmt::Display for Neighbour {
 }
 
 /// The line that hands a function to `vfio-pci`, to be typed as root.
+///
+/// A driver's name comes from whoever wrote the driver, or the capture; one that a shell would
+/// not take as a plain word is quoted.
 #[derive(Clone, Copy, Debug)]
 pub struct BindLine<'a> {
     /// The function.
@@ -40,9 +43,23 @@ impl fmt::Display for BindLine<'_> {
         let device = self.device;
         write!(f, "echo vfio-pci > /sys/bus/pci/devices/{device}/driver_override")?;
         if let Some(driver) = self.driver {
-            write!(f, " && echo {device} > /sys/bus/pci/drivers/{driver}/unbind")?;
+            write!(f, " && echo {device} > /sys/bus/pci/drivers/{}/unbind", Word(driver))?;
         }
         write!(f, " && echo {device} > /sys/bus/pci/drivers_probe")
+    }
+}
+
+/// A word of a shell's command line: as it is if all of it is plain, else in single quotes.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.+".contains(c);
+        if self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        // Nothing is special between single quotes but the next one, which goes outside.
+        write!(f, "'{}'", self.0.replace('\'', "'\\''"))
     }
 }
 
@@ -272,6 +289,22 @@ impl OpenError {
         match error {
             rustix::io::Errno::NODEV => Self::Gone { object },
             error => Self::Kernel { call, object, errno: errno(error) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drivers_name_that_a_shell_would_act_upon_is_quoted() {
+        let line = |driver| BindLine { device: "0000:05:00.0".parse().unwrap(), driver: Some(driver) }.to_string();
+        for (driver, word) in
+            [("mlx5_core", "mlx5_core"), ("evil; rm -rf ~", "'evil; rm -rf ~'"), ("it's $(id)", r"'it'\''s $(id)'")]
+        {
+            let (line, expected) = (line(driver), format!("> /sys/bus/pci/drivers/{word}/unbind && "));
+            assert!(line.contains(&expected), "{line}");
         }
     }
 }

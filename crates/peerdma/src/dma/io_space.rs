@@ -63,6 +63,14 @@ pub trait IoSpace {
 
     /// Maps all of `iova` to as many bytes of `source`.
     ///
+    /// With [`Source::Process`] the caller vouches for the memory behind the address: from this
+    /// call until [`unmap`](Self::unmap) returns, the devices of the space read and (with
+    /// [`Prot::writes`]) write it whatever this program's references say, as a write to
+    /// `/proc/self/mem` would. So it is memory of which nothing is borrowed meanwhile, and which
+    /// holds nothing but plain bytes; the space does not know its owner and checks none of this.
+    /// Nor does it keep the range mapped in the process: pages that the process gives back
+    /// while they are pinned stay the device's and are no longer seen through that address.
+    ///
     /// # Errors
     /// Nothing is mapped after any of them. See [`MapError`] for what to do; its
     /// variants up to [`MapError::TooManyMappings`] follow from the request, the
@@ -92,6 +100,9 @@ pub enum Source<F> {
     /// A physical range, from this address on.
     Physical(PhysAddr),
     /// A range of the calling process, from this address on.
+    ///
+    /// Whoever passes one to [`IoSpace::map`] vouches for what is there: a device writes to it
+    /// regardless of what Rust code has borrowed.
     Process(ProcVa),
     /// A range of a file: a memfd, or a dma-buf.
     File {

@@ -94,13 +94,39 @@ fn words(delivery: &Delivery) -> String {
     words
 }
 
-/// What to say on standard error if bytes did not arrive.
-pub(super) fn undelivered(verification: &Verification) -> Option<String> {
+/// What to say on standard error if bytes did not arrive, or the target is not as it was.
+pub(super) fn failure(verification: &Verification) -> Option<String> {
+    const CHANGED: &str = "the target does not hold again what it held before";
     if verification.is_verified() {
-        return None;
+        return (!verification.restored).then(|| format!("every byte arrived, but {CHANGED}"));
     }
     let directions = [("write", &verification.write), ("read", &verification.read)];
     let wrong = directions.into_iter().filter(|(_, delivery)| !delivery.is_delivered());
     let wrong: Vec<String> = wrong.map(|(name, delivery)| format!("{name}: {}", words(delivery))).collect();
-    Some(format!("the bytes did not arrive as sent; {}", wrong.join("; ")))
+    let changed = if verification.restored { String::new() } else { format!("; {CHANGED}") };
+    Some(format!("the bytes did not arrive as sent; {}{changed}", wrong.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerdma::addr::Bytes;
+    use peerdma_linux::verified::Wrong;
+
+    fn verification(first_wrong: Option<Wrong>, restored: bool) -> Verification {
+        let delivery = Delivery { first_wrong, wrong: Bytes::ZERO, untouched: false, damage: None };
+        let (checked, total) = (Bytes::new(4096), Bytes::new(4096));
+        Verification { write: delivery, read: delivery, checked, total, restored }
+    }
+
+    #[test]
+    fn a_target_that_is_not_put_back_is_a_failure_although_every_byte_arrived() {
+        assert_eq!(failure(&verification(None, true)), None);
+        let text = failure(&verification(None, false)).unwrap();
+        assert!(text.contains("every byte arrived, but the target does not hold again"), "{text}");
+        let wrong = Some(Wrong { offset: Bytes::ZERO, expected: 1, seen: 2 });
+        let text = failure(&verification(wrong, false)).unwrap();
+        assert!(text.starts_with("the bytes did not arrive") && text.contains("does not hold again"), "{text}");
+        assert!(!failure(&verification(wrong, true)).unwrap().contains("hold again"));
+    }
 }
