@@ -55,6 +55,25 @@ pub(super) fn folder(
     Ok(done)
 }
 
+/// The folder that was last remembered under a key, if it is still there.
+pub(super) fn remembered(top: &Path, key: &str) -> Option<PathBuf> {
+    let name = fs::read_to_string(top.join(key)).ok()?;
+    let folder = top.join(name.trim());
+    (!name.trim().is_empty() && folder.is_dir()).then_some(folder)
+}
+
+/// Remembers a folder under a key, and removes the one that it takes the place of.
+pub(super) fn remember(top: &Path, key: &str, folder: &Path) -> Result<(), Failure> {
+    if let Some(before) = remembered(top, key)
+        && before != folder
+    {
+        fs::remove_dir_all(&before).map_err(|error| Failure::io("remove", &before, &error))?;
+    }
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = top.join(key);
+    fs::write(&file, name).map_err(|error| Failure::io("write", &file, &error))
+}
+
 /// Holds a lock file until the value is dropped or this process ends. Blocks while another task holds it.
 pub(super) fn lock(path: &Path) -> Result<File, Failure> {
     let file = File::create(path).map_err(|error| Failure::io("create", path, &error))?;
@@ -85,6 +104,24 @@ mod tests {
             .unwrap();
             assert!(made <= 1 && at.join("whole").is_file());
         }
+        fs::remove_dir_all(&top).unwrap();
+    }
+
+    #[test]
+    fn what_is_remembered_takes_the_place_of_what_was() {
+        let top = std::env::temp_dir().join(format!("peerdma-vm-remember-{}", std::process::id()));
+        let (old, new) = (top.join("small-1"), top.join("small-2"));
+        for folder in [&old, &new] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        assert_eq!(remembered(&top, "small"), None);
+        remember(&top, "small", &old).unwrap();
+        remember(&top, "small", &old).unwrap();
+        assert_eq!(remembered(&top, "small"), Some(old.clone()));
+        remember(&top, "small", &new).unwrap();
+        assert!(!old.exists() && new.is_dir());
+        fs::remove_dir_all(&new).unwrap();
+        assert_eq!(remembered(&top, "small"), None);
         fs::remove_dir_all(&top).unwrap();
     }
 

@@ -23,6 +23,9 @@ const FRAGMENT: &str = include_str!("../../../vm/kernel.config");
 /// name and its C calling convention: no clones for constant or unused arguments.
 const CALLABLE: &str = "-fno-ipa-sra -fno-ipa-cp -fno-partial-inlining -fno-inline-functions-called-once";
 
+/// Where a build leaves the bootable image, below the folder with `source` and `build`.
+const IMAGE: &str = "build/arch/x86/boot/bzImage";
+
 /// The kernel, built if it is not there yet; `Ok(Err(reasons))` if no source that is new enough is offered.
 pub(super) fn kernel(root: &Path, top: &Path) -> Result<Result<Kernel, Vec<String>>, Failure> {
     let tree = match tree(top)? {
@@ -32,23 +35,16 @@ pub(super) fn kernel(root: &Path, top: &Path) -> Result<Result<Kernel, Vec<Strin
     let oracle = oracle(root, top, &tree)?;
     let release = fs::read_to_string(tree.join("build/include/config/kernel.release"))
         .map_err(|error| Failure::io("read", &tree, &error))?;
-    Ok(Ok(Kernel {
-        release: release.trim().into(),
-        image: tree.join("build/arch/x86/boot/bzImage"),
-        modules: None,
-        oracle: Some(oracle),
-    }))
+    Ok(Ok(Kernel { release: release.trim().into(), image: tree.join(IMAGE), modules: None, oracle: Some(oracle) }))
 }
 
 /// The folder with `source` and `build`, remembered until `target/vm` is removed.
 fn tree(top: &Path) -> Result<Result<PathBuf, Vec<String>>, Failure> {
-    let remembered = top.join("small");
     let config = cache::digest(&[FRAGMENT.as_bytes(), CALLABLE.as_bytes()]);
-    if let Ok(name) = fs::read_to_string(&remembered) {
-        let folder = top.join(name.trim());
-        if name.trim().ends_with(&config) && folder.is_dir() {
-            return Ok(Ok(folder));
-        }
+    if let Some(folder) = cache::remembered(top, "small")
+        && folder.to_string_lossy().ends_with(&config)
+    {
+        return whole(folder).map(Ok);
     }
     let (suite, release) = match stock::offer(top)? {
         Offer::Found { suite, release, .. } => (suite, release),
@@ -67,8 +63,16 @@ fn tree(top: &Path) -> Result<Result<PathBuf, Vec<String>>, Failure> {
         unpack_source(at, &package.name)?;
         build(at)
     })?;
-    fs::write(&remembered, &name).map_err(|error| Failure::io("write", &remembered, &error))?;
-    Ok(Ok(folder))
+    cache::remember(top, "small", &folder)?;
+    whole(folder).map(Ok)
+}
+
+/// The folder, unless somebody emptied it.
+fn whole(folder: PathBuf) -> Result<PathBuf, Failure> {
+    if folder.join(IMAGE).is_file() {
+        return Ok(folder);
+    }
+    Err(Failure::Stopped(format!("{} holds no kernel any more; remove it and try again", folder.display())))
 }
 
 fn unpack_source(at: &Path, name: &str) -> Result<(), Failure> {
@@ -185,6 +189,7 @@ fn oracle(root: &Path, top: &Path, tree: &Path) -> Result<PathBuf, Failure> {
         let module = format!("M={}", at.display());
         logged(make(tree, &[&module, "modules"]), &at.join("log"), "build the test module")
     })?;
+    cache::remember(top, "oracle", &folder)?;
     Ok(folder.join("p2p_oracle.ko"))
 }
 

@@ -18,6 +18,9 @@ pub(super) const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
 /// VFIO exports BARs as dma-bufs from this series on.
 pub(super) const OLDEST: (u16, u16) = (6, 19);
 
+/// Under which the unpacked kernel is remembered.
+const REMEMBERED: &str = "stock";
+
 /// The kernel that is offered.
 pub(super) enum Offer {
     /// Its packages, image package first.
@@ -30,12 +33,8 @@ pub(super) enum Offer {
 ///
 /// What was found once is used until `target/vm` is removed, without asking the mirror again.
 pub(super) fn kernel(top: &Path) -> Result<Result<Kernel, Vec<String>>, Failure> {
-    let remembered = top.join("stock");
-    if let Ok(name) = fs::read_to_string(&remembered) {
-        let folder = top.join(name.trim());
-        if let Some(kernel) = unpacked(&folder) {
-            return Ok(Ok(kernel));
-        }
+    if let Some(kernel) = cache::remembered(top, REMEMBERED).and_then(|folder| unpacked(&folder)) {
+        return Ok(Ok(kernel));
     }
     let (suite, release, packages) = match offer(top)? {
         Offer::Found { suite, release, packages } => (suite, release, packages),
@@ -45,7 +44,7 @@ pub(super) fn kernel(top: &Path) -> Result<Result<Kernel, Vec<String>>, Failure>
     let digests: Vec<&[u8]> = packages.iter().map(|package| package.sha256.as_bytes()).collect();
     let name = format!("stock-{}", cache::digest(&digests));
     let folder = cache::folder(top, &name, |at| unpack(&suite, &release, &packages, at))?;
-    fs::write(&remembered, &name).map_err(|error| Failure::io("write", &remembered, &error))?;
+    cache::remember(top, REMEMBERED, &folder)?;
     let kernel = unpacked(&folder).ok_or_else(|| {
         Failure::Stopped(format!("{} holds no kernel image any more; remove it and try again", folder.display()))
     })?;
