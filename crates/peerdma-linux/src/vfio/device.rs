@@ -58,13 +58,16 @@ impl VfioDevice {
     /// and [`OpenError::Kernel`] where it cannot be described.
     ///
     /// # Examples
-    /// ```no_run
-    /// use peerdma_linux::vfio::{BarIndex, VfioDevice};
-    /// # fn received() -> std::os::fd::OwnedFd { unimplemented!() }
+    /// ```
+    /// use peerdma_linux::vfio::{OpenError, VfioDevice};
     ///
-    /// let device = VfioDevice::from_fd(received(), "0000:05:00.0".parse()?)?;
-    /// let bar = BarIndex::new(0).and_then(|bar| device.bar(bar));
-    /// println!("{} has {bar:?}", device.address());
+    /// // What another program sent; here it is no device.
+    /// let received = std::fs::File::open("/dev/null")?.into();
+    /// match VfioDevice::from_fd(received, "0000:05:00.0".parse()?) {
+    ///     Ok(device) => println!("{} is open", device.address()),
+    ///     Err(OpenError::NotPci { device }) => println!("{device}: no device of VFIO"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_fd(fd: OwnedFd, address: PciAddr) -> Result<Self, OpenError> {

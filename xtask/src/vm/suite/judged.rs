@@ -3,7 +3,7 @@
 use super::setup::{Laboratory, Setup, Which};
 use super::{Asked, Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::{Job, User};
+use crate::vm::guest::Job;
 use crate::vm::pairs::{self, GuestPlan, STOCK_PLANS, StockPlan};
 
 pub(super) fn tests(asked: &Asked) -> Vec<Test> {
@@ -25,16 +25,7 @@ pub(super) fn tests(asked: &Asked) -> Vec<Test> {
 
 /// A guest of the small kernel, which answers for every pair.
 fn prepared(laboratory: &Laboratory, plan: &GuestPlan, write_fixtures: bool) -> Result<Done, Failure> {
-    let setup = Setup {
-        kernel: Which::Small,
-        cpu: plan.cpu.into(),
-        iommu: plan.iommu,
-        topology: Some(plan.model()?),
-        cmdline: plan.cmdline.iter().map(|&word| word.into()).collect(),
-        user: User::Root,
-        vfio: Vec::new(),
-        replace: None,
-    };
+    let setup = Setup::planned(Which::Small, plan.cpu, plan.iommu, plan.model()?, plan.cmdline);
     let outcome = laboratory.boot_job(&setup, &mut Job::new(plan.argv()))?;
     let row = pairs::check(plan, &outcome, &laboratory.peerdma, &laboratory.scratch()?)?;
     row.judge(plan)?;
@@ -47,16 +38,7 @@ fn prepared(laboratory: &Laboratory, plan: &GuestPlan, write_fixtures: bool) -> 
 
 /// A guest of the stock kernel, asked by real transfers between drives.
 fn stock(laboratory: &Laboratory, plan: &StockPlan) -> Result<Done, Failure> {
-    let setup = Setup {
-        kernel: Which::Stock,
-        cpu: plan.cpu.into(),
-        iommu: plan.iommu,
-        topology: Some(plan.model()?),
-        cmdline: plan.cmdline.iter().map(|&word| word.into()).collect(),
-        user: User::Root,
-        vfio: Vec::new(),
-        replace: None,
-    };
+    let setup = Setup::planned(Which::Stock, plan.cpu, plan.iommu, plan.model()?, plan.cmdline);
     let mut job = Job::new(["sh", "-c", StockPlan::SCRIPT].map(Into::into).into());
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     let shown = pairs::check_nvme(plan, &outcome, &laboratory.peerdma, &laboratory.scratch()?)?;

@@ -3,7 +3,7 @@
 use super::setup::{Laboratory, Setup, Which, expect_exit};
 use super::{Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::{Job, Outcome, User};
+use crate::vm::guest::{Job, Outcome};
 use crate::vm::topology::{self, Exported, compare};
 use peerdma::topology::{Origin, Topology};
 use peerdma_emu::platform::Platform;
@@ -30,16 +30,8 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn same_machine(laboratory: &Laboratory, platform: &Platform, exported: &Exported) -> Result<Done, Failure> {
-    let setup = Setup {
-        kernel: Which::Stock,
-        cpu: exported.cpu.clone(),
-        iommu: exported.iommu,
-        topology: Some(exported.model.clone()),
-        cmdline: exported.cmdline.clone(),
-        user: User::Root,
-        vfio: Vec::new(),
-        replace: None,
-    };
+    let cmdline: Vec<&str> = exported.cmdline.iter().map(String::as_str).collect();
+    let setup = Setup::planned(Which::Stock, &exported.cpu, exported.iommu, exported.model.clone(), &cmdline);
     let mut job = Job::new(["peerdma", "capture", "-o", "/out/guest.peerdma"].map(Into::into).into());
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     expect_exit(&outcome, 0, "peerdma capture")?;

@@ -120,6 +120,20 @@ impl Setup {
         }
     }
 
+    /// Root on the machine that somebody else described.
+    pub(super) fn planned(kernel: Which, cpu: &str, iommu: Iommu, model: topology::Model, cmdline: &[&str]) -> Self {
+        Self {
+            kernel,
+            cpu: cpu.into(),
+            iommu,
+            topology: Some(model),
+            cmdline: cmdline.iter().map(|&word| word.into()).collect(),
+            user: User::Root,
+            vfio: Vec::new(),
+            replace: None,
+        }
+    }
+
     pub(super) fn zen(mut self) -> Self {
         self.cpu = ZEN.into();
         self
