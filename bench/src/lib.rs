@@ -4,5 +4,7 @@
 //! binary, whatever else the machine does. Each bench states its ceilings beside the
 //! raw limit for the same bytes, and fails when one is passed.
 
+pub mod bare_walk;
 pub mod callgrind;
 pub mod dump;
+pub mod shelf;

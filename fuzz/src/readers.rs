@@ -9,6 +9,7 @@ use peerdma::pcie::decode::Registers;
 use peerdma::topology::{Builder, FunctionInfo, Origin, Position, Topology};
 use peerdma_emu::platform::Platform;
 use peerdma_linux::capture::Capture;
+use peerdma_linux::kernel_log::{self, Log};
 use peerdma_linux::pci_names::PciNames;
 use peerdma_linux::tree::Tree;
 use peerdma_linux::{assemble, lspci, sysfs};
@@ -82,6 +83,11 @@ pub fn archive(data: &[u8]) -> Option<Topology> {
     assemble::builder(&sysfs::read(&tree), Origin::Sysfs, &NAMES).ok().map(Builder::build)
 }
 
+/// A kernel log, which tells of a machine and yields none.
+pub fn kernel_log(data: &[u8]) -> Log {
+    kernel_log::parse(&String::from_utf8_lossy(data))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +109,14 @@ mod tests {
                 let functions = read(&fs::read(&path).unwrap()).map(|topology| topology.functions().len());
                 assert!(functions.is_some_and(|functions| functions > 0), "{}: {functions:?}", path.display());
             }
+        }
+    }
+
+    #[test]
+    fn every_seed_of_a_log_tells_something() {
+        for seed in fs::read_dir("seeds/kernel_log").unwrap() {
+            let path = seed.unwrap().path();
+            assert!(!kernel_log(&fs::read(&path).unwrap()).events.is_empty(), "{}", path.display());
         }
     }
 }

@@ -57,7 +57,20 @@ pub(crate) fn write_in_turn(words: &[u16]) -> Result<Vec<Written>, Failure> {
     pairs.map(|((address, path, offset), &word)| write(address, &path, offset + CONTROL, word)).collect()
 }
 
-fn write(address: PciAddr, path: &PathBuf, at: u64, word: u16) -> Result<Written, Failure> {
+/// Gives the bits of `mask` in the word at `offset` of one function's ACS capability those of
+/// `value`.
+///
+/// # Errors
+/// A function without the capability, or a config space that cannot be read or written.
+pub(crate) fn assign(address: PciAddr, offset: u64, value: u16, mask: u16) -> Result<Written, Failure> {
+    let carrier = carriers()?.into_iter().find(|(carrier, ..)| *carrier == address);
+    let (_, path, capability) = carrier.ok_or(Failure::NoAcs { address })?;
+    let file = File::open(&path).map_err(Failure::file("open", &path))?;
+    let was = read(&file, &path, capability + offset)?;
+    write(address, &path, capability + offset, (was & !mask) | (value & mask))
+}
+
+fn write(address: PciAddr, path: &Path, at: u64, word: u16) -> Result<Written, Failure> {
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(Failure::file("open", path))?;
     let was = read(&file, path, at)?;
     file.write_all_at(&word.to_le_bytes(), at).map_err(Failure::file("write", path))?;

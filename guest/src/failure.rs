@@ -1,5 +1,6 @@
 //! Why a program inside the guest did not end well.
 
+use peerdma::pcie::PciAddr;
 use peerdma_linux::p2pmem::AllocateError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,18 @@ pub(crate) enum Failure {
         what: &'static str,
         /// What to do.
         next: &'static str,
+    },
+    /// A line for setpci that says something else than what is printed for ACS.
+    #[error("`{line}` is not `setpci -s ADDRESS ECAP_ACS+OFFSET.w=VALUE:MASK`; teach guest/src/setpci.rs its form")]
+    Line {
+        /// The line.
+        line: String,
+    },
+    /// A function without the capability that was to be written.
+    #[error("{address} has no ACS capability: the line for it should not have been printed")]
+    NoAcs {
+        /// Which.
+        address: PciAddr,
     },
     /// A controller gave none of its memory.
     #[error(transparent)]

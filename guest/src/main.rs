@@ -15,6 +15,7 @@ mod failure;
 mod nvme_pairs;
 mod oracle;
 mod probes;
+mod setpci;
 mod virtual_functions;
 
 use failure::Failure;
@@ -27,9 +28,10 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 3] = [
+const SUBCOMMANDS: [Subcommand; 4] = [
     Subcommand { name: "oracle", usage: oracle::USAGE, run: oracle::run },
     Subcommand { name: "nvme-pairs", usage: nvme_pairs::USAGE, run: nvme_pairs::run },
+    Subcommand { name: "setpci", usage: setpci::USAGE, run: setpci::run },
     Subcommand { name: "checks", usage: checks::USAGE, run: checks::run },
 ];
 

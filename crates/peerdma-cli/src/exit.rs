@@ -1,6 +1,6 @@
 //! Exit codes and the errors that lead to them.
 
-use peerdma::route::Verdict;
+use peerdma::route::Permission;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,16 +19,12 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Refused weighs more than unknown, unknown more than permitted.
-    pub(crate) fn judge(verdicts: impl IntoIterator<Item = Verdict>) -> Self {
-        let mut exit = Self::Done;
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Refused => return Self::Refused,
-                Verdict::Unknown => exit = Self::Unknown,
-                Verdict::Direct | Verdict::HostBridge => {}
-            }
+    pub(crate) fn judge(permissions: impl IntoIterator<Item = Permission>) -> Self {
+        match permissions.into_iter().fold(Permission::Permitted, Permission::and) {
+            Permission::Permitted => Self::Done,
+            Permission::Refused => Self::Refused,
+            Permission::Unknown => Self::Unknown,
         }
-        exit
     }
 }
 

@@ -30,6 +30,13 @@ fn main() -> ExitCode {
         Command::Route(arguments) => commands::route::run(arguments),
         Command::Capture(arguments) => commands::capture::run(arguments),
         Command::Copy(arguments) => commands::copy::run(arguments),
+        Command::Whatif(arguments) => commands::whatif::run(arguments),
+        Command::Fix(arguments) => commands::fix::run(arguments),
+        Command::LintCmdline(arguments) => commands::lint_cmdline::run(arguments),
+        Command::Verify(arguments) => commands::verify::run(arguments),
+        Command::Doctor(arguments) => commands::doctor::run(arguments),
+        Command::Whose(arguments) => commands::whose::run(arguments),
+        Command::Compat(arguments) => commands::compat::run(arguments),
     };
     // A command that judges nothing is done, also where nobody reads to the end.
     let result = result.or_else(|failure| output::concluded(Exit::Done, Err(failure)));

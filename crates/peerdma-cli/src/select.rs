@@ -1,21 +1,11 @@
 //! From what people type to functions of a topology.
 
 use crate::exit::Failure;
-use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
+use peerdma::addr::Bytes;
 use peerdma::pcie::decode::HeaderType;
 use peerdma::pcie::{ClassCode, PciAddr};
-use peerdma::topology::{Bar, Function, FunctionId, FunctionInfo, Origin, Topology};
-
-/// A memory range of a BAR, in bytes from the BAR's start.
-#[derive(Clone, Debug)]
-pub(crate) struct TargetRange {
-    pub(crate) bar: u8,
-    pub(crate) offset: Bytes,
-    /// `None` where the input does not tell the BAR's size and none was asked for.
-    pub(crate) len: Option<Bytes>,
-    pub(crate) cpu: Option<AddrRange<PhysAddr>>,
-    pub(crate) bus: Option<BusAddr>,
-}
+use peerdma::route::Target;
+use peerdma::topology::{Function, FunctionId, FunctionInfo, Origin, Topology};
 
 /// Functions that `matrix` shows without being told: worth pairing, not virtual.
 pub(crate) fn is_worth_pairing(function: &Function) -> bool {
@@ -127,9 +117,20 @@ pub(crate) fn function(topology: &Topology, text: &str) -> Result<FunctionId, Fa
     }
 }
 
-/// Splits `FUNCTION[/barN[+OFFSET,LEN]]` and checks the range against the BAR.
-pub(crate) fn target(topology: &Topology, text: &str) -> Result<(FunctionId, Option<TargetRange>), Failure> {
-    let Some((name, range)) = text.split_once('/') else { return Ok((function(topology, text)?, None)) };
+/// A target, and whether its BAR was named or chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) target: Target,
+    pub(crate) bar_is_named: bool,
+}
+
+/// Splits `FUNCTION[/barN[+OFFSET,LEN]]` and checks the range against the BAR. Without a
+/// BAR the largest is meant.
+pub(crate) fn target(topology: &Topology, text: &str) -> Result<Asked, Failure> {
+    let Some((name, range)) = text.split_once('/') else {
+        let target = Target::largest_bar(topology, function(topology, text)?);
+        return Ok(Asked { target, bar_is_named: false });
+    };
     let id = function(topology, name)?;
     let form =
         || Failure::usage(format!("{text:?}: after the / comes barN or barN+OFFSET,LEN, such as bar0+0x1000,4KiB"));
@@ -145,44 +146,12 @@ pub(crate) fn target(topology: &Topology, text: &str) -> Result<(FunctionId, Opt
             Some((size(offset).ok_or_else(form)?, size(len).filter(|&len| len != Bytes::ZERO).ok_or_else(form)?))
         }
     };
-    let info = topology.function(id).info();
-    match info.bars.iter().find(|bar| bar.index == number) {
-        Some(bar) => Ok((id, Some(slice_of(info, bar, slice)?))),
-        None => {
-            let known: Vec<String> = info.bars.iter().map(|bar| format!("bar{}", bar.index)).collect();
-            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
-            Err(Failure::usage(format!("{} has no memory BAR {number} in this input; it has: {known}", info.address)))
-        }
-    }
-}
-
-fn slice_of(info: &FunctionInfo, bar: &Bar, slice: Option<(Bytes, Bytes)>) -> Result<TargetRange, Failure> {
-    let size = bar.size.or(bar.cpu.map(|range| range.len()));
-    let (offset, len) = match slice {
-        None => (Bytes::ZERO, size),
-        Some((offset, len)) => (offset, Some(len)),
-    };
-    if let (Some(size), Some(len)) = (size, len)
-        && offset.checked_add(len).is_none_or(|end| end > size)
-    {
-        return Err(Failure::usage(format!(
-            "{} bar{} has {size}; {len} from offset {:#x} do not lie in it",
-            info.address,
-            bar.index,
-            offset.as_u64()
-        )));
-    }
-    Ok(TargetRange {
-        bar: bar.index,
-        offset,
-        len,
-        cpu: bar.cpu.zip(len).and_then(|(range, len)| range.slice(offset, len)),
-        bus: bar.bus.and_then(|start| start.checked_add(offset)),
-    })
+    let target = Target::of_bar(topology, id, number, slice).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Asked { target, bar_is_named: true })
 }
 
 /// Reads `0x1000`, `4096`, `4KiB`, `64K`, `2MiB`, `1GiB`.
-fn size(text: &str) -> Option<Bytes> {
+pub(crate) fn size(text: &str) -> Option<Bytes> {
     if let Some(digits) = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')) {
         return u64::from_str_radix(digits, 16).ok().map(Bytes::new);
     }

@@ -1,5 +1,6 @@
 //! From a [`Snapshot`]'s facts to a topology's builder.
 
+use crate::iomem;
 use crate::pci_names::PciNames;
 use crate::snapshot::{FunctionFacts, GroupFacts, MachineFacts, Snapshot, from_hex};
 use peerdma::addr::{AddrRange, Iova, PhysAddr};
@@ -33,6 +34,7 @@ pub enum BadFact {
 pub fn builder(snapshot: &Snapshot, origin: Origin, names: &PciNames) -> Result<Builder, BadFact> {
     let mut builder = Builder::new();
     *builder.machine() = machine(&snapshot.machine);
+    builder.machine().groups_are_complete = groups_are_complete(snapshot);
     let configs: Vec<Vec<u8>> = snapshot
         .functions
         .iter()
@@ -158,16 +160,39 @@ fn link([speed, width, max_speed, max_width]: &[String; 4]) -> Link {
 
 fn machine(facts: &MachineFacts) -> Machine {
     let cpu = match (&facts.cpu_vendor, facts.cpu_family) {
-        (Some(vendor), Some(family)) => Some(Cpu { vendor: CpuVendor::from_word(vendor), family }),
+        (Some(vendor), Some(family)) => {
+            Some(Cpu { vendor: CpuVendor::from_word(vendor), family, model: facts.cpu_model })
+        }
         _ => None,
     };
+    let confidential = !facts.confidential_signs.is_empty();
+    let in_guest = if confidential { Fact::Known(true) } else { facts.hypervisor_flag.into() };
     Machine {
         cpu,
         kernel: facts.kernel.as_ref().and_then(|release| release.parse().ok()),
         command_line: facts.command_line.clone(),
         p2pdma_configured: Fact::from(facts.kernel_config.get("CONFIG_PCI_P2PDMA").map(|value| value == "y")),
-        iommu: None,
+        kernel_config: facts.kernel_config.clone(),
+        modules: facts.modules.clone(),
+        memory_map: facts.memory_map.iter().filter_map(|line| iomem::region(line)).collect(),
+        in_guest,
+        in_confidential_guest: match in_guest {
+            Fact::Known(false) => Fact::Known(false),
+            // A guest without a sign may be one whose driver is not loaded.
+            _ if confidential => Fact::Known(true),
+            _ => Fact::Unknown,
+        },
+        ..Machine::default()
     }
+}
+
+/// Whether a function without a group has no IOMMU in front of it.
+///
+/// A copy may hold the groups and lack what ties functions to them: then none of the
+/// functions has one, and nothing follows.
+fn groups_are_complete(snapshot: &Snapshot) -> bool {
+    let tied = snapshot.functions.iter().any(|facts| facts.iommu_group.is_some());
+    snapshot.machine.groups_listed && (snapshot.groups.is_empty() || tied)
 }
 
 fn group(facts: &GroupFacts) -> IommuGroup {
@@ -179,4 +204,48 @@ fn group(facts: &GroupFacts) -> IommuGroup {
         Some(ReservedRegion { range, kind: words.next()?.to_string() })
     };
     IommuGroup { id: facts.id, kind: facts.kind.clone(), reserved: facts.reserved.iter().filter_map(region).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine_of(snapshot: &Snapshot) -> Machine {
+        builder(snapshot, Origin::Sysfs, &PciNames::built_in()).unwrap().machine().clone()
+    }
+
+    fn snapshot(groups: &[u32], group_of_function: Option<u32>) -> Snapshot {
+        let function = FunctionFacts {
+            address: "0000:00:01.0".into(),
+            iommu_group: group_of_function,
+            ..FunctionFacts::default()
+        };
+        let groups = groups.iter().map(|&id| GroupFacts { id, ..GroupFacts::default() }).collect();
+        let machine = MachineFacts { groups_listed: true, ..MachineFacts::default() };
+        Snapshot { machine, functions: vec![function], groups }
+    }
+
+    #[test]
+    fn groups_that_no_function_is_tied_to_prove_nothing() {
+        assert!(machine_of(&snapshot(&[], None)).groups_are_complete, "an IOMMU makes groups, so there is none");
+        assert!(machine_of(&snapshot(&[3], Some(3))).groups_are_complete);
+        assert!(!machine_of(&snapshot(&[3], None)).groups_are_complete, "the links were not copied");
+        let mut unlisted = snapshot(&[], None);
+        unlisted.machine.groups_listed = false;
+        assert!(!machine_of(&unlisted).groups_are_complete);
+    }
+
+    #[test]
+    fn a_guest_without_a_sign_may_still_be_confidential() {
+        let of = |hypervisor_flag, signs: &[&str]| {
+            let confidential_signs = signs.iter().map(|sign| sign.to_string()).collect();
+            let machine = MachineFacts { hypervisor_flag, confidential_signs, ..MachineFacts::default() };
+            let machine = machine_of(&Snapshot { machine, ..Snapshot::default() });
+            (machine.in_guest, machine.in_confidential_guest)
+        };
+        assert_eq!(of(None, &[]), (Fact::Unknown, Fact::Unknown));
+        assert_eq!(of(Some(false), &[]), (Fact::Known(false), Fact::Known(false)));
+        assert_eq!(of(Some(true), &[]), (Fact::Known(true), Fact::Unknown));
+        assert_eq!(of(None, &["arm-cca-dev"]), (Fact::Known(true), Fact::Known(true)));
+    }
 }

@@ -5,16 +5,28 @@ use crate::tree::Tree;
 use std::collections::BTreeMap;
 
 /// Options kept in snapshots and captures.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 19] = [
     "PCI",
     "PCI_P2PDMA",
     "ZONE_DEVICE",
+    // Who hands device memory out, and who takes it.
     "DMABUF_MOVE_NOTIFY",
     "DMA_SHARED_BUFFER",
+    "DMABUF_HEAPS_SYSTEM",
+    "UDMABUF",
+    "HSA_AMD_P2P",
     "VFIO_PCI",
     "VFIO_PCI_DMABUF",
     "IOMMUFD",
     "INFINIBAND",
+    // How the IOMMU treats devices where the command line does not say.
+    "INTEL_IOMMU",
+    "INTEL_IOMMU_DEFAULT_ON",
+    "AMD_IOMMU",
+    "ARM_SMMU_V3",
+    "IOMMU_DEFAULT_PASSTHROUGH",
+    "IOMMU_DEFAULT_DMA_LAZY",
+    "IOMMU_DEFAULT_DMA_STRICT",
 ];
 
 /// Most bytes of a configuration; distributions' have some 300 KiB.

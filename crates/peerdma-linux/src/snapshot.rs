@@ -28,6 +28,16 @@ pub struct MachineFacts {
     /// cpuinfo's family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_family: Option<u32>,
+    /// cpuinfo's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<u32>,
+    /// Whether cpuinfo's flags name `hypervisor`; absent where there are no flags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hypervisor_flag: Option<bool>,
+    /// Devices and flags that only a guest with confidential memory has, as sysfs and
+    /// cpuinfo name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidential_signs: Vec<String>,
     /// Kernel release, as `uname -r` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
@@ -38,6 +48,16 @@ pub struct MachineFacts {
     /// where the configuration was not readable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kernel_config: BTreeMap<String, String>,
+    /// Names of loaded modules, absent where not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modules: Option<Vec<String>>,
+    /// Lines of `/proc/iomem`, empty where it shows no addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory_map: Vec<String>,
+    /// Whether the folder of IOMMU groups was read, be it empty, so that the groups
+    /// below are all there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub groups_listed: bool,
     /// Whether more than the unprivileged 64 bytes of some config space were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,

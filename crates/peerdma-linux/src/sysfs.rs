@@ -6,6 +6,7 @@
 //! another function) and names every bridge on the way, also ones without a folder
 //! of their own in a copied tree.
 
+use crate::iomem;
 use crate::kernel_config;
 use crate::snapshot::{FunctionFacts, GroupFacts, MachineFacts, Snapshot, to_hex};
 use crate::tree::{Tree, resolve};
@@ -15,6 +16,7 @@ use peerdma::topology::Cpu;
 use std::collections::BTreeMap;
 
 const DEVICES: &str = "sys/bus/pci/devices";
+const GROUPS: &str = "sys/kernel/iommu_groups";
 /// Most names of one function: a GPU with all its engines has a dozen.
 const MAX_NAMES: usize = 64;
 
@@ -31,7 +33,10 @@ pub fn read(tree: &Tree) -> Snapshot {
     };
     let mut machine = machine(tree);
     machine.privileged = privileged;
-    Snapshot { machine, functions, groups: groups(tree) }
+    machine.groups_listed = tree.has_folder(GROUPS);
+    let groups = groups(tree);
+    tie_to_groups(tree, &groups, &mut functions);
+    Snapshot { machine, functions, groups }
 }
 
 /// Bytes of config space that the kernel shows to anybody: 128 of a CardBus bridge
@@ -162,8 +167,21 @@ fn names(tree: &Tree, folder: &str) -> Vec<String> {
     names
 }
 
+/// Groups list their members too, which serves where a copy lacks functions' own links.
+fn tie_to_groups(tree: &Tree, groups: &[GroupFacts], functions: &mut [FunctionFacts]) {
+    if functions.iter().all(|facts| facts.iommu_group.is_some()) {
+        return;
+    }
+    let mut members: BTreeMap<String, u32> = BTreeMap::new();
+    for group in groups {
+        members.extend(tree.list(&format!("{GROUPS}/{}/devices", group.id)).into_iter().map(|name| (name, group.id)));
+    }
+    for facts in functions.iter_mut().filter(|facts| facts.iommu_group.is_none()) {
+        facts.iommu_group = members.get(&facts.address).copied();
+    }
+}
+
 fn groups(tree: &Tree) -> Vec<GroupFacts> {
-    const GROUPS: &str = "sys/kernel/iommu_groups";
     let mut groups: Vec<GroupFacts> = tree
         .list(GROUPS)
         .into_iter()
@@ -186,7 +204,9 @@ fn groups(tree: &Tree) -> Vec<GroupFacts> {
 }
 
 fn machine(tree: &Tree) -> MachineFacts {
-    let cpu = tree.read("proc/cpuinfo").and_then(|bytes| Cpu::from_cpuinfo(&String::from_utf8_lossy(&bytes)));
+    let cpuinfo = tree.read("proc/cpuinfo").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let cpu = cpuinfo.as_deref().and_then(Cpu::from_cpuinfo);
+    let flags = cpuinfo.as_deref().and_then(cpu_flags);
     let kernel = tree
         .text("proc/version")
         .and_then(|text| Some(text.strip_prefix("Linux version ")?.split_whitespace().next()?.to_string()))
@@ -198,6 +218,16 @@ fn machine(tree: &Tree) -> MachineFacts {
     MachineFacts {
         cpu_vendor: cpu.as_ref().map(|cpu| cpu.vendor.to_string()),
         cpu_family: cpu.as_ref().map(|cpu| cpu.family),
+        cpu_model: cpu.as_ref().and_then(|cpu| cpu.model),
+        hypervisor_flag: flags.as_ref().map(|flags| flags.contains(&"hypervisor")),
+        confidential_signs: confidential_signs(tree, flags.as_deref().unwrap_or_default()),
+        modules: tree.read("proc/modules").map(|bytes| modules(&String::from_utf8_lossy(&bytes))),
+        memory_map: tree
+            .read("proc/iomem")
+            .map(|bytes| iomem::lines(&String::from_utf8_lossy(&bytes)))
+            .unwrap_or_default(),
+        // Filled in where the groups are read.
+        groups_listed: false,
         kernel_config: kernel_config::read(tree, kernel.as_deref()),
         kernel,
         command_line: tree.text("proc/cmdline"),
@@ -205,9 +235,49 @@ fn machine(tree: &Tree) -> MachineFacts {
     }
 }
 
+/// The flags of the first processor, from a line that is whole.
+fn cpu_flags(cpuinfo: &str) -> Option<Vec<&str>> {
+    let whole = cpuinfo.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let flags = whole.filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == "flags")?.1;
+    Some(flags.split_whitespace().collect())
+}
+
+/// What only a guest with confidential memory has: the device through which it asks
+/// for attestation reports, or TDX's flag.
+fn confidential_signs(tree: &Tree, flags: &[&str]) -> Vec<String> {
+    const DEVICES: [&str; 3] =
+        ["sys/class/misc/sev-guest", "sys/class/misc/tdx_guest", "sys/devices/platform/arm-cca-dev"];
+    let mut signs: Vec<String> = DEVICES
+        .into_iter()
+        .filter(|path| tree.link(path).is_some() || tree.has_folder(path))
+        .filter_map(|path| path.rsplit('/').next().map(str::to_string))
+        .collect();
+    if flags.contains(&"tdx_guest") && !signs.iter().any(|sign| sign == "tdx_guest") {
+        signs.push("tdx_guest".into());
+    }
+    signs
+}
+
+/// Names of `/proc/modules`, each the first word of a whole line.
+fn modules(text: &str) -> Vec<String> {
+    /// A kernel of a distribution loads some two hundred.
+    const MAX_MODULES: usize = 4096;
+    let plain = |name: &&str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        name.len() < 64 && name.bytes().all(is_plain)
+    };
+    text.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n')?.split_whitespace().next())
+        .filter(plain)
+        .take(MAX_MODULES)
+        .map(str::to_string)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Node;
 
     #[test]
     fn a_path_starts_at_its_last_root_bus() {
@@ -217,5 +287,52 @@ mod tests {
         let (root, bridges) = path_of("sys/devices/platform/40000000.pcie/pci0001:00/0001:00:00.0");
         assert_eq!((root.as_deref(), bridges.len()), (Some("0001:00"), 0));
         assert_eq!(path_of("sys/bus/pci/devices/0000:00:00.0"), (None, vec![]));
+    }
+
+    fn tree_of(files: &[(&str, &str)]) -> Tree {
+        let node = |(path, text): &(&str, &str)| match text.strip_prefix("-> ") {
+            Some(target) => (path.to_string(), Node::Link(target.to_string())),
+            None => (path.to_string(), Node::File(text.as_bytes().to_vec())),
+        };
+        Tree::from_nodes(files.iter().map(node).collect())
+    }
+
+    #[test]
+    fn what_was_not_read_of_the_machine_is_not_told() {
+        let facts = read(&tree_of(&[("sys/bus/pci/devices/x", "")])).machine;
+        assert_eq!(facts, MachineFacts::default());
+        let cut = read(&tree_of(&[("proc/cpuinfo", "flags : fpu hyperv")])).machine;
+        assert_eq!(cut.hypervisor_flag, None, "the line is cut");
+    }
+
+    #[test]
+    fn the_machine_around_the_functions_is_read() {
+        let facts = read(&tree_of(&[
+            (
+                "proc/cpuinfo",
+                "vendor_id : GenuineIntel\ncpu family : 6\nmodel : 167\nflags : fpu hypervisor tdx_guest\n",
+            ),
+            ("proc/modules", "nvme 65536 1 - Live 0x0\nib_core 1 0 - Live 0x0\nvfio_pc"),
+            ("proc/iomem", "00001000-00001fff : System RAM\n"),
+            ("sys/class/misc/tdx_guest", "-> ../../devices/virtual/misc/tdx_guest"),
+        ]))
+        .machine;
+        assert_eq!((facts.cpu_model, facts.hypervisor_flag), (Some(167), Some(true)));
+        assert_eq!(facts.modules.unwrap(), ["nvme", "ib_core"], "the last line is cut");
+        assert_eq!((facts.memory_map.len(), facts.confidential_signs), (1, vec!["tdx_guest".to_string()]));
+        assert!(!facts.groups_listed);
+    }
+
+    #[test]
+    fn a_group_s_list_of_members_serves_where_a_function_s_link_is_missing() {
+        let function = "sys/devices/pci0000:00/0000:00:01.0";
+        let config = format!("{function}/config");
+        let snapshot = read(&tree_of(&[
+            (config.as_str(), "x"),
+            ("sys/kernel/iommu_groups/7/type", "DMA"),
+            ("sys/kernel/iommu_groups/7/devices/0000:00:01.0", "-> ../../../../devices/pci0000:00/0000:00:01.0"),
+        ]));
+        assert_eq!(snapshot.functions[0].iommu_group, Some(7));
+        assert!(snapshot.machine.groups_listed);
     }
 }

@@ -199,6 +199,19 @@ impl Tree {
         }
     }
 
+    /// Whether there is a folder of this name, even an empty one.
+    ///
+    /// An archive shows a folder by what it holds only, so an empty one there is none.
+    pub fn has_folder(&self, path: &str) -> bool {
+        match &self.kind {
+            Kind::Archive(nodes) => {
+                let prefix = format!("{path}/");
+                nodes.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
+            }
+            Kind::Directory { .. } => self.readable(path).is_some_and(|path| path.is_dir()),
+        }
+    }
+
     /// Folders below `path` whose names satisfy `wanted`, at any depth, as paths.
     /// Links are not followed, so the walk ends.
     pub fn find_folders(&self, path: &str, wanted: &dyn Fn(&str) -> bool) -> Vec<String> {

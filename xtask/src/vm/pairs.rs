@@ -29,5 +29,6 @@ mod plan;
 
 pub(super) use check::check;
 pub(super) use fixtures::write as write_fixtures;
+pub(super) use kernel::{Answers as KernelAnswers, MapType, Pair};
 pub(super) use nvme::{STOCK_PLANS, StockPlan, check as check_nvme};
 pub(super) use plan::{GuestPlan, plan, random_plan};

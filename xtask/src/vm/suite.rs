@@ -10,6 +10,7 @@
 mod boots;
 mod checks;
 mod copies;
+mod fixes;
 mod judged;
 mod platforms;
 mod setup;
@@ -146,6 +147,7 @@ pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), F
 fn all(asked: &Asked) -> Vec<Test> {
     let mut tests = boots::tests();
     tests.extend(judged::tests(asked));
+    tests.extend(fixes::tests());
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
     tests.extend(copies::tests());

@@ -16,12 +16,11 @@ use crate::document::{CopyDocument, GrantedDocument, Pair, SCHEMA, Source, Verif
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
-use crate::select::{self, TargetRange};
+use crate::select::{self, Asked};
 use open::Wanted;
 use peerdma::addr::Bytes;
 use peerdma::pcie::PciAddr;
-use peerdma::route::Verdict;
-use peerdma::route::kernel_view::{Decision, KernelView};
+use peerdma::route::{Judge, PairVerdict, Permission, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
 use peerdma_linux::edu::Edu;
 use peerdma_linux::interrupt::Interrupts;
@@ -61,16 +60,19 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
     };
     let loaded = input::load(&InputArguments::default())?;
     let initiator = select::function(&loaded.topology, from)?;
-    let (target, target_range) = target(&loaded.topology, to)?;
-    let range = bar_range(&target_range, to)?;
+    let asked = target(&loaded.topology, to)?;
+    let (target, range) = (asked.function(), bar_range(&asked, to)?);
     if initiator == target {
         return Err(Failure::usage(format!("{from} and {to} are the same function; a copy needs two")));
     }
-    let view = KernelView::new(&loaded.topology);
-    // Linux calls the target's owner the provider and the initiator the client.
-    let decision = view.decide(target, initiator);
-    let verdict = Verdict::from(decision.map_type);
-    let permitted = Exit::judge([verdict]);
+    let judge = Judge::new(&loaded.topology);
+    let pair = judge.judge(initiator, &asked);
+    // VFIO itself decides nothing, so what Linux's rules say is all that permits.
+    let permitted = Exit::judge([match Verdict::from(pair.kernel.map_type) {
+        Verdict::Direct | Verdict::HostBridge => Permission::Permitted,
+        Verdict::Refused => Permission::Refused,
+        Verdict::Unknown => Permission::Unknown,
+    }]);
     // A function that is no such engine is named whether or not the pair is permitted.
     let attempt = match check_engine(arguments.engine, &loaded.topology, initiator) {
         Err(failure) => Attempt::Failed(None, failure),
@@ -80,7 +82,7 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
         Ok(()) => Attempt::No,
     };
     let printed = if arguments.output.json {
-        output::json(&document(arguments, &loaded, &view, &decision, &target_range, &attempt))
+        output::json(&document(arguments, &loaded, &judge, &pair, &attempt))
     } else {
         let outcome = match &attempt {
             Attempt::No => Some(None),
@@ -88,7 +90,7 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
             // The error says all there is.
             Attempt::Failed(..) => None,
         };
-        let print = |outcome| show::print(arguments, &view, &decision, range, outcome);
+        let print = |outcome| show::print(arguments, judge.kernel(), &pair.kernel, range, outcome);
         output::notes(&loaded.notes).and_then(|()| outcome.map_or(Ok(()), print))
     };
     // What became of the bytes is told by the exit code too, also where nobody reads the rest.
@@ -107,26 +109,26 @@ fn address(loaded: &Loaded, id: FunctionId) -> PciAddr {
 }
 
 /// The target and its range, 4 KiB or the whole of a smaller BAR where none was given.
-fn target(topology: &Topology, text: &str) -> Result<(FunctionId, TargetRange), Failure> {
-    let (function, range) = select::target(topology, text)?;
-    let Some(mut range) = range else {
-        let info = topology.function(function).info();
+fn target(topology: &Topology, text: &str) -> Result<Target, Failure> {
+    let Asked { target, bar_is_named } = select::target(topology, text)?;
+    let Some(bar) = target.bar().filter(|_| bar_is_named) else {
+        let info = topology.function(target.function()).info();
         let bars: Vec<String> = info.bars.iter().map(|bar| format!("{text}/bar{}", bar.index)).collect();
         let bars = if bars.is_empty() { "it has no memory BAR".to_string() } else { bars.join(" or ") };
         return Err(Failure::usage(format!("{text}: a copy overwrites memory, so it needs to be told which: {bars}")));
     };
     // Names of functions may hold a plus sign themselves.
-    if !text.split_once('/').is_some_and(|(_, range)| range.contains('+')) {
-        let len = range.len.map_or(DEFAULT_LEN, |len| len.min(DEFAULT_LEN));
-        range.len = Some(len);
-        range.cpu = range.cpu.and_then(|cpu| cpu.slice(Bytes::ZERO, len));
+    if text.split_once('/').is_some_and(|(_, range)| range.contains('+')) {
+        return Ok(target);
     }
-    Ok((function, range))
+    let len = target.len().map_or(DEFAULT_LEN, |len| len.min(DEFAULT_LEN));
+    Target::of_bar(topology, target.function(), bar, Some((Bytes::ZERO, len)))
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn bar_range(range: &TargetRange, text: &str) -> Result<BarRange, Failure> {
-    let bar = BarIndex::new(range.bar);
-    let checked = bar.zip(range.len).and_then(|(bar, len)| BarRange::new(bar, range.offset, len));
+fn bar_range(target: &Target, text: &str) -> Result<BarRange, Failure> {
+    let bar = target.bar().and_then(BarIndex::new);
+    let checked = bar.zip(target.len()).and_then(|(bar, len)| BarRange::new(bar, target.offset(), len));
     checked.ok_or_else(|| Failure::usage(format!("{text} is no range of a BAR")))
 }
 
@@ -182,9 +184,8 @@ fn touch(arguments: &CopyArguments, initiator: PciAddr, target: PciAddr, range: 
 fn document(
     arguments: &CopyArguments,
     loaded: &Loaded,
-    view: &KernelView<'_>,
-    decision: &Decision,
-    range: &TargetRange,
+    judge: &Judge<'_>,
+    pair: &PairVerdict,
     attempt: &Attempt,
 ) -> CopyDocument {
     let (granted, outcome) = match attempt {
@@ -203,7 +204,12 @@ fn document(
         engine: match arguments.engine {
             EngineArgument::Edu => "edu",
         },
-        pair: Pair::new(view, decision).explained(super::route::path(view, decision), Some(range), Vec::new()),
+        pair: Pair::new(judge, pair).explained(
+            judge,
+            pair,
+            super::route::path(judge.kernel(), &pair.kernel),
+            Vec::new(),
+        ),
         forced: arguments.force,
         granted: granted.cloned(),
         moved,
@@ -247,12 +253,12 @@ mod tests {
         let input = InputArguments { platform: Some("two-socket".into()), ..Default::default() };
         let loaded = input::load(&input).unwrap();
         let initiator = select::function(&loaded.topology, "nic0").unwrap();
-        let (target, range) = select::target(&loaded.topology, "gpu0/bar0").unwrap();
+        let Asked { target, .. } = select::target(&loaded.topology, "gpu0/bar0").unwrap();
         let line = Line::try_parse_from(["copy", "nic0", "gpu0/bar0", "--json"]).unwrap();
-        let view = KernelView::new(&loaded.topology);
+        let judge = Judge::new(&loaded.topology);
         let failed = Attempt::Failed(None, Failure::Device { what: "cannot open them".into(), source: None });
-        let decision = view.decide(target, initiator);
-        let document = document(&line.copy, &loaded, &view, &decision, &range.unwrap(), &failed);
+        let pair = judge.judge(initiator, &target);
+        let document = document(&line.copy, &loaded, &judge, &pair, &failed);
         let document = serde_json::to_value(document).unwrap();
         assert_eq!(document["pair"]["verdict"], "direct");
         for statement in ["granted", "moved", "verified"] {

@@ -8,8 +8,8 @@ use crate::progress::Progress;
 use crate::{output, proximity, select};
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::{Acs, AcsUnread};
-use peerdma::route::Verdict;
-use peerdma::route::kernel_view::{Decision, KernelView, Representative, representative};
+use peerdma::route::kernel_view::{Decision, KernelView, MapType, Representative, representative};
+use peerdma::route::{Judge, PairVerdict, Permission, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
 use std::io::Write;
 
@@ -61,34 +61,51 @@ fn show_platform_instead(arguments: &MatrixArguments, loaded: &Loaded, found: us
 }
 
 fn show(arguments: &MatrixArguments, loaded: &Loaded, functions: &[FunctionId]) -> Result<Exit, Failure> {
-    let view = KernelView::new(&loaded.topology);
+    let shown = Shown { judge: Judge::new(&loaded.topology), targets: targets(&loaded.topology, functions), functions };
     let _progress = Progress::start("deciding pairs");
     // Pairs are shown as they are decided, so what they amount to is known only afterwards.
-    let printed = print(arguments, loaded, &view, functions);
+    let printed = print(arguments, loaded, &shown);
     if !arguments.check {
         return output::concluded(Exit::Done, printed);
     }
-    let judged = pairs(functions).filter(|(initiator, target)| initiator != target);
-    let exit = Exit::judge(judged.map(|(initiator, target)| view.decide(target, initiator).map_type.into()));
+    let judged = shown.pairs().filter(|(initiator, target)| *initiator != target.function());
+    let need = arguments.need.into();
+    let exit = Exit::judge(judged.map(|(initiator, target)| shown.judge.judge(initiator, target).permits(need)));
     output::concluded(exit, printed)
 }
 
-fn print(
-    arguments: &MatrixArguments,
-    loaded: &Loaded,
-    view: &KernelView<'_>,
-    functions: &[FunctionId],
-) -> Result<(), Failure> {
+/// What every pair of the matrix reaches for: the largest BAR of each function.
+fn targets(topology: &Topology, functions: &[FunctionId]) -> Vec<Target> {
+    functions.iter().map(|&function| Target::largest_bar(topology, function)).collect()
+}
+
+/// The functions of the matrix and who judges them.
+struct Shown<'a> {
+    judge: Judge<'a>,
+    functions: &'a [FunctionId],
+    targets: Vec<Target>,
+}
+
+impl Shown<'_> {
+    /// All ordered pairs, row-major: initiators are rows.
+    fn pairs(&self) -> impl Iterator<Item = (FunctionId, &Target)> {
+        self.functions.iter().flat_map(|&initiator| self.targets.iter().map(move |target| (initiator, target)))
+    }
+}
+
+fn print(arguments: &MatrixArguments, loaded: &Loaded, shown: &Shown<'_>) -> Result<(), Failure> {
+    let (judge, functions) = (&shown.judge, shown.functions);
     if arguments.output.json {
-        let pairs = pairs(functions).map(|(initiator, target)| {
-            let decision = view.decide(target, initiator);
-            let pair = Pair::new(view, &decision);
-            if arguments.proximity { pair.with_proximity(proximity::word(view, &decision)) } else { pair }
+        let pairs = shown.pairs().map(|(initiator, target)| {
+            let verdict = judge.judge(initiator, target);
+            let pair = Pair::new(judge, &verdict);
+            let word = || proximity::word(judge.kernel(), &verdict.kernel);
+            if arguments.proximity { pair.with_proximity(word()) } else { pair }
         });
         output::stream_pairs(&Source::new(loaded), pairs)?;
     } else {
         output::notes(&loaded.notes)?;
-        privilege_line(loaded, view, functions)?;
+        privilege_line(loaded, judge.kernel(), functions)?;
         if functions.is_empty() {
             let mut out = anstream::stdout().lock();
             writeln!(
@@ -96,9 +113,9 @@ fn print(
                 "no function to pair in this input (display, network, storage, accelerator); --all shows the rest"
             )?;
         } else if arguments.list {
-            list(arguments, view, functions)?;
+            list(arguments, shown)?;
         } else {
-            table(arguments, view, functions)?;
+            table(arguments, shown)?;
         }
     }
     if arguments.check && functions.len() < 2 {
@@ -107,19 +124,15 @@ fn print(
     Ok(())
 }
 
-/// All ordered pairs, row-major: initiators are rows.
-fn pairs(functions: &[FunctionId]) -> impl Iterator<Item = (FunctionId, FunctionId)> + '_ {
-    functions.iter().flat_map(move |&initiator| functions.iter().map(move |&target| (initiator, target)))
-}
-
 /// Unprivileged inputs lose verdicts; the first line says how many and what to type.
 fn privilege_line(loaded: &Loaded, view: &KernelView<'_>, functions: &[FunctionId]) -> Result<(), Failure> {
     if loaded.privileged != Some(false) {
         return Ok(());
     }
-    let off_diagonal = || pairs(functions).filter(|(initiator, target)| initiator != target);
+    let others = |initiator| functions.iter().copied().filter(move |&target| target != initiator);
+    let off_diagonal = functions.iter().flat_map(|&initiator| others(initiator).map(move |target| (initiator, target)));
     let lost =
-        off_diagonal().filter(|&(initiator, target)| lost_to_privilege(view, &view.decide(target, initiator))).count();
+        off_diagonal.filter(|&(initiator, target)| lost_to_privilege(view, &view.decide(target, initiator))).count();
     if lost == 0 {
         return Ok(());
     }
@@ -144,7 +157,7 @@ fn privilege_line(loaded: &Loaded, view: &KernelView<'_>, functions: &[FunctionI
 
 /// Whether privilege would have read what this verdict lacks.
 fn lost_to_privilege(view: &KernelView<'_>, decision: &Decision) -> bool {
-    if Verdict::from(decision.map_type) != Verdict::Unknown {
+    if decision.map_type != MapType::Unknown {
         return false;
     }
     let topology = view.topology();
@@ -163,17 +176,48 @@ fn lost_to_privilege(view: &KernelView<'_>, decision: &Decision) -> bool {
         || port_type_unread && gate.is_some_and(|gate| gate.opens == Fact::Unknown)
 }
 
-fn cell(decision: &Decision) -> String {
-    if decision.provider == decision.client {
+fn cell(pair: &PairVerdict) -> String {
+    if pair.initiator == pair.target.function() {
         return "X".into();
     }
+    let hops = pair.kernel.distance;
     // Hidden bridges make the distance a lower bound.
-    let more = if decision.hidden_below.is_empty() { "" } else { "+" };
-    match Verdict::from(decision.map_type) {
-        Verdict::Direct => format!("D{}{more}", decision.distance),
-        Verdict::HostBridge => format!("H{}{more}", decision.distance),
+    let more = if pair.kernel.hidden_below.is_empty() { "" } else { "+" };
+    let only = directions(pair).code();
+    match pair.verdict {
+        Verdict::Direct => format!("D{hops}{more}{only}"),
+        Verdict::HostBridge => format!("H{hops}{more}{only}"),
         Verdict::Refused => "no".into(),
         Verdict::Unknown => "?".into(),
+    }
+}
+
+/// Which of reads and writes a permitted pair takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directions {
+    Both,
+    WritesOnly,
+    ReadsOnly,
+    Open,
+}
+
+impl Directions {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Both => "",
+            Self::WritesOnly => "w",
+            Self::ReadsOnly => "r",
+            Self::Open => "~",
+        }
+    }
+}
+
+fn directions(pair: &PairVerdict) -> Directions {
+    match (pair.write, pair.read) {
+        (Permission::Permitted, Permission::Permitted) => Directions::Both,
+        (Permission::Permitted, Permission::Refused) => Directions::WritesOnly,
+        (Permission::Refused, Permission::Permitted) => Directions::ReadsOnly,
+        _ => Directions::Open,
     }
 }
 
@@ -186,9 +230,10 @@ fn row_name(topology: &Topology, id: FunctionId) -> String {
 }
 
 /// Writes rows as they are decided: a stranger's input may have thousands of columns.
-fn table(arguments: &MatrixArguments, view: &KernelView<'_>, functions: &[FunctionId]) -> Result<(), Failure> {
+fn table(arguments: &MatrixArguments, shown: &Shown<'_>) -> Result<(), Failure> {
     const CORNER: &str = "initiator \\ target";
-    let topology = view.topology();
+    let (judge, functions) = (&shown.judge, shown.functions);
+    let topology = judge.topology();
     let number = |index: usize| format!("[{index}]");
     let number_width = number(functions.len() - 1).len();
     let names: Vec<String> = functions.iter().map(|&function| row_name(topology, function)).collect();
@@ -202,43 +247,74 @@ fn table(arguments: &MatrixArguments, view: &KernelView<'_>, functions: &[Functi
         write!(out, "  {:>cell_width$}", number(column))?;
     }
     writeln!(out, "{heading:#}")?;
-    let mut counts = [0usize; 4];
+    let mut counts = Counts::default();
     for (row, &initiator) in functions.iter().enumerate() {
         write!(out, " {:<number_width$}  {:<name_width$}", number(row), names[row])?;
-        for &target in functions {
-            let decision = view.decide(target, initiator);
-            let mut text = cell(&decision);
-            if initiator == target {
+        for target in &shown.targets {
+            let pair = judge.judge(initiator, target);
+            let mut text = cell(&pair);
+            if initiator == target.function() {
                 write!(out, "  {text:>cell_width$}")?;
                 continue;
             }
-            let verdict = Verdict::from(decision.map_type);
-            counts[verdict as usize] += 1;
+            counts.add(&pair);
             if arguments.proximity {
-                text.push_str(&format!(" {}", proximity::word(view, &decision).unwrap_or("?")));
+                text.push_str(&format!(" {}", proximity::word(judge.kernel(), &pair.kernel).unwrap_or("?")));
             }
-            let style = output::style(verdict);
+            let style = output::style(pair.verdict);
             write!(out, "  {style}{text:>cell_width$}{style:#}")?;
         }
         writeln!(out)?;
     }
     out.flush()?;
     drop(out);
-    legend(view, counts, arguments.proximity)
+    legend(judge.kernel(), &counts, arguments.proximity)
 }
 
-fn legend(view: &KernelView<'_>, counts: [usize; 4], with_proximity: bool) -> Result<(), Failure> {
+/// How many pairs of each verdict, and of each direction where only one is sure.
+#[derive(Default)]
+struct Counts {
+    verdicts: [usize; 4],
+    writes_only: usize,
+    reads_only: usize,
+    open: usize,
+}
+
+impl Counts {
+    fn add(&mut self, pair: &PairVerdict) {
+        self.verdicts[pair.verdict as usize] += 1;
+        if matches!(pair.verdict, Verdict::Direct | Verdict::HostBridge) {
+            match directions(pair) {
+                Directions::Both => {}
+                Directions::WritesOnly => self.writes_only += 1,
+                Directions::ReadsOnly => self.reads_only += 1,
+                Directions::Open => self.open += 1,
+            }
+        }
+    }
+}
+
+fn legend(view: &KernelView<'_>, counts: &Counts, with_proximity: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     writeln!(out)?;
     let entries = [
         (Verdict::Direct, "Dn", "direct (BUS_ADDR): below the root, n hops"),
         (Verdict::HostBridge, "Hn", "through the host bridge (THRU_HOST_BRIDGE), n hops"),
-        (Verdict::Refused, "no", "refused (NOT_SUPPORTED)"),
+        (Verdict::Refused, "no", "refused (NOT_SUPPORTED, or lost by the hardware)"),
         (Verdict::Unknown, "?", "unknown: the input cannot tell; peerdma route says what is missing"),
     ];
     for (verdict, code, words) in entries {
         let style = output::style(verdict);
-        writeln!(out, "  {style}{code:<3}{style:#} {words}: {} pairs", counts[verdict as usize])?;
+        writeln!(out, "  {style}{code:<3}{style:#} {words}: {} pairs", counts.verdicts[verdict as usize])?;
+    }
+    for (count, code, words) in [
+        (counts.writes_only, "w", "of these, writes only: reads are refused"),
+        (counts.reads_only, "r", "of these, reads only: writes are refused"),
+        (counts.open, "~", "of these, not known for reads, for writes or for both"),
+    ] {
+        if count != 0 {
+            writeln!(out, "  {code:<3} {words}: {count} pairs")?;
+        }
     }
     if with_proximity {
         writeln!(
@@ -255,28 +331,32 @@ fn legend(view: &KernelView<'_>, counts: [usize; 4], with_proximity: bool) -> Re
         Fact::Known(false) => ", built without CONFIG_PCI_P2PDMA, so everything is refused",
         _ => "",
     };
-    writeln!(out, "As Linux decides: {cpu}, {kernel}, {table}{config}.")?;
+    writeln!(out, "By Linux's rules and the hardware's: {cpu}, {kernel}, {table}{config}.")?;
     Ok(())
 }
 
-fn list(arguments: &MatrixArguments, view: &KernelView<'_>, functions: &[FunctionId]) -> Result<(), Failure> {
-    let topology = view.topology();
+fn list(arguments: &MatrixArguments, shown: &Shown<'_>) -> Result<(), Failure> {
+    let judge = &shown.judge;
+    let topology = judge.topology();
     let mut out = std::io::BufWriter::new(anstream::stdout().lock());
-    for (initiator, target) in pairs(functions) {
-        let decision = view.decide(target, initiator);
-        let verdict = Verdict::from(decision.map_type);
-        let style = output::style(verdict);
+    for (initiator, target) in shown.pairs() {
+        let pair = judge.judge(initiator, target);
+        let style = output::style(pair.verdict);
         write!(
             out,
-            "{} {} {style}{:<11}{style:#} {:<16} {:>3}",
+            "{} {} {style}{:<11}{style:#} read {:<9} write {:<9} atomic {:<9} {:<12} {:<16} {:>3}",
             topology.function(initiator).address(),
-            topology.function(target).address(),
-            verdict.word(),
-            decision.map_type.word(),
-            decision.distance
+            topology.function(target.function()).address(),
+            pair.verdict.word(),
+            pair.read.word(),
+            pair.write.word(),
+            pair.atomic.word(),
+            pair.address.kind().word(),
+            pair.kernel.map_type.word(),
+            pair.kernel.distance
         )?;
         if arguments.proximity {
-            write!(out, " {}", proximity::word(view, &decision).unwrap_or("?"))?;
+            write!(out, " {}", proximity::word(judge.kernel(), &pair.kernel).unwrap_or("?"))?;
         }
         writeln!(out)?;
     }

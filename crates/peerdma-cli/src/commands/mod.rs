@@ -1,7 +1,14 @@
 //! One file a command.
 
 pub(crate) mod capture;
+pub(crate) mod compat;
 pub(crate) mod copy;
+pub(crate) mod doctor;
+pub(crate) mod fix;
+pub(crate) mod lint_cmdline;
 pub(crate) mod matrix;
 pub(crate) mod route;
 pub(crate) mod topo;
+pub(crate) mod verify;
+pub(crate) mod whatif;
+pub(crate) mod whose;

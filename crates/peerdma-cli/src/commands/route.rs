@@ -1,16 +1,19 @@
 //! `peerdma route`: one pair, explained in both directions.
 
 use crate::args::RouteArguments;
-use crate::document::{Pair, PairsDocument, SCHEMA, Source, StepDocument};
+use crate::document::{Pair, PairsDocument, SCHEMA, Source, StepDocument, fate_word};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
-use crate::select::{self, TargetRange};
+use crate::select::{self, Asked};
+use peerdma::addr::Bytes;
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::AcsBits;
-use peerdma::route::Verdict;
 use peerdma::route::acs_boot::{AcsParameters, Before, DecidedBy};
-use peerdma::route::kernel_view::{Common, Decision, KernelView, TableChoice};
+use peerdma::route::fabric::{Handed, Passage, Way};
+use peerdma::route::kernel_view::{Common, Decision, KernelView, MapType, TableChoice};
+use peerdma::route::knowledge;
+use peerdma::route::{Judge, PairVerdict, Reason, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
 use std::io::Write;
 
@@ -27,39 +30,41 @@ pub(crate) fn run(arguments: &RouteArguments) -> Result<Exit, Failure> {
     };
     let loaded = input::load(&arguments.input)?;
     let initiator = select::function(&loaded.topology, from)?;
-    let (target, range) = select::target(&loaded.topology, to)?;
-    let view = KernelView::new(&loaded.topology);
-    // Linux calls the target's owner the provider and the initiator the client.
-    let there = view.decide(target, initiator);
-    let back = view.decide(initiator, target);
+    let there_target = select::target(&loaded.topology, to)?;
+    let target = there_target.target.function();
+    let back_target = Asked { target: Target::largest_bar(&loaded.topology, initiator), bar_is_named: false };
+    let judge = Judge::new(&loaded.topology);
+    let there = judge.judge(initiator, &there_target.target);
+    let back = judge.judge(target, &back_target.target);
     let print_both = || {
         output::notes(&loaded.notes)?;
-        print(&loaded, &view, &there, range.as_ref())?;
+        print(&loaded, &judge, &there, there_target)?;
         writeln!(anstream::stdout().lock())?;
-        print(&loaded, &view, &back, None)
+        print(&loaded, &judge, &back, back_target)
     };
     let printed = if arguments.output.json {
-        let pair = |decision: &Decision, range| {
-            Pair::new(&view, decision).explained(path(&view, decision), range, boot_notes(&loaded.topology, decision))
+        let pair = |pair: &PairVerdict| {
+            let (view, decision) = (judge.kernel(), &pair.kernel);
+            Pair::new(&judge, pair).explained(
+                &judge,
+                pair,
+                path(view, decision),
+                boot_notes(&loaded.topology, decision),
+            )
         };
-        let pairs = vec![pair(&there, range.as_ref()), pair(&back, None)];
+        let pairs = vec![pair(&there), pair(&back)];
         output::json(&PairsDocument { schema: SCHEMA, source: Source::new(&loaded), pairs })
     } else {
         print_both()
     };
-    output::concluded(Exit::judge([Verdict::from(there.map_type)]), printed)
+    output::concluded(Exit::judge([there.permits(arguments.need.into())]), printed)
 }
 
-fn print(
-    loaded: &Loaded,
-    view: &KernelView<'_>,
-    decision: &Decision,
-    range: Option<&TargetRange>,
-) -> Result<(), Failure> {
-    let topology = &loaded.topology;
+fn print(loaded: &Loaded, judge: &Judge<'_>, pair: &PairVerdict, asked: Asked) -> Result<(), Failure> {
+    let (topology, view, decision) = (&loaded.topology, judge.kernel(), &pair.kernel);
     let mut out = anstream::stdout().lock();
     let heading = output::heading();
-    let verdict = Verdict::from(decision.map_type);
+    let verdict = pair.verdict;
     let style = output::style(verdict);
     writeln!(
         out,
@@ -67,35 +72,129 @@ fn print(
         naming(topology, decision.client),
         naming(topology, decision.provider)
     )?;
-    if let Some(range) = range {
-        writeln!(out, "  target     {}", range_words(range))?;
+    if let Some(words) = range_words(asked) {
+        writeln!(out, "  target     {words}")?;
+    }
+    writeln!(out, "  verdict    {style}{verdict}{style:#}: {}", verdict_words(pair))?;
+    writeln!(out, "  access     read {}, write {}, atomic {}", pair.read, pair.write, pair.atomic)?;
+    match pair.wrong_address() {
+        Some(wrong) => writeln!(out, "  address    {}; {wrong}", pair.address)?,
+        None => writeln!(out, "  address    {}", pair.address)?,
     }
     let hops = if decision.hidden_below.is_empty() { "" } else { "at least " };
-    writeln!(out, "  verdict    {style}{verdict}{style:#}: {}", meaning(verdict))?;
     writeln!(out, "  Linux      {}, distance {hops}{}, {}", decision.map_type, decision.distance, rules(loaded, view))?;
+    writeln!(out, "  hardware   {}", hardware_words(pair))?;
+    if let Some(difference) = pair.difference {
+        let warning = output::warning();
+        writeln!(out, "  {warning}they differ{warning:#} {difference}")?;
+    }
     let steps = path(view, decision);
     if steps.is_empty() {
-        writeln!(out, "  path       no common device below the root; ACS does not matter")?;
+        writeln!(out, "  path       no common device below the root; ACS does not matter to Linux")?;
     }
     for (index, step) in steps.iter().enumerate() {
         let title = if index == 0 { "path" } else { "" };
         writeln!(out, "  {title:<10} {:<9} {} {}", step.role, step.function, step.evidence)?;
     }
-    print_reasons(&mut out, view, decision)?;
-    for (index, note) in boot_notes(topology, decision).iter().enumerate() {
-        let title = if index == 0 { "boot" } else { "" };
-        writeln!(out, "  {title:<10} {note}")?;
+    write_reasons(&mut out, "why", &judge.reasons(pair))?;
+    lines(&mut out, "sizes", &transfer_words(judge, pair))?;
+    lines(&mut out, "boot", &boot_notes(topology, decision))?;
+    write_reasons(&mut out, "assumed", &judge.assumed(pair))?;
+    let known = knowledge::about(topology, pair.initiator, pair.target.function());
+    let known: Vec<String> = known.iter().map(|entry| format!("{} ({})", entry.what, entry.source)).collect();
+    lines(&mut out, "known", &known)?;
+    Ok(())
+}
+
+/// Lines below one title.
+fn lines(out: &mut impl Write, title: &str, lines: &[String]) -> std::io::Result<()> {
+    for (index, line) in lines.iter().enumerate() {
+        let title = if index == 0 { title } else { "" };
+        writeln!(out, "  {title:<10} {line}")?;
     }
     Ok(())
 }
 
-/// Why, in the order in which Linux meets it, and what would change it.
+/// The verdict's meaning, for refusals with who refuses.
+fn verdict_words(pair: &PairVerdict) -> &'static str {
+    match pair.verdict {
+        Verdict::Refused if pair.kernel.map_type == MapType::NotSupported => "Linux refuses to map it",
+        Verdict::Refused if pair.too_narrow.is_some() => "the initiator cannot form the address",
+        Verdict::Refused => "the hardware loses reads and writes",
+        Verdict::HostBridge if pair.on_request.is_some() => {
+            "up to the host bridge and down again, for VFIO hands out IOVAs; the direct route is there on request"
+        }
+        verdict => meaning(verdict),
+    }
+}
+
+/// What becomes of requests that carry the route's address.
+fn hardware_words(pair: &PairVerdict) -> String {
+    let words = |what: &str, passage: &Passage| {
+        let way = match passage.way {
+            Some(Way::BelowRoot) => " below the root",
+            Some(Way::RootComplex) => " through the root complex",
+            None => "",
+        };
+        format!("{what} {}{way}", fate_word(passage.fate))
+    };
+    let with = match pair.fabric_write.handed {
+        Handed::Bus => "with the bus address",
+        Handed::Iova => "with an IOVA",
+        Handed::CpuPhysical => "with the CPU-physical address",
+        Handed::Translated => "with a translated address",
+    };
+    let mut all = format!("{with}: {}, {}", words("write", &pair.fabric_write), words("read", &pair.fabric_read));
+    for (title, passages) in [("bus addresses on request", &pair.on_request), ("translated by ATS", &pair.translated)] {
+        if let Some([write, read]) = passages {
+            all.push_str(&format!("; {title}: {}, {}", words("write", write), words("read", read)));
+        }
+    }
+    all
+}
+
+/// Sizes of packets, ordering, the narrowest link.
+fn transfer_words(judge: &Judge<'_>, pair: &PairVerdict) -> Vec<String> {
+    let topology = judge.topology();
+    let express = |id: FunctionId| topology.function(id).info().registers.express;
+    let initiator = express(pair.initiator);
+    let size = |size: Option<Bytes>| size.map_or_else(|| "not read".to_string(), |size| size.to_string());
+    let mut words = Vec::new();
+    let target_payload = express(pair.target.function()).max_payload;
+    if initiator.max_payload.is_some() || target_payload.is_some() {
+        let mut line = format!(
+            "payload: writes up to {}, completions of reads up to {}, read requests up to {}",
+            size(initiator.max_payload),
+            size(target_payload),
+            size(initiator.max_read_request)
+        );
+        let marks = [(initiator.relaxed_ordering, "relaxed ordering"), (initiator.no_snoop, "no-snoop")];
+        for (enabled, name) in marks {
+            if let Some(enabled) = enabled {
+                line.push_str(&format!(", {name} {}", if enabled { "enabled" } else { "off" }));
+            }
+        }
+        words.push(line);
+    }
+    if let Some(link) = pair.payload.narrowest {
+        let address = topology.function(link.function).address();
+        words.push(format!("narrowest link told: {} x{} at {address}", link.speed, link.width));
+    }
+    words
+}
+
+/// Why Linux decides so, in its order, and what would change it.
 pub(super) fn print_reasons(out: &mut impl Write, view: &KernelView<'_>, decision: &Decision) -> std::io::Result<()> {
+    write_reasons(out, "why", &view.reasons(decision))
+}
+
+/// Reasons below one title, each with what would change it.
+pub(super) fn write_reasons(out: &mut impl Write, title: &str, reasons: &[Reason]) -> std::io::Result<()> {
     // Several ports share one remedy; it is said once, after the last of them.
-    let reasons = view.reasons(decision);
     for (index, reason) in reasons.iter().enumerate() {
-        let title = if index == 0 { "why" } else { "" };
-        let object = if reason.object == reason.gate.code() { String::new() } else { format!(" {}", reason.object) };
+        let title = if index == 0 { title } else { "" };
+        let repeats = reason.object.replace(' ', "_") == reason.gate.code();
+        let object = if repeats { String::new() } else { format!(" {}", reason.object) };
         writeln!(out, "  {title:<10} {}{object}: {}", reason.gate, reason.evidence)?;
         let next = reasons.get(index + 1).and_then(|next| next.fix.as_ref());
         if let Some(fix) = reason.fix.as_ref().filter(|fix| next != Some(fix)) {
@@ -142,20 +241,25 @@ fn rules(loaded: &Loaded, view: &KernelView<'_>) -> String {
     format!("{rules}, {config}")
 }
 
-fn range_words(range: &TargetRange) -> String {
-    let mut words = format!("bar{}", range.bar);
-    match range.len {
-        Some(len) => words.push_str(&format!(" {len} from offset {:#x}", range.offset.as_u64())),
-        None => words.push_str(&format!(" from offset {:#x}, size not told", range.offset.as_u64())),
+fn range_words(asked: Asked) -> Option<String> {
+    let target = asked.target;
+    let mut words = format!("bar{}", target.bar()?);
+    match target.len() {
+        Some(len) => words.push_str(&format!(" {len} from offset {:#x}", target.offset().as_u64())),
+        None => words.push_str(&format!(" from offset {:#x}, size not told", target.offset().as_u64())),
     }
-    if let Some(cpu) = range.cpu {
+    if let Some(cpu) = target.cpu() {
         words.push_str(&format!(", CPU {cpu}"));
     }
-    if let Some(bus) = range.bus {
+    if let Some(bus) = target.bus() {
         words.push_str(&format!(", bus {bus}"));
     }
-    words.push_str("; the route is the same for every range of the function, however small");
-    words
+    words.push_str(if asked.bar_is_named {
+        "; the route is the same for every range of the function, however small"
+    } else {
+        "; the largest BAR, name another with /barN"
+    });
+    Some(words)
 }
 
 /// Every function whose ACS Linux looks at, in its order.

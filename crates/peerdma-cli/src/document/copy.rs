@@ -16,8 +16,8 @@ pub(crate) struct CopyDocument {
     /// The kind of engine.
     #[schemars(extend("enum" = ["edu"]))]
     pub(crate) engine: &'static str,
-    /// What Linux's rules say about the pair, and the range: permitted if the verdict is
-    /// `direct` or `host_bridge`.
+    /// The pair and the range: permitted if `kernel.map_type` is `BUS_ADDR` or
+    /// `THRU_HOST_BRIDGE`.
     pub(crate) pair: Pair,
     /// Whether --force was given: then a refused or unknown pair was tried all the same.
     pub(crate) forced: bool,

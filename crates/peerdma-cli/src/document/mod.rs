@@ -2,12 +2,19 @@
 //!
 //! Fields are added, never renamed or removed, while [`SCHEMA`] stays.
 
+pub(crate) mod compat;
 mod copy;
+pub(crate) mod doctor;
+pub(crate) mod fix;
+pub(crate) mod lint_cmdline;
 mod pairs;
 mod topology;
+pub(crate) mod verify;
+pub(crate) mod whatif;
+pub(crate) mod whose;
 
 pub(crate) use copy::{CopyDocument, GrantedDocument, VerifiedDocument};
-pub(crate) use pairs::{Pair, PairsDocument, StepDocument};
+pub(crate) use pairs::{Pair, PairsDocument, ReasonDocument, StepDocument, fate_word};
 pub(crate) use topology::TopologyDocument;
 
 use crate::input::Loaded;

@@ -220,7 +220,7 @@ fn a_described_machine_shows_all_three_routes() {
 fn this_machine_always_gets_an_answer() {
     // Whatever it has: pairs of its own, or the described machine instead.
     let text = stdout_of(&["matrix"], 0);
-    assert!(text.contains("As Linux decides"), "{text}");
+    assert!(text.contains("By Linux's rules and the hardware's"), "{text}");
     stdout_of(&["topo"], 0);
     let document = json_of(&["matrix", "--json"], 0);
     assert_eq!(document["source"]["kind"], "live");

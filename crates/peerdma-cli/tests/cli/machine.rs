@@ -57,6 +57,18 @@ fn with_bar(mut config: Vec<u8>, index: usize, address: u64) -> Vec<u8> {
     config
 }
 
+/// A port that passes `first..=last` down in its prefetchable window, and nothing in the other.
+fn with_window(mut config: Vec<u8>, first: u64, last: u64) -> Vec<u8> {
+    config[0x20..0x24].copy_from_slice(&0x0000_fff0_u32.to_le_bytes());
+    for (low, high, address) in [(0x24, 0x28, first), (0x26, 0x2c, last)] {
+        // Bits 31:20 of the address, and that it has 64 bits.
+        let word = (address >> 16) as u16 & 0xfff0 | 1;
+        config[low..low + 2].copy_from_slice(&word.to_le_bytes());
+        config[high..high + 4].copy_from_slice(&((address >> 32) as u32).to_le_bytes());
+    }
+    config
+}
+
 /// The machine above.
 pub(crate) fn functions() -> Vec<Function> {
     let plain = |address, path, config| Function { address, path, config, names: &[], bar: None };
@@ -72,17 +84,41 @@ pub(crate) fn functions() -> Vec<Function> {
     host[11] = 0x06;
     vec![
         plain("0000:00:00.0", "", host),
-        plain("0000:00:01.0", "", express((0x8086, 0x352a), 0x060400, 1, 4, Some(0x1d), Some([0, 1, 4]))),
-        plain("0000:01:00.0", "0000:00:01.0", express((0x10b5, 0x9797), 0x060400, 1, 5, None, Some([1, 2, 4]))),
+        plain(
+            "0000:00:01.0",
+            "",
+            with_window(
+                express((0x8086, 0x352a), 0x060400, 1, 4, Some(0x1d), Some([0, 1, 4])),
+                0x40_0000_0000,
+                0x41_01ff_ffff,
+            ),
+        ),
+        plain(
+            "0000:01:00.0",
+            "0000:00:01.0",
+            with_window(
+                express((0x10b5, 0x9797), 0x060400, 1, 5, None, Some([1, 2, 4])),
+                0x40_0000_0000,
+                0x41_01ff_ffff,
+            ),
+        ),
         plain(
             "0000:02:00.0",
             "0000:00:01.0/0000:01:00.0",
-            express((0x10b5, 0x9797), 0x060400, 1, 6, Some(0), Some([2, 3, 3])),
+            with_window(
+                express((0x10b5, 0x9797), 0x060400, 1, 6, Some(0), Some([2, 3, 3])),
+                0x40_0000_0000,
+                0x40_000f_ffff,
+            ),
         ),
         plain(
             "0000:02:01.0",
             "0000:00:01.0/0000:01:00.0",
-            express((0x10b5, 0x9797), 0x060400, 1, 6, Some(0), Some([2, 4, 4])),
+            with_window(
+                express((0x10b5, 0x9797), 0x060400, 1, 6, Some(0), Some([2, 4, 4])),
+                0x41_0000_0000,
+                0x41_01ff_ffff,
+            ),
         ),
         device(
             "0000:03:00.0",
@@ -98,7 +134,15 @@ pub(crate) fn functions() -> Vec<Function> {
             &["infiniband/mlx5_0", "net/enx00aabbccddee"],
             (0, 0x41_0000_0000, 32 << 20),
         ),
-        plain("0000:00:02.0", "", express((0x8086, 0x352a), 0x060400, 1, 4, None, Some([0, 5, 5]))),
+        plain(
+            "0000:00:02.0",
+            "",
+            with_window(
+                express((0x8086, 0x352a), 0x060400, 1, 4, None, Some([0, 5, 5])),
+                0x50_0000_0000,
+                0x5f_ffff_ffff,
+            ),
+        ),
         device(
             "0000:05:00.0",
             "0000:00:02.0",

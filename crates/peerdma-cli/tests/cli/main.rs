@@ -3,6 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
 
 mod commands;
+mod compat;
 mod copy;
+mod doctor;
+mod fix;
 mod inputs;
+mod lint;
 mod machine;
+mod verify;
+mod whatif;
+mod whose;

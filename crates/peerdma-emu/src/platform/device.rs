@@ -1,13 +1,15 @@
 //! Checks what a function says about itself: BARs, widths, payloads.
 
 use super::error::{PlatformError, Source};
-use super::model::Payload;
+use super::hosts;
+use super::model::{FunctionAtomics, Iommu, Ordering, Payload};
 use super::number::{in_range, payload, size};
 use super::problem::Problem;
 use super::raw;
 use super::words::TdiState;
 use peerdma::addr::Bytes;
 use peerdma::pcie::ClassCode;
+use peerdma::topology::IommuMode;
 use toml::Spanned;
 
 /// A register holds its address above the four lowest bits, which are flags.
@@ -39,7 +41,11 @@ pub(super) struct Device {
     pub(super) ats: bool,
     pub(super) pasid_bits: Option<u8>,
     pub(super) payload: Option<Payload>,
+    pub(super) ordering: Ordering,
+    pub(super) atomics: FunctionAtomics,
     pub(super) mask_bits: u8,
+    pub(super) driver: Option<String>,
+    pub(super) iommu_mode: Option<IommuMode>,
     pub(super) tdi: Option<TdiState>,
 }
 
@@ -49,6 +55,7 @@ impl Device {
         source: Source<'_>,
         raw: &raw::Function,
         conventional: Option<&str>,
+        iommu: Option<&Iommu>,
     ) -> Result<Self, PlatformError> {
         if let Some(parent) = conventional {
             stays_conventional(source, raw, parent)?;
@@ -79,10 +86,30 @@ impl Device {
             ats: raw.ats.as_ref().is_some_and(|ats| *ats.get_ref()),
             pasid_bits: (pasid_bits != 0).then_some(pasid_bits),
             payload,
+            ordering: Ordering {
+                relaxed: raw.relaxed_ordering.as_ref().map(|enabled| *enabled.get_ref()),
+                no_snoop: raw.no_snoop.as_ref().map(|enabled| *enabled.get_ref()),
+            },
+            atomics: raw.atomics.as_ref().map_or_else(FunctionAtomics::default, |atomics| {
+                let raw::FunctionAtomics { requester, completer } = atomics.get_ref().0;
+                FunctionAtomics { requester, completer }
+            }),
             mask_bits,
+            driver: raw.driver.as_ref().map(|driver| name_of_driver(source, driver)).transpose()?,
+            iommu_mode: hosts::mode_of(source, raw.iommu_mode.as_ref(), iommu)?,
             tdi: raw.tdi.as_ref().map(|tdi| *tdi.get_ref()),
         })
     }
+}
+
+/// Modules and drivers are named by C identifiers, in which some write `-` for `_`.
+fn name_of_driver(source: Source<'_>, driver: &Spanned<String>) -> Result<String, PlatformError> {
+    let text = driver.get_ref();
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if text.is_empty() || text.len() > 64 || !is_name {
+        return Err(source.error(&driver.span(), Problem::Driver { driver: text.clone() }));
+    }
+    Ok(text.clone())
 }
 
 /// The function's model; one that states none has BARs and nothing else.
@@ -100,6 +127,10 @@ fn stays_conventional(source: Source<'_>, raw: &raw::Function, parent: &str) -> 
         ("pasid_bits", raw.pasid_bits.as_ref().filter(|bits| bits.get_ref().0 != 0).map(Spanned::span)),
         ("mps", raw.mps.as_ref().map(Spanned::span)),
         ("mrrs", raw.mrrs.as_ref().map(Spanned::span)),
+        ("relaxed_ordering", raw.relaxed_ordering.as_ref().map(Spanned::span)),
+        ("no_snoop", raw.no_snoop.as_ref().map(Spanned::span)),
+        ("atomics", raw.atomics.as_ref().map(Spanned::span)),
+        ("link", raw.link.as_ref().map(Spanned::span)),
         ("resizable", resizable.map(Spanned::span)),
         ("tdi", raw.tdi.as_ref().map(Spanned::span)),
     ];

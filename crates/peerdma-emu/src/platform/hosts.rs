@@ -9,6 +9,15 @@ use super::words::{IommuKind, ModeWord, PeerForwarding};
 use peerdma::topology::{Cpu, CpuVendor, IommuMode};
 use toml::Spanned;
 
+/// The machine's name, which is printed as it is.
+pub(super) fn name(source: Source<'_>, raw: &raw::Named) -> Result<String, PlatformError> {
+    let name = raw.name.get_ref();
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        return Err(source.error(&raw.name.span(), Problem::PlatformName { name: name.clone() }));
+    }
+    Ok(name.clone())
+}
+
 pub(super) fn cpu(source: Source<'_>, raw: &raw::Cpu) -> Result<Cpu, PlatformError> {
     let word = raw.vendor.get_ref();
     let bad_vendor = || source.error(&raw.vendor.span(), Problem::CpuVendor { vendor: word.clone() });
@@ -19,7 +28,11 @@ pub(super) fn cpu(source: Source<'_>, raw: &raw::Cpu) -> Result<Cpu, PlatformErr
         None if vendor == CpuVendor::Arm => 0,
         None => return Err(source.error(&raw.vendor.span(), Problem::CpuFamily)),
     };
-    Ok(Cpu { vendor, family })
+    let model = match &raw.model {
+        Some(model) => Some(in_range(source, "model", (0, u32::MAX.into()), model)?),
+        None => None,
+    };
+    Ok(Cpu { vendor, family, model })
 }
 
 pub(super) fn kernel(source: Source<'_>, raw: &raw::Kernel) -> Result<Kernel, PlatformError> {
@@ -49,6 +62,25 @@ pub(super) fn iommu(source: Source<'_>, raw: &raw::Iommu) -> Result<Iommu, Platf
         },
     };
     Ok(Iommu { kind, mode })
+}
+
+/// How the IOMMU treats one function, where the file says so for it alone.
+pub(super) fn mode_of(
+    source: Source<'_>,
+    raw: Option<&Spanned<ModeWord>>,
+    iommu: Option<&Iommu>,
+) -> Result<Option<IommuMode>, PlatformError> {
+    let Some(mode) = raw else { return Ok(None) };
+    let Some(iommu) = iommu else { return Err(source.error(&mode.span(), Problem::IommuTableMissing)) };
+    let stated = match *mode.get_ref() {
+        ModeWord::None => IommuMode::None,
+        word if iommu.mode == IommuMode::None => {
+            return Err(source.error(&mode.span(), Problem::FunctionNeedsIommu { mode: word }));
+        }
+        ModeWord::Translated => IommuMode::Translated,
+        ModeWord::Identity => IommuMode::Identity,
+    };
+    Ok(Some(stated))
 }
 
 pub(super) fn ram(source: Source<'_>, raw: &[raw::Ram]) -> Result<Vec<Ram>, PlatformError> {

@@ -22,6 +22,7 @@ mod built_in;
 mod device;
 mod error;
 mod hosts;
+mod links;
 mod model;
 mod number;
 mod place;
@@ -36,13 +37,15 @@ mod tests;
 
 pub use error::PlatformError;
 pub use model::{
-    Bar, BusesBelow, Function, HostBridge, HostBridgeId, Iommu, Kernel, Parent, Payload, Port, PortId, Ram, Window,
+    Bar, BusesBelow, Function, FunctionAtomics, HostBridge, HostBridgeId, Iommu, Kernel, LinkState, Ordering, Parent,
+    Payload, Port, PortAtomics, PortId, Ram, Window,
 };
 pub use problem::{Buses, Problem};
 pub use words::{IommuKind, ModeWord, Model, PeerForwarding, PortKind, TdiState};
 
 use device::Device;
 use error::Source;
+use links::Links;
 use peerdma::topology::Cpu;
 use place::{NoRoom, Placement, Request};
 use serde::Deserialize;
@@ -56,6 +59,7 @@ use tree::Tree;
 /// host bridge and inside the windows of all ports above it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform {
+    name: Option<String>,
     cpu: Option<Cpu>,
     kernel: Option<Kernel>,
     iommu: Option<Iommu>,
@@ -75,17 +79,25 @@ impl Platform {
         let raw = read(source)?;
         let host_bridges = hosts::host_bridges(source, &raw.host_bridge)?;
         let tree = Tree::new(source, &raw, &host_bridges)?;
-        let devices = devices(source, &raw, &tree)?;
+        let iommu = raw.iommu.as_ref().map(|iommu| hosts::iommu(source, &iommu.0)).transpose()?;
+        let devices = devices(source, &raw, &tree, iommu.as_ref())?;
+        let links = Links::new(source, &raw, &tree, &host_bridges)?;
         let placement = room(source, &raw, &tree, &host_bridges, &devices)?;
         Ok(Self {
+            name: raw.platform.as_ref().map(|named| hosts::name(source, &named.0)).transpose()?,
             cpu: raw.cpu.as_ref().map(|cpu| hosts::cpu(source, &cpu.0)).transpose()?,
             kernel: raw.kernel.as_ref().map(|kernel| hosts::kernel(source, &kernel.0)).transpose()?,
-            iommu: raw.iommu.as_ref().map(|iommu| hosts::iommu(source, &iommu.0)).transpose()?,
+            iommu,
             ram: hosts::ram(source, &raw.ram)?,
-            ports: ports(source, &raw, &tree, &placement)?,
-            functions: functions(source, &raw, &tree, devices, &placement, &host_bridges)?,
+            ports: ports(source, &raw, &tree, &placement, &links)?,
+            functions: functions(source, &raw, &tree, devices, &placement, &links, &host_bridges)?,
             host_bridges,
         })
+    }
+
+    /// What the machine is called, where stated.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The CPU; `None` where the file does not say, which leaves some verdicts unknown.
@@ -171,7 +183,12 @@ fn read(source: Source<'_>) -> Result<raw::File, PlatformError> {
     }
 }
 
-fn devices(source: Source<'_>, raw: &raw::File, tree: &Tree) -> Result<Vec<Device>, PlatformError> {
+fn devices(
+    source: Source<'_>,
+    raw: &raw::File,
+    tree: &Tree,
+    iommu: Option<&Iommu>,
+) -> Result<Vec<Device>, PlatformError> {
     let functions = raw.function.iter().zip(&tree.functions);
     let devices = functions.map(|(function, place)| {
         let conventional = match place.parent {
@@ -180,7 +197,7 @@ fn devices(source: Source<'_>, raw: &raw::File, tree: &Tree) -> Result<Vec<Devic
             }
             _ => None,
         };
-        Device::new(source, function, conventional)
+        Device::new(source, function, conventional, iommu)
     });
     devices.collect()
 }
@@ -217,7 +234,14 @@ fn room(
     })
 }
 
-fn ports(source: Source<'_>, raw: &raw::File, tree: &Tree, placement: &Placement) -> Result<Vec<Port>, PlatformError> {
+fn ports(
+    source: Source<'_>,
+    raw: &raw::File,
+    tree: &Tree,
+    placement: &Placement,
+    links: &Links,
+) -> Result<Vec<Port>, PlatformError> {
+    let numbers = links::numbers(source, raw, tree)?;
     let ports = raw.port.iter().zip(&tree.ports).enumerate().map(|(index, (port, place))| {
         let id = port.id.map(|id| id.0);
         Ok(Port {
@@ -229,7 +253,12 @@ fn ports(source: Source<'_>, raw: &raw::File, tree: &Tree, placement: &Placement
             id,
             mps: number::payload(source, "mps", port.mps.as_ref(), device::RESET_MPS)?,
             acs: acs::registers(source, port.acs.as_ref(), id, Some(port.kind.port_type()))?,
-            number: tree.numbers[index],
+            link: links.ports[index],
+            atomics: port.atomics.as_ref().map_or_else(PortAtomics::default, |atomics| {
+                let raw::PortAtomics { routing, egress_blocked } = atomics.0;
+                PortAtomics { routing, egress_blocked }
+            }),
+            number: numbers[index],
             below: tree.below[index],
             windows: placement.windows[index],
         })
@@ -243,10 +272,12 @@ fn functions(
     tree: &Tree,
     devices: Vec<Device>,
     placement: &Placement,
+    links: &Links,
     hosts: &[HostBridge],
 ) -> Result<Vec<Function>, PlatformError> {
     let mut addresses = placement.bars.iter();
-    let functions = raw.function.iter().zip(&tree.functions).zip(devices).map(|((function, place), device)| {
+    let places = tree.functions.iter().zip(&links.functions);
+    let functions = raw.function.iter().zip(places).zip(devices).map(|((function, (place, &link)), device)| {
         let windows = &hosts[place.host.0].windows;
         // `room` asked for exactly these BARs in this order, and found each inside a window.
         let bars = device.bars.into_iter().zip(addresses.by_ref()).filter_map(|(bar, &bus)| {
@@ -269,7 +300,12 @@ fn functions(
             ats: device.ats,
             pasid_bits: device.pasid_bits,
             payload: device.payload,
+            ordering: device.ordering,
+            atomics: device.atomics,
+            link,
             mask_bits: device.mask_bits,
+            driver: device.driver,
+            iommu_mode: device.iommu_mode,
             tdi: device.tdi,
         })
     });

@@ -4,6 +4,7 @@ use super::words::{IommuKind, Model, PeerForwarding, PortKind, TdiState};
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::pcie::acs::Acs;
 use peerdma::pcie::decode::BridgeWindows;
+use peerdma::pcie::express::LinkSpeed;
 use peerdma::pcie::{ClassCode, PciAddr, PciId};
 use peerdma::topology::{IommuMode, KernelVersion};
 
@@ -135,15 +136,56 @@ pub struct Port {
     pub id: Option<PciId>,
     /// Largest payload it is programmed to send, in bytes.
     pub mps: Bytes,
+    /// Its link, where stated.
+    pub link: Option<LinkState>,
+    /// What it does with AtomicOps.
+    pub atomics: PortAtomics,
     /// Access control services.
     pub acs: Acs,
-    /// Port number, which egress vectors of the ports beside it count by: the device
-    /// number, or the position by address where ports of one parent share a device.
+    /// Port number, which egress vectors of the ports beside it count by; where none is
+    /// stated the device number, or the position by address where ports of one parent
+    /// share a device.
     pub number: u8,
     /// Buses below; `None` where nothing hangs below it.
     pub below: Option<BusesBelow>,
     /// Windows that hold exactly the BARs below, in steps of 1 MiB.
     pub windows: BridgeWindows,
+}
+
+/// A link that is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// Negotiated speed.
+    pub speed: LinkSpeed,
+    /// Negotiated width in lanes.
+    pub width: u8,
+}
+
+/// What a port does with AtomicOps, as far as stated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortAtomics {
+    /// Whether it passes them on.
+    pub routing: Option<bool>,
+    /// Whether it keeps them from leaving by this port.
+    pub egress_blocked: Option<bool>,
+}
+
+/// What a function does with AtomicOps, as far as stated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FunctionAtomics {
+    /// Whether it may send them.
+    pub requester: Option<bool>,
+    /// Whether its memory answers them.
+    pub completer: Option<bool>,
+}
+
+/// Attributes that a function may set in its requests, as far as stated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ordering {
+    /// Relaxed Ordering enabled.
+    pub relaxed: Option<bool>,
+    /// No Snoop enabled.
+    pub no_snoop: Option<bool>,
 }
 
 /// Payload sizes of a PCI Express function.
@@ -199,8 +241,18 @@ pub struct Function {
     pub pasid_bits: Option<u8>,
     /// Payload sizes; `None` on conventional PCI, which has no such limits.
     pub payload: Option<Payload>,
+    /// Attributes it may set in its requests.
+    pub ordering: Ordering,
+    /// What it does with AtomicOps.
+    pub atomics: FunctionAtomics,
+    /// Its link, where stated.
+    pub link: Option<LinkState>,
     /// Width in bits of the DMA addresses it can form, 1 to 64.
     pub mask_bits: u8,
+    /// Driver bound to it, where stated.
+    pub driver: Option<String>,
+    /// How the IOMMU treats its requests, where stated for it alone.
+    pub iommu_mode: Option<IommuMode>,
     /// State of its trusted device interface; `None` if it has none.
     pub tdi: Option<TdiState>,
 }

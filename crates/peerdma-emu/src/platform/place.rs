@@ -17,6 +17,7 @@
 
 use super::model::{HostBridge, HostBridgeId, Parent, Window};
 use peerdma::addr::{AddrRange, BusAddr, Bytes};
+use peerdma::pcie::Fact;
 use peerdma::pcie::decode::BridgeWindows;
 
 const PAGE: u64 = 4096;
@@ -88,14 +89,14 @@ pub(super) fn place(
     requests: &[Request],
 ) -> Result<Placement, NoRoom> {
     let mut bars: Vec<Option<AddrRange<BusAddr>>> = vec![None; requests.len()];
-    let mut windows = vec![BridgeWindows::default(); ports.len()];
+    let mut windows = vec![BridgeWindows::CLOSED; ports.len()];
     for prefetchable in [true, false] {
         let mut kind = Kind { hosts, prefetchable, at_host: vec![], at_port: vec![], ports };
         for (taker, range) in kind.place(parents_first, requests)? {
             match taker {
                 Taker::Bar(request) => bars[request] = Some(range),
-                Taker::WindowOf(port) if prefetchable => windows[port].prefetchable = Some(range),
-                Taker::WindowOf(port) => windows[port].memory = Some(range),
+                Taker::WindowOf(port) if prefetchable => windows[port].prefetchable = Fact::Known(Some(range)),
+                Taker::WindowOf(port) => windows[port].memory = Fact::Known(Some(range)),
             }
         }
     }
@@ -289,9 +290,9 @@ mod tests {
         let ports = [HOST, HOST];
         let requests = [0, 1].map(|port| request(Parent::Port(super::super::PortId(port)), 0x4000, false));
         let placement = place(&hosts, &ports, &[0, 1], &requests).unwrap();
-        let windows = placement.windows.iter().map(|window| window.memory.unwrap().to_string());
+        let windows = placement.windows.iter().map(|window| window.memory.known().unwrap().unwrap().to_string());
         assert_eq!(windows.collect::<Vec<_>>(), ["0x80000000-0x800fffff", "0x80100000-0x801fffff"]);
-        assert!(placement.windows[0].prefetchable.is_none());
+        assert_eq!(placement.windows[0].prefetchable, Fact::Known(None));
     }
 
     #[test]
@@ -380,12 +381,13 @@ mod tests {
                 }
                 for (port, windows) in placement.windows.iter().enumerate() {
                     let holding = if request.prefetchable && separate { windows.prefetchable } else { windows.memory };
+                    let holding = holding.known().unwrap();
                     let inside = holding.is_some_and(|window| window.contains_range(bar));
                     prop_assert_eq!(inside, is_below(&ports, request.parent, port));
                 }
             }
             for windows in &placement.windows {
-                for window in windows.memory.iter().chain(&windows.prefetchable) {
+                for window in windows.open() {
                     prop_assert!(window.start().as_u64().is_multiple_of(GRANULE));
                     prop_assert!(window.len().as_u64().is_multiple_of(GRANULE));
                 }

@@ -254,6 +254,29 @@ pub enum Problem {
         /// The text.
         version: String,
     },
+    /// A machine's name that could not be printed.
+    #[error("{name:?} is not a name for a machine; write visible characters in one line")]
+    PlatformName {
+        /// The text.
+        name: String,
+    },
+    /// Not the name of a driver.
+    #[error("{driver:?} is not the name of a driver; write it as the link in sysfs reads, such as \"vfio-pci\"")]
+    Driver {
+        /// The text.
+        driver: String,
+    },
+    /// A function's mode without the machine's.
+    #[error(
+        "iommu_mode is stated for a function, but [iommu] is missing; its mode counts for functions that state none"
+    )]
+    IommuTableMissing,
+    /// A function's mode without an IOMMU that could work so.
+    #[error("iommu_mode = {mode} needs an IOMMU that is on, but [iommu] has none or one with mode = none")]
+    FunctionNeedsIommu {
+        /// The mode.
+        mode: ModeWord,
+    },
     /// No mode for an IOMMU that is there.
     #[error("iommu.mode is missing; write translated, identity or none")]
     IommuModeMissing,
@@ -270,6 +293,48 @@ pub enum Problem {
         key: &'static str,
         /// The number found.
         found: i128,
+    },
+    /// Not a speed of a link.
+    #[error("{speed:?} is not the speed of a link; it is 2.5GT/s, 5GT/s, 8GT/s, 16GT/s, 32GT/s or 64GT/s")]
+    LinkSpeed {
+        /// The text.
+        speed: String,
+    },
+    /// Not a width of a link.
+    #[error("link.width = {found} is not the width of a link; it is 1, 2, 4, 8, 12, 16 or 32 lanes")]
+    LinkWidth {
+        /// The number found.
+        found: i128,
+    },
+    /// A link where there is none.
+    #[error("{name} sits on the root bus of {host_bridge} and has no link; remove the key")]
+    NoLink {
+        /// The function.
+        name: String,
+        /// The host bridge.
+        host_bridge: String,
+    },
+    /// Two ends of a link that say different things.
+    #[error("this link is {link}, but its other end, {other} (line {line}), says {other_link}")]
+    LinkEndsDiffer {
+        /// This end.
+        link: String,
+        /// Who is at the other end.
+        other: String,
+        /// What stands there.
+        other_link: String,
+        /// Its line.
+        line: usize,
+    },
+    /// Two ports of one parent with one port number.
+    #[error("port number {number} is that of {other} (line {line}) too; ports of one parent have numbers of their own")]
+    PortNumberTaken {
+        /// The number.
+        number: u8,
+        /// The other port.
+        other: String,
+        /// Line of its name.
+        line: usize,
     },
     /// A BAR whose size no BAR can have.
     #[error("a BAR of {size} cannot be; sizes are powers of two from 16 bytes on")]

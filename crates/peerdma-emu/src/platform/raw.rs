@@ -22,6 +22,7 @@ pub(super) struct Head {
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) schema: Spanned<Integer>,
+    pub(super) platform: Option<Table<Named>>,
     pub(super) cpu: Option<Table<Cpu>>,
     pub(super) kernel: Option<Table<Kernel>>,
     pub(super) iommu: Option<Table<Iommu>>,
@@ -37,9 +38,16 @@ pub(super) struct File {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    pub(super) name: Spanned<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Cpu {
     pub(super) vendor: Spanned<String>,
     pub(super) family: Option<Spanned<Integer>>,
+    pub(super) model: Option<Spanned<Integer>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -94,7 +102,10 @@ pub(super) struct Port {
     pub(super) kind: PortKind,
     pub(super) bdf: Spanned<String>,
     pub(super) id: Option<Id>,
+    pub(super) number: Option<Spanned<Integer>>,
     pub(super) mps: Option<Spanned<Integer>>,
+    pub(super) link: Option<Spanned<Table<Link>>>,
+    pub(super) atomics: Option<Table<PortAtomics>>,
     pub(super) acs: Option<Spanned<Acs>>,
 }
 
@@ -115,8 +126,35 @@ pub(super) struct Function {
     pub(super) pasid_bits: Option<Spanned<Integer>>,
     pub(super) mps: Option<Spanned<Integer>>,
     pub(super) mrrs: Option<Spanned<Integer>>,
+    pub(super) relaxed_ordering: Option<Spanned<bool>>,
+    pub(super) no_snoop: Option<Spanned<bool>>,
+    pub(super) atomics: Option<Spanned<Table<FunctionAtomics>>>,
+    pub(super) link: Option<Spanned<Table<Link>>>,
     pub(super) mask_bits: Option<Spanned<Integer>>,
+    pub(super) driver: Option<Spanned<String>>,
+    pub(super) iommu_mode: Option<Spanned<ModeWord>>,
     pub(super) tdi: Option<Spanned<TdiState>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Link {
+    pub(super) speed: Spanned<String>,
+    pub(super) width: Spanned<Integer>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortAtomics {
+    pub(super) routing: Option<bool>,
+    pub(super) egress_blocked: Option<bool>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FunctionAtomics {
+    pub(super) requester: Option<bool>,
+    pub(super) completer: Option<bool>,
 }
 
 #[derive(serde::Deserialize)]

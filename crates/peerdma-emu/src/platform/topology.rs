@@ -1,15 +1,18 @@
 //! From a platform to the topology that every question is asked of.
 
-use super::model::{Function, HostBridge, Parent, Port};
-use super::words::{Model, PortKind};
+use super::model::{Function, HostBridge, LinkState, Parent, Port, Ram};
+use super::words::{Model, PeerForwarding as Peer, PortKind};
 use super::{Iommu, Kernel, Platform};
 use peerdma::pcie::acs::{Acs, AcsAbsent};
 use peerdma::pcie::caps::ListEnd;
 use peerdma::pcie::decode::{BarRegister, BridgeBuses, BridgeWindows, Command, HeaderType, Registers};
-use peerdma::pcie::express::{Express, PortType};
+use peerdma::pcie::express::{AtomicSizes, Express, Link, PortType};
 use peerdma::pcie::virt::{Ats, Pasid, ResizableBar};
 use peerdma::pcie::{ClassCode, DevFn, Fact, PciAddr, PciId};
-use peerdma::topology::{Bar, Builder, FunctionInfo, IommuMode, Origin, Position, Topology};
+use peerdma::topology::{
+    Bar, Builder, FunctionInfo, HostBridgeFacts, HostWindow, IommuGroup, IommuMode, MemoryRegion, Origin,
+    PeerForwarding, Position, Topology,
+};
 
 const BRIDGE: ClassCode = ClassCode::new(0x06_0400);
 const SYSTEM_PERIPHERAL: ClassCode = ClassCode::new(0x08_8000);
@@ -38,15 +41,49 @@ impl Platform {
         for port in self.ports() {
             builder.function(self.port_info(port));
         }
-        for function in self.functions() {
-            builder.function(self.function_info(function));
+        let groups = self.groups();
+        for (function, group) in self.functions().iter().zip(&groups) {
+            let mut info = self.function_info(function);
+            info.iommu_group = group.as_ref().map(|group| group.id);
+            builder.function(info);
+        }
+        let groups_are_complete = self.states_modes_one_by_one();
+        groups.into_iter().flatten().for_each(|group| builder.group(group));
+        for host in self.host_bridges() {
+            builder.host_bridge(host.segment, host.root_bus, host_facts(host));
         }
         let machine = builder.machine();
+        machine.name = self.name().map(str::to_string);
+        machine.groups_are_complete = groups_are_complete;
         machine.cpu = self.cpu().cloned();
         machine.kernel = self.kernel().and_then(|Kernel { version, .. }| *version);
         machine.command_line = self.kernel().and_then(|Kernel { cmdline, .. }| cmdline.clone());
+        machine.memory_map = self.ram().iter().map(ram_region).collect();
         machine.iommu = self.iommu().map(|Iommu { mode, .. }: &Iommu| -> IommuMode { *mode });
         builder.build()
+    }
+
+    fn states_modes_one_by_one(&self) -> bool {
+        self.functions().iter().any(|function| function.iommu_mode.is_some())
+    }
+
+    /// Each function's IOMMU group, one of its own, numbered by address since the file's
+    /// order means nothing. There are none where one mode holds for the whole machine.
+    fn groups(&self) -> Vec<Option<IommuGroup>> {
+        let one_by_one = self.states_modes_one_by_one();
+        let mut addresses: Vec<PciAddr> = self.functions().iter().map(|function| function.address).collect();
+        addresses.sort_unstable();
+        let group = |function: &Function| {
+            let mode = function.iommu_mode.or(self.iommu().map(|iommu| iommu.mode)).filter(|_| one_by_one)?;
+            let kind = match mode {
+                IommuMode::Translated => "DMA",
+                IommuMode::Identity => "identity",
+                IommuMode::None => return None,
+            };
+            let id = addresses.partition_point(|&address| address < function.address) as u32;
+            Some(IommuGroup { id, kind: Some(kind.to_string()), reserved: Vec::new() })
+        };
+        self.functions().iter().map(group).collect()
     }
 
     fn position(&self, parent: Parent) -> Position {
@@ -64,7 +101,14 @@ impl Platform {
             buses: Some(BridgeBuses { primary: port.address.bus(), secondary, subordinate }),
             windows: port.windows,
             port_type: Fact::Known(Some(port.kind.port_type())),
-            express: Express { max_payload: Some(port.mps), port_number: Some(port.number), ..Express::default() },
+            express: Express {
+                max_payload: Some(port.mps),
+                port_number: Some(port.number),
+                atomic_routing: port.atomics.routing,
+                atomic_egress_blocked: port.atomics.egress_blocked,
+                link: link(port.link),
+                ..Express::default()
+            },
             ..registers(port.id, BRIDGE, port.acs.clone())
         };
         finish(&mut info, Some(&port.name), port.kind.port_type().to_string(), self.host_bridge(port.host_bridge));
@@ -84,6 +128,14 @@ impl Platform {
             express: Express {
                 max_payload: function.payload.map(|payload| payload.max),
                 max_read_request: function.payload.map(|payload| payload.max_read_request),
+                relaxed_ordering: function.ordering.relaxed,
+                no_snoop: function.ordering.no_snoop,
+                atomic_requester: function.atomics.requester,
+                atomic_completer: function
+                    .atomics
+                    .completer
+                    .map(|completes| if completes { AtomicSizes::ALL } else { AtomicSizes::NONE }),
+                link: link(function.link),
                 ..Express::default()
             },
             bars: function.bars.iter().map(bar_register).collect(),
@@ -106,6 +158,8 @@ impl Platform {
             })
             .collect();
         info.dma_mask_bits = Some(function.mask_bits);
+        info.device_memory = function.memory;
+        info.driver.clone_from(&function.driver);
         finish(
             &mut info,
             Some(&function.name),
@@ -114,6 +168,29 @@ impl Platform {
         );
         info
     }
+}
+
+fn host_facts(host: &HostBridge) -> HostBridgeFacts {
+    HostBridgeFacts {
+        // A checked window fits on both sides.
+        windows: host.windows.iter().filter_map(|window| HostWindow::new(window.cpu, window.bus.start())).collect(),
+        peer: match host.peer {
+            Peer::Forwards => Some(PeerForwarding::Forwards),
+            Peer::WritesOnly => Some(PeerForwarding::WritesOnly),
+            Peer::AllOnes => Some(PeerForwarding::AllOnes),
+            Peer::None => Some(PeerForwarding::Nothing),
+            Peer::Unknown => None,
+        },
+        name: Some(host.name.clone()),
+    }
+}
+
+fn link(stated: Option<LinkState>) -> Link {
+    Link { speed: stated.map(|link| link.speed), width: stated.map(|link| link.width), ..Link::default() }
+}
+
+fn ram_region(ram: &Ram) -> MemoryRegion {
+    MemoryRegion { range: ram.range, name: MemoryRegion::SYSTEM_RAM.to_string() }
 }
 
 /// The device that stands for a host bridge: an ID at 00.0 without capabilities.
@@ -136,9 +213,10 @@ fn registers(id: Option<PciId>, class: ClassCode, acs: Acs) -> Registers {
         id,
         class: Some(class),
         header: Some(HeaderType::Device),
+        multifunction: None,
         command: Some(Command { memory: true, bus_master: true }),
         buses: None,
-        windows: BridgeWindows::default(),
+        windows: BridgeWindows::CLOSED,
         bars: Vec::new(),
         port_type: Fact::Known(None),
         express: Express::default(),

@@ -3,7 +3,7 @@
 use super::word::{after, decimal, flag, flags, hex, size};
 use peerdma::addr::Bytes;
 use peerdma::pcie::acs::AcsBits;
-use peerdma::pcie::express::{Express, LinkSpeed, PortType};
+use peerdma::pcie::express::{AtomicSizes, Express, LinkSpeed, PortType};
 use peerdma::pcie::fact::Fact;
 use peerdma::pcie::virt::{Ats, Pasid, Pri, ResizableBar, SrIov};
 
@@ -251,7 +251,12 @@ impl Capabilities {
             }
             Some(b'A') => {
                 if let Some(value) = line.strip_prefix("AtomicOpsCap:") {
+                    // Only ports show whether they route.
                     express.atomic_routing = flag(value, "Routing");
+                    let sizes = (flag(value, "32bit"), flag(value, "64bit"), flag(value, "128bitCAS"));
+                    if let (Some(of_4_bytes), Some(of_8_bytes), Some(of_16_bytes)) = sizes {
+                        express.atomic_completer = Some(AtomicSizes { of_4_bytes, of_8_bytes, of_16_bytes });
+                    }
                 } else if let Some(value) = line.strip_prefix("AtomicOpsCtl:") {
                     express.atomic_requester = flag(value, "ReqEn");
                     express.atomic_egress_blocked = flag(value, "EgressBlck");

@@ -6,6 +6,7 @@
 use super::capabilities::{Capabilities, Section};
 use super::word::{after, decimal, flag, hex, size};
 use peerdma::addr::{AddrRange, BusAddr, PhysAddr};
+use peerdma::pcie::Fact;
 use peerdma::pcie::decode::{BridgeBuses, BridgeWindows, Command, HeaderType};
 use peerdma::topology::Bar;
 
@@ -85,9 +86,9 @@ impl<'a> Details<'a> {
             }
             "Status" => self.capability_bit = self.capability_bit.or_else(|| flag(value, "Cap")),
             "Bus" => self.buses = self.buses.or_else(|| buses(value)),
-            "Memory behind bridge" => self.windows.memory = self.windows.memory.or_else(|| window(value)),
+            "Memory behind bridge" => self.windows.memory = self.windows.memory.or(window(value)),
             "Prefetchable memory behind bridge" => {
-                self.windows.prefetchable = self.windows.prefetchable.or_else(|| window(value));
+                self.windows.prefetchable = self.windows.prefetchable.or(window(value));
             }
             "NUMA node" => self.numa_node = self.numa_node.or_else(|| number(value)),
             "IOMMU group" => self.iommu_group = self.iommu_group.or_else(|| number(value)),
@@ -168,13 +169,16 @@ fn buses(text: &str) -> Option<BridgeBuses> {
 }
 
 /// `fda00000-fe1fffff [size=8M] [32-bit]`; closed windows are `[disabled]`, `None` or end below their start.
-fn window(text: &str) -> Option<AddrRange<BusAddr>> {
-    let (first, rest) = hex(text)?;
-    let (last, rest) = hex(rest.strip_prefix('-')?)?;
-    if rest.contains("[disabled]") {
-        return None;
+fn window(text: &str) -> Fact<Option<AddrRange<BusAddr>>> {
+    if text.contains("[disabled]") || text.trim_end() == "None" {
+        return Fact::Known(None);
     }
-    AddrRange::from_inclusive(BusAddr::new(first), BusAddr::new(last))
+    let ends = (|| {
+        let (first, rest) = hex(text)?;
+        let (last, _) = hex(rest.strip_prefix('-')?)?;
+        Some(AddrRange::from_inclusive(BusAddr::new(first), BusAddr::new(last)))
+    })();
+    ends.into()
 }
 
 /// `Memory at 6000000000 (64-bit, prefetchable) [disabled] [size=32G]`.

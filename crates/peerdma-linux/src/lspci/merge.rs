@@ -14,6 +14,7 @@ pub(super) fn registers(first: Registers, second: Registers) -> Registers {
         id: first.id.or(second.id),
         class: class(first.class, second.class),
         header: first.header.or(second.header),
+        multifunction: first.multifunction.or(second.multifunction),
         command: first.command.or(second.command),
         buses: first.buses.or(second.buses),
         windows: BridgeWindows {
@@ -61,6 +62,7 @@ fn express(first: Express, second: Express) -> Express {
         atomic_routing: first.atomic_routing.or(second.atomic_routing),
         atomic_egress_blocked: first.atomic_egress_blocked.or(second.atomic_egress_blocked),
         atomic_requester: first.atomic_requester.or(second.atomic_requester),
+        atomic_completer: first.atomic_completer.or(second.atomic_completer),
         link: first.link.or(second.link),
     }
 }

@@ -47,13 +47,28 @@ pub struct BarRegister {
     pub is_64_bit: bool,
 }
 
-/// Address windows of a type 1 header; `None` where closed or not read.
+/// Address windows of a type 1 header, each known and `None` where it is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BridgeWindows {
     /// Non-prefetchable memory.
-    pub memory: Option<AddrRange<BusAddr>>,
+    pub memory: Fact<Option<AddrRange<BusAddr>>>,
     /// Prefetchable memory.
-    pub prefetchable: Option<AddrRange<BusAddr>>,
+    pub prefetchable: Fact<Option<AddrRange<BusAddr>>>,
+}
+
+impl BridgeWindows {
+    /// Both read, and closed.
+    pub const CLOSED: Self = Self { memory: Fact::Known(None), prefetchable: Fact::Known(None) };
+
+    /// The windows that were read and are open.
+    pub fn open(&self) -> impl Iterator<Item = AddrRange<BusAddr>> + use<> {
+        [self.memory, self.prefetchable].into_iter().filter_map(|window| window.known().flatten())
+    }
+
+    /// Whether both were read.
+    pub fn all_read(&self) -> bool {
+        matches!((self.memory, self.prefetchable), (Fact::Known(_), Fact::Known(_)))
+    }
 }
 
 /// Everything read from one function's configuration space.
@@ -65,6 +80,8 @@ pub struct Registers {
     pub class: Option<ClassCode>,
     /// Header type.
     pub header: Option<HeaderType>,
+    /// Whether the device has other functions beside this one (header type register bit 7).
+    pub multifunction: Option<bool>,
     /// Memory Space Enable and Bus Master Enable.
     pub command: Option<Command>,
     /// Bus numbers, of bridges.
@@ -141,6 +158,7 @@ impl Registers {
             id,
             class,
             header,
+            multifunction: config.byte(0x0e).map(|byte| byte & 0x80 != 0),
             command: config.word(0x04).map(|word| Command { memory: word & 2 != 0, bus_master: word & 4 != 0 }),
             buses: bridge_buses(config, header),
             windows: bridge_windows(config, header),
@@ -168,6 +186,7 @@ impl Registers {
             id: None,
             class: None,
             header: None,
+            multifunction: None,
             command: None,
             buses: None,
             windows: BridgeWindows::default(),
@@ -210,13 +229,13 @@ fn bridge_windows(config: &impl ConfigSpace, header: Option<HeaderType>) -> Brid
     }
     let window = |base: u64, limit: u64| AddrRange::from_inclusive(BusAddr::new(base), BusAddr::new(limit | 0xf_ffff));
     let low = |at: u16| config.word(at).map(|word| u64::from(word & 0xfff0) << 16);
-    let memory = (|| window(low(0x20)?, low(0x22)?))();
+    let memory = (|| Some(window(low(0x20)?, low(0x22)?)))();
     let prefetchable = (|| {
         let is_64_bit = config.word(0x24)? & 0xf == 1;
         let high = |at: u16| if is_64_bit { config.dword(at).map(|word| u64::from(word) << 32) } else { Some(0) };
-        window(low(0x24)? | high(0x28)?, low(0x26)? | high(0x2c)?)
+        Some(window(low(0x24)? | high(0x28)?, low(0x26)? | high(0x2c)?))
     })();
-    BridgeWindows { memory, prefetchable }
+    BridgeWindows { memory: memory.into(), prefetchable: prefetchable.into() }
 }
 
 fn bars(config: &impl ConfigSpace, header: Option<HeaderType>) -> Vec<BarRegister> {
@@ -276,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn the_bit_above_the_header_type_tells_of_other_functions() {
+        let mut bytes = vec![0u8; 64];
+        bytes[0x0e] = 0x81;
+        let read = Registers::decode(&ConfigBytes::new(bytes.clone(), ConfigSize::Unknown));
+        assert_eq!((read.header, read.multifunction), (Some(HeaderType::Bridge), Some(true)));
+        bytes[0x0e] = 0x01;
+        assert_eq!(Registers::decode(&ConfigBytes::new(bytes, ConfigSize::Unknown)).multifunction, Some(false));
+        assert_eq!(Registers::unread().multifunction, None);
+    }
+
+    #[test]
     fn a_prefetchable_window_takes_its_upper_halves_only_when_it_says_64_bit() {
         let mut bytes = vec![0u8; 64];
         bytes[0] = 0x86;
@@ -285,13 +315,14 @@ mod tests {
         bytes[0x28] = 0x40;
         bytes[0x2c] = 0x40;
         let windows = Registers::decode(&ConfigBytes::new(bytes.clone(), ConfigSize::Unknown)).windows;
-        assert_eq!(windows.memory, None, "base above limit is a closed window");
-        let prefetchable = windows.prefetchable.unwrap();
+        assert_eq!(windows.memory, Fact::Known(None), "base above limit is a closed window");
+        let prefetchable = windows.prefetchable.known().unwrap().unwrap();
         assert_eq!((prefetchable.start().as_u64(), prefetchable.last().as_u64()), (0x40_0000_0000, 0x40_0fff_ffff));
         bytes[0x24] = 0;
         bytes[0x26] = 0xf0;
         let windows = Registers::decode(&ConfigBytes::new(bytes, ConfigSize::Unknown)).windows;
-        assert_eq!(windows.prefetchable.unwrap().start().as_u64(), 0);
+        assert_eq!(windows.prefetchable.known().unwrap().unwrap().start().as_u64(), 0);
+        assert!(!Registers::unread().windows.all_read(), "a window that was not read is not closed");
     }
 
     #[test]

@@ -141,6 +141,36 @@ impl Link {
     }
 }
 
+/// Operands of AtomicOps that a completer takes (Device Capabilities 2, bits 7 to 9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AtomicSizes {
+    /// FetchAdd, Swap and CAS of 32 bits.
+    pub of_4_bytes: bool,
+    /// FetchAdd, Swap and CAS of 64 bits.
+    pub of_8_bytes: bool,
+    /// CAS of 128 bits.
+    pub of_16_bytes: bool,
+}
+
+impl AtomicSizes {
+    /// No AtomicOp at all.
+    pub const NONE: Self = Self { of_4_bytes: false, of_8_bytes: false, of_16_bytes: false };
+    /// All of them.
+    pub const ALL: Self = Self { of_4_bytes: true, of_8_bytes: true, of_16_bytes: true };
+
+    /// Whether operands of this size are taken; of a size that is not said, whether any
+    /// that FetchAdd and Swap have is.
+    pub fn takes(self, operand: Option<Bytes>) -> bool {
+        match operand.map(Bytes::as_u64) {
+            None => self.of_4_bytes || self.of_8_bytes,
+            Some(4) => self.of_4_bytes,
+            Some(8) => self.of_8_bytes,
+            Some(16) => self.of_16_bytes,
+            Some(_) => false,
+        }
+    }
+}
+
 /// The PCI Express capability, as far as it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Express {
@@ -162,6 +192,8 @@ pub struct Express {
     pub atomic_egress_blocked: Option<bool>,
     /// AtomicOp Requester Enable.
     pub atomic_requester: Option<bool>,
+    /// AtomicOp Completer Supported: what it takes of others.
+    pub atomic_completer: Option<AtomicSizes>,
     /// Link.
     pub link: Link,
 }
@@ -193,6 +225,11 @@ pub fn decode(config: &impl ConfigSpace, offset: u16) -> (Option<PortType>, Expr
         atomic_routing: bit(capability_2, 6),
         atomic_egress_blocked: bit(control_2, 7),
         atomic_requester: bit(control_2, 6),
+        atomic_completer: capability_2.map(|word| AtomicSizes {
+            of_4_bytes: word & 1 << 7 != 0,
+            of_8_bytes: word & 1 << 8 != 0,
+            of_16_bytes: word & 1 << 9 != 0,
+        }),
         link: Link {
             speed: link_status.and_then(|word| LinkSpeed::from_field((word & 0xf) as u8)),
             width: link_status.map(|word| (word >> 4 & 0x3f) as u8),
@@ -205,8 +242,26 @@ pub fn decode(config: &impl ConfigSpace, offset: u16) -> (Option<PortType>, Expr
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{ConfigBytes, ConfigSize};
     use super::*;
     use alloc::string::ToString;
+    use alloc::vec;
+
+    #[test]
+    fn atomic_completers_say_so_for_each_size_and_only_from_version_2_on() {
+        let mut bytes = vec![0u8; 256];
+        bytes[0x42] = 0x02;
+        bytes[0x64..0x68].copy_from_slice(&(1u32 << 6 | 1 << 8).to_le_bytes());
+        let (_, express) = decode(&ConfigBytes::new(bytes.clone(), ConfigSize::Unknown), 0x40);
+        let sizes = express.atomic_completer.unwrap();
+        assert_eq!(sizes, AtomicSizes { of_8_bytes: true, ..AtomicSizes::NONE });
+        assert_eq!(express.atomic_routing, Some(true));
+        assert!(sizes.takes(None) && sizes.takes(Some(Bytes::new(8))) && !sizes.takes(Some(Bytes::new(4))));
+        assert!(!AtomicSizes { of_16_bytes: true, ..AtomicSizes::NONE }.takes(None), "CAS of 128 bits alone");
+        bytes[0x42] = 0x01;
+        let (_, first) = decode(&ConfigBytes::new(bytes, ConfigSize::Unknown), 0x40);
+        assert_eq!(first.atomic_completer, None);
+    }
 
     #[test]
     fn speeds_read_alike_from_sysfs_from_lspci_and_from_the_register() {

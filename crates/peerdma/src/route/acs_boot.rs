@@ -83,6 +83,16 @@ impl AcsParameters {
         parameters
     }
 
+    /// The list of `disable_acs_redir=`.
+    pub fn disable_redir(&self) -> Option<&str> {
+        self.disable_redir.as_deref()
+    }
+
+    /// The list of `config_acs=`.
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
+    }
+
     /// Whether any parameter names ports.
     pub fn names_ports(&self) -> bool {
         self.disable_redir.is_some() || self.config.is_some()
@@ -126,8 +136,13 @@ impl AcsParameters {
     }
 }
 
+/// The kernel's arguments: what stands before `--`.
+pub(super) fn arguments(line: &str) -> Vec<&str> {
+    words(line).into_iter().take_while(|&part| part != "--").collect()
+}
+
 /// Splits a command line at spaces outside double quotes.
-fn arguments(line: &str) -> Vec<&str> {
+pub(super) fn words(line: &str) -> Vec<&str> {
     let (mut parts, mut start, mut quoted) = (Vec::new(), 0, false);
     for (at, byte) in line.bytes().enumerate() {
         match byte {
@@ -140,21 +155,20 @@ fn arguments(line: &str) -> Vec<&str> {
         }
     }
     parts.push(&line[start..]);
-    let parts = parts.into_iter().map(|part| part.trim_matches('"')).filter(|part| !part.is_empty());
-    parts.take_while(|&part| part != "--").collect()
+    parts.into_iter().map(|part| part.trim_matches('"')).filter(|part| !part.is_empty()).collect()
 }
 
 /// One `flags@device` of `config_acs=`.
 #[derive(Clone, Copy)]
-struct ConfigElement<'t> {
+pub(super) struct ConfigElement<'t> {
     text: &'t str,
-    device: &'t str,
-    mask: AcsBits,
-    value: AcsBits,
+    pub(super) device: &'t str,
+    pub(super) mask: AcsBits,
+    pub(super) value: AcsBits,
 }
 
 impl<'t> ConfigElement<'t> {
-    fn read(text: &'t str) -> Option<Self> {
+    pub(super) fn read(text: &'t str) -> Option<Self> {
         let (flags, device) = text.split_once('@')?;
         let (mask, value) = flag_word(flags)?;
         Some(Self { text, device, mask, value })
@@ -181,9 +195,9 @@ fn flag_word(flags: &str) -> Option<(AcsBits, AcsBits)> {
 }
 
 /// Compares the devices of a list with one function.
-struct Matcher<'t> {
-    topology: &'t Topology,
-    function: FunctionId,
+pub(super) struct Matcher<'t> {
+    pub(super) topology: &'t Topology,
+    pub(super) function: FunctionId,
 }
 
 impl Matcher<'_> {
@@ -199,7 +213,7 @@ impl Matcher<'_> {
 
     /// `pci_dev_str_match`: `pci:vendor:device[:subvendor:subdevice]` or
     /// `[domain:]bus:device.function[/device.function]*`; `None` if it is neither.
-    fn matches(&self, text: &str) -> Option<bool> {
+    pub(super) fn matches(&self, text: &str) -> Option<bool> {
         match text.strip_prefix("pci:") {
             Some(ids) => self.matches_ids(ids),
             None => self.matches_path(text),
@@ -239,6 +253,21 @@ impl Matcher<'_> {
         let wanted = u8::try_from(bus).ok().map(|bus| PciAddr::new(domain, bus, devfn));
         Some(wanted == Some(self.topology.function(at).address()))
     }
+}
+
+/// Whether the kernel can read a device's text to its end, whatever function it is compared with.
+pub(super) fn is_device(text: &str) -> bool {
+    if let Some(ids) = text.strip_prefix("pci:") {
+        let all_ids = ids.split(':').all(|part| hex(part).is_some_and(|id| id <= 0xffff));
+        return all_ids && matches!(ids.split(':').count(), 2 | 4);
+    }
+    let mut parts = text.split('/');
+    let Some((buses, last)) = parts.next().and_then(|first| first.rsplit_once(':')) else { return false };
+    let buses_are_read = match buses.split_once(':') {
+        Some((domain, bus)) => hex(domain).is_some() && hex(bus).is_some(),
+        None => hex(buses).is_some(),
+    };
+    buses_are_read && devfn(last).is_some() && parts.all(|part| devfn(part).is_some())
 }
 
 /// As the kernel packs them, bits beyond the fields dropped (`PCI_DEVFN`).

@@ -1,60 +1,34 @@
-//! Whether a request arrives, and by which route.
+//! Whether a request arrives, by which route, and at which address.
 //!
-//! One view so far: [`kernel_view`], what Linux decides. Its answers carry
-//! [`Reason`]s: which gate, which object, what was read, what would change it.
+//! Two views that share no rule: [`kernel_view`], what Linux decides, omissions
+//! included, and [`fabric`], what the hardware does by the PCI Express specification.
+//! [`verdict`] puts them together with what else decides: [`domain`] (how the IOMMU
+//! treats the initiator), [`payload`] (how large packets are) and [`root_complex`]
+//! (what is known of one). Every answer carries [`Reason`]s: which gate, which
+//! object, what was read, what would change it.
+//!
 //! [`acs_boot`] predicts what the kernel's `pci=` parameters write into ACS
 //! control registers.
 
 pub mod acs_boot;
+pub mod change;
+pub mod checkup;
+pub mod compat;
+pub mod domain;
+pub mod fabric;
+pub mod fix;
+pub mod groups;
 pub mod kernel_view;
+pub mod knowledge;
+pub mod lint;
+pub mod payload;
 mod reason;
+pub mod root_complex;
+mod target;
+pub mod verdict;
+pub mod whose;
 
 pub use reason::{Gate, Reason};
+pub use target::{Target, TargetError};
 
-use core::fmt;
-use kernel_view::MapType;
-
-/// A verdict in plain words.
-///
-/// While there is one view only, this is the kernel's map type; see
-/// [`kernel_view`] for what it does not consider.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Verdict {
-    /// Through the switch, with bus addresses.
-    Direct,
-    /// Up to the host bridge and down again.
-    HostBridge,
-    /// Not at all.
-    Refused,
-    /// The input cannot tell.
-    Unknown,
-}
-
-impl From<MapType> for Verdict {
-    fn from(map_type: MapType) -> Self {
-        match map_type {
-            MapType::BusAddr => Self::Direct,
-            MapType::ThruHostBridge => Self::HostBridge,
-            MapType::NotSupported => Self::Refused,
-            MapType::Unknown => Self::Unknown,
-        }
-    }
-}
-
-impl Verdict {
-    /// The word used in text and JSON.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::HostBridge => "host_bridge",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
+pub use verdict::{AddressKind, Judge, Need, PairVerdict, Permission, Verdict};

@@ -18,6 +18,21 @@ pub enum Gate {
     Cpu,
     /// What a function hangs below is not known.
     ParentUnknown,
+    /// The hardware at a port stops a request, sends it elsewhere, or may do anything:
+    /// ACS, windows, decode enables.
+    FabricPort,
+    /// The root complex, which forwards peer requests or does not.
+    RootComplex,
+    /// How the IOMMU treats the initiator, and so which address it must be given.
+    IommuMode,
+    /// The width of addresses the initiator can form.
+    AddressWidth,
+    /// A payload larger than a port on the way accepts.
+    PayloadSize,
+    /// AtomicOps need every element on the way.
+    Atomics,
+    /// Something that was not read and is taken to be as usual.
+    Assumed,
 }
 
 impl Gate {
@@ -30,6 +45,13 @@ impl Gate {
             Self::HostBridge => "host_bridge",
             Self::Cpu => "cpu",
             Self::ParentUnknown => "parent_unknown",
+            Self::FabricPort => "fabric_port",
+            Self::RootComplex => "root_complex",
+            Self::IommuMode => "iommu_mode",
+            Self::AddressWidth => "address_width",
+            Self::PayloadSize => "payload_size",
+            Self::Atomics => "atomics",
+            Self::Assumed => "assumed",
         }
     }
 }

@@ -13,8 +13,8 @@
 use super::function::BusesBelow;
 use super::printable;
 use super::{
-    Contradiction, Function, FunctionId, FunctionInfo, HostBridge, HostBridgeId, IommuGroup, Machine, Parent, Position,
-    Topology,
+    Contradiction, Function, FunctionId, FunctionInfo, HostBridge, HostBridgeFacts, HostBridgeId, IommuGroup, Machine,
+    Parent, Position, Topology,
 };
 use crate::pcie::acs::{Acs, AcsUnread};
 use crate::pcie::decode::Registers;
@@ -29,6 +29,7 @@ pub struct Builder {
     /// Those that were described in two places.
     displaced: BTreeSet<PciAddr>,
     groups: Vec<IommuGroup>,
+    hosts: BTreeMap<(u32, u8), HostBridgeFacts>,
     machine: Machine,
     contradictions: Vec<Contradiction>,
 }
@@ -54,6 +55,7 @@ impl Builder {
                 known.registers = Registers {
                     class: old.class.filter(|_| old.class == new.class),
                     header: old.header.filter(|_| old.header == new.header),
+                    multifunction: old.multifunction.filter(|_| old.multifunction == new.multifunction),
                     buses: old.buses.filter(|_| old.buses == new.buses),
                     acs: Acs::Unknown(AcsUnread::Contradicted),
                     ..Registers::unread()
@@ -72,10 +74,31 @@ impl Builder {
         self.functions.contains_key(&address)
     }
 
+    /// What was added about the function of this address.
+    pub(crate) fn function_mut(&mut self, address: PciAddr) -> Option<&mut FunctionInfo> {
+        self.functions.get_mut(&address)
+    }
+
+    /// All functions that were added.
+    pub(crate) fn functions_mut(&mut self) -> impl Iterator<Item = &mut FunctionInfo> {
+        self.functions.values_mut()
+    }
+
+    /// The groups that were added.
+    pub(crate) fn groups_mut(&mut self) -> &mut Vec<IommuGroup> {
+        &mut self.groups
+    }
+
     /// Adds an IOMMU group.
     pub fn group(&mut self, mut group: IommuGroup) {
         printable::group(&mut group);
         self.groups.push(group);
+    }
+
+    /// States facts about the host bridge above the root bus `bus` of `domain`.
+    /// Without a function below it they are dropped.
+    pub fn host_bridge(&mut self, domain: u32, bus: u8, facts: HostBridgeFacts) {
+        self.hosts.insert((domain, bus), facts);
     }
 
     /// The facts about the machine.
@@ -85,7 +108,7 @@ impl Builder {
 
     /// Builds the tree.
     pub fn build(self) -> Topology {
-        let Self { functions, displaced, mut groups, mut machine, mut contradictions } = self;
+        let Self { functions, displaced, mut groups, mut hosts, mut machine, mut contradictions } = self;
         printable::machine(&mut machine);
         let addresses: Vec<PciAddr> = functions.keys().copied().collect();
         let buses = BusMap::new(&functions, &addresses, &mut contradictions);
@@ -107,8 +130,13 @@ impl Builder {
             }
         }
         let roots: Vec<(u32, u8)> = roots.into_iter().collect();
-        let mut host_bridges: Vec<HostBridge> =
-            roots.iter().map(|&(domain, bus)| HostBridge { domain, bus, first: None }).collect();
+        let facts_of = |&(domain, bus): &(u32, u8)| HostBridge {
+            domain,
+            bus,
+            first: None,
+            facts: hosts.remove(&(domain, bus)).unwrap_or_default(),
+        };
+        let mut host_bridges: Vec<HostBridge> = roots.iter().map(facts_of).collect();
         let functions: Vec<Function> = functions
             .into_values()
             .zip(&places)

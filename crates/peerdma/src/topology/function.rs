@@ -101,8 +101,11 @@ pub struct FunctionInfo {
     pub numa_node: Option<u32>,
     /// IOMMU group.
     pub iommu_group: Option<u32>,
-    /// Bits of address the driver says the device can form.
+    /// Bits of address the driver says the device can form. On a live machine this is
+    /// the bound driver's mask, and 32 while none is bound.
     pub dma_mask_bits: Option<u8>,
+    /// Device memory behind its BARs, where the input tells.
+    pub device_memory: Option<Bytes>,
 }
 
 impl FunctionInfo {
@@ -125,6 +128,7 @@ impl FunctionInfo {
             numa_node: None,
             iommu_group: None,
             dma_mask_bits: None,
+            device_memory: None,
         }
     }
 
@@ -167,6 +171,15 @@ impl FunctionInfo {
             BusesBelow::Untold => self.address.bus() < bus,
             BusesBelow::Range { secondary, subordinate } => (secondary..=subordinate).contains(&bus),
         }
+    }
+
+    /// Whether VFIO owns it: `vfio-pci` or one of its variants (`mlx5_vfio_pci`,
+    /// `nvgrace-gpu-vfio-pci`) is bound, and addresses come from whoever opened it.
+    pub fn is_vfio_owned(&self) -> bool {
+        self.driver.as_deref().is_some_and(|driver| {
+            let word = driver.replace('_', "-");
+            word == "vfio-pci" || word.ends_with("-vfio-pci")
+        })
     }
 
     /// Its link: what the capability says, completed by sysfs.

@@ -1,9 +1,12 @@
 //! Facts about the machine as a whole: CPU, kernel, command line.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use crate::addr::{AddrRange, PhysAddr};
 use crate::pcie::Fact;
 
 /// CPU vendor as `/proc/cpuinfo` names it.
@@ -53,6 +56,8 @@ pub struct Cpu {
     pub vendor: CpuVendor,
     /// Family as `/proc/cpuinfo` prints it (extended family added in); 0 where there is none.
     pub family: u32,
+    /// Model as `/proc/cpuinfo` prints it (extended model added in), where told.
+    pub model: Option<u32>,
 }
 
 impl Cpu {
@@ -74,19 +79,20 @@ impl Cpu {
         };
         if let Some(vendor) = field("vendor_id") {
             let vendor = CpuVendor::from_word(vendor);
+            let model = field("model").and_then(|model| model.parse().ok());
             return match (field("cpu family"), &vendor) {
-                (Some(family), _) => Some(Self { vendor, family: family.parse().ok()? }),
+                (Some(family), _) => Some(Self { vendor, family: family.parse().ok()?, model }),
                 // s390 names a vendor and has no families; on x86 the line is missing.
-                (None, CpuVendor::Other(_)) => Some(Self { vendor, family: 0 }),
+                (None, CpuVendor::Other(_)) => Some(Self { vendor, family: 0, model: None }),
                 (None, _) => None,
             };
         }
         if field("CPU implementer").is_some() {
-            return Some(Self { vendor: CpuVendor::Arm, family: 0 });
+            return Some(Self { vendor: CpuVendor::Arm, family: 0, model: None });
         }
         // POWER, RISC-V, LoongArch and MIPS name no vendor; none of them is a Zen.
         let word = ["cpu", "isa", "CPU Family", "cpu model"].iter().find_map(|name| field(name))?;
-        Some(Self { vendor: CpuVendor::Other(word.to_string()), family: 0 })
+        Some(Self { vendor: CpuVendor::Other(word.to_string()), family: 0, model: None })
     }
 }
 
@@ -102,24 +108,28 @@ impl fmt::Display for Cpu {
 
 /// The text is not `VENDOR:FAMILY`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not a CPU: expected VENDOR:FAMILY, such as amd:0x19 or GenuineIntel:6")]
+#[error("not a CPU: expected VENDOR:FAMILY or VENDOR:FAMILY:MODEL, such as amd:0x19 or GenuineIntel:6:0xa7")]
 pub struct NotACpu;
 
 impl FromStr for Cpu {
     type Err = NotACpu;
 
-    /// Reads `VENDOR:FAMILY`, the family in decimal or with `0x`.
+    /// Reads `VENDOR:FAMILY[:MODEL]`, the numbers in decimal or with `0x`.
     fn from_str(text: &str) -> Result<Self, NotACpu> {
-        let (vendor, family) = text.split_once(':').ok_or(NotACpu)?;
-        let family = match family.strip_prefix("0x").or(family.strip_prefix("0X")) {
+        let (vendor, numbers) = text.split_once(':').ok_or(NotACpu)?;
+        let number = |text: &str| match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
             Some(digits) => u32::from_str_radix(digits, 16),
-            None => family.parse(),
+            None => text.parse(),
+        };
+        let (family, model) = match numbers.split_once(':') {
+            Some((family, model)) => (number(family), Some(number(model).map_err(|_| NotACpu)?)),
+            None => (number(numbers), None),
         };
         let vendor = CpuVendor::from_word(vendor.trim());
         match (vendor, family) {
             // A typo in the vendor would silently become "not Zen".
             (CpuVendor::Other(word), _) if !word.contains(|c: char| c.is_ascii_uppercase()) => Err(NotACpu),
-            (vendor, Ok(family)) => Ok(Self { vendor, family }),
+            (vendor, Ok(family)) => Ok(Self { vendor, family, model }),
             (_, Err(_)) => Err(NotACpu),
         }
     }
@@ -196,6 +206,8 @@ impl fmt::Display for IommuMode {
 /// The machine around the functions, as far as the input tells.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Machine {
+    /// What a description calls the machine; never read from hardware.
+    pub name: Option<String>,
     /// CPU; never inferred from the devices.
     pub cpu: Option<Cpu>,
     /// Version of the kernel that ran when the input was taken.
@@ -206,6 +218,34 @@ pub struct Machine {
     pub p2pdma_configured: Fact<bool>,
     /// IOMMU mode of all devices, where stated for the machine as a whole.
     pub iommu: Option<IommuMode>,
+    /// Whether the input lists every IOMMU group there is, so that a function without
+    /// one has no IOMMU in front of it.
+    pub groups_are_complete: bool,
+    /// Options of the kernel's configuration by full name (`CONFIG_PCI_P2PDMA`), each
+    /// `y`, `m` or `n`; empty where it was not read.
+    pub kernel_config: BTreeMap<String, String>,
+    /// Names of loaded modules, where read.
+    pub modules: Option<Vec<String>>,
+    /// The machine's memory map, as `/proc/iomem` names its stretches; empty where not read.
+    pub memory_map: Vec<MemoryRegion>,
+    /// Whether this runs in a virtual machine.
+    pub in_guest: Fact<bool>,
+    /// Whether that machine's memory is confidential (SEV-SNP, TDX, Arm CCA).
+    pub in_confidential_guest: Fact<bool>,
+}
+
+/// A stretch of the CPU's address space and what lies there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryRegion {
+    /// Where.
+    pub range: AddrRange<PhysAddr>,
+    /// What, in the words of `/proc/iomem`: `System RAM`, `PCI Bus 0000:00`, `Reserved`.
+    pub name: String,
+}
+
+impl MemoryRegion {
+    /// The name of memory that the kernel uses as such.
+    pub const SYSTEM_RAM: &str = "System RAM";
 }
 
 #[cfg(test)]
@@ -221,10 +261,11 @@ mod tests {
 
     #[test]
     fn a_misspelt_cpu_is_refused() {
-        for text in ["amd", "amd:", "amd:zen", "adm:0x17", ":6", "intel:-6"] {
+        for text in ["amd", "amd:", "amd:zen", "adm:0x17", ":6", "intel:-6", "intel:6:", "intel:6:x"] {
             assert!(text.parse::<Cpu>().is_err(), "{text}");
         }
         assert!("CentaurHauls:6".parse::<Cpu>().is_ok());
+        assert_eq!("intel:6:0xa7".parse::<Cpu>().unwrap().model, Some(0xa7));
     }
 
     #[test]

@@ -11,13 +11,15 @@
 mod build;
 mod contradiction;
 mod function;
+mod host;
 mod machine;
 mod printable;
 
 pub use build::Builder;
 pub use contradiction::Contradiction;
 pub use function::{Bar, FunctionInfo, IommuGroup, Origin, Position, ReservedRegion};
-pub use machine::{Cpu, CpuVendor, IommuMode, KernelVersion, Machine, NotACpu, NotAKernelVersion};
+pub use host::{HostBridgeFacts, HostWindow, PeerForwarding};
+pub use machine::{Cpu, CpuVendor, IommuMode, KernelVersion, Machine, MemoryRegion, NotACpu, NotAKernelVersion};
 
 use crate::pcie::PciAddr;
 use alloc::vec::Vec;
@@ -30,6 +32,11 @@ impl FunctionId {
     /// Position among the topology's functions in ascending order of addresses.
     pub const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The function at this position.
+    pub(crate) const fn at_index(index: usize) -> Self {
+        Self(index as u32)
     }
 }
 
@@ -88,6 +95,7 @@ pub struct HostBridge {
     domain: u32,
     bus: u8,
     first: Option<FunctionId>,
+    facts: HostBridgeFacts,
 }
 
 impl HostBridge {
@@ -106,6 +114,11 @@ impl HostBridge {
     /// the lowest device and function number. `None` if none was listed.
     pub fn first_device(&self) -> Option<FunctionId> {
         self.first
+    }
+
+    /// What the input says about it beside its devices.
+    pub fn facts(&self) -> &HostBridgeFacts {
+        &self.facts
     }
 }
 
@@ -176,6 +189,54 @@ impl Topology {
     /// The function whose place decides: a virtual one's physical one, else itself.
     pub(crate) fn placed_as(&self, id: FunctionId) -> FunctionId {
         self.function(id).physical.unwrap_or(id)
+    }
+
+    /// A builder that holds what this topology holds, every known place stated, for
+    /// building another that differs in a few things.
+    ///
+    /// Contradictions stay with this topology: what they made unknown is unknown in
+    /// the builder already.
+    pub fn to_builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        for (id, function) in self.functions() {
+            let mut info = function.info().clone();
+            info.physfn = function.physical().map(|physical| self.function(physical).address());
+            info.position = match self.function(self.placed_as(id)).parent() {
+                Parent::Root(host) => Position::RootBus { bus: self.host_bridge(host).bus() },
+                Parent::Bridge(bridge) => Position::Below(self.function(bridge).address()),
+                Parent::Unknown { .. } => Position::ByBusNumber,
+            };
+            builder.function(info);
+        }
+        for host in &self.host_bridges {
+            builder.host_bridge(host.domain, host.bus, host.facts.clone());
+        }
+        for group in &self.groups {
+            builder.group(group.clone());
+        }
+        *builder.machine() = self.machine.clone();
+        builder
+    }
+
+    /// This topology with `function` right below `bridge`, and its virtual functions with it.
+    /// Addresses stay, so bus numbers no longer tell the order: [`to_builder`](Self::to_builder)
+    /// would call the new place a contradiction.
+    pub(crate) fn moved(mut self, function: FunctionId, bridge: FunctionId) -> Self {
+        for index in 0..self.functions.len() {
+            let entry = &mut self.functions[index];
+            if index == function.index() || entry.physical == Some(function) {
+                entry.parent = Parent::Bridge(bridge);
+            }
+        }
+        for (index, host) in self.host_bridges.iter_mut().enumerate() {
+            let on_root_bus = |entry: &Function| {
+                entry.parent == Parent::Root(HostBridgeId(index as u32))
+                    && entry.physical.is_none()
+                    && entry.address().bus() == host.bus
+            };
+            host.first = self.functions.iter().position(on_root_bus).map(FunctionId::at_index);
+        }
+        self
     }
 
     /// Replaces facts about the machine, for callers who know better than the input.

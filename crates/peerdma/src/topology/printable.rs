@@ -23,7 +23,9 @@ pub(super) fn group(group: &mut IommuGroup) {
 }
 
 pub(super) fn machine(machine: &mut Machine) {
-    machine.command_line.iter_mut().for_each(clean);
+    machine.name.iter_mut().chain(&mut machine.command_line).for_each(clean);
+    machine.memory_map.iter_mut().map(|region| &mut region.name).for_each(clean);
+    machine.modules.iter_mut().flatten().for_each(clean);
     if let Some(CpuVendor::Other(word)) = machine.cpu.as_mut().map(|cpu| &mut cpu.vendor) {
         clean(word);
     }

@@ -82,6 +82,7 @@ name = "old0"
 parent = "br0"
 bdf = "05:03.0"
 mask_bits = 32
+iommu_mode = "identity"
 "#;
 
 /// The message for `BASE` with `old` replaced by `new`.
@@ -116,8 +117,8 @@ fn keys_and_types() {
         "schema = 1\n" => "schema = 2\n": 1 "schema 2 is not known here; this version reads `schema = 1`"
         "schema = 1\n" => "\n": 1 "missing field `schema`"
         "schema = 1\n" => "schema = 1\nspeed = 3\n":
-            2 "unknown field `speed`, expected one of `schema`, `cpu`, `kernel`, `iommu`, `ram`, `host_bridge`, `port`, `function`"
-        "family = 6" => "families = 6": 4 "unknown field `families`, expected `vendor` or `family`"
+            2 "unknown field `speed`, expected one of `schema`, `platform`, `cpu`, `kernel`, `iommu`, `ram`, `host_bridge`, `port`, `function`"
+        "family = 6" => "families = 6": 4 "unknown field `families`, expected one of `vendor`, `family`, `model`"
         "buses = [0x00, 0x0f]" => "bus = 0": 18 "unknown field `bus`, expected one of `name`, `segment`, `buses`, `node`, `first_device`, `windows`, `peer`"
         "ctl = 0x1d }" => "ctl = 0x1d, control = 1 }": 38 "unknown field `control`, expected one of `cap`, `ctl`, `egress`"
         "{ n = 0, size" => "{ bar = 0, size": 65 "unknown field `bar`, expected one of `n`, `size`, `prefetch`, `resizable`"
@@ -147,6 +148,10 @@ fn the_surroundings() {
             3 "\"inetl\" is not a CPU vendor; write cpuinfo's word, such as \"AuthenticAMD\", or intel, amd, hygon, arm"
         "family = 6\n" => "": 3 "cpu.family is missing; Linux's verdict depends on it for every vendor but Arm"
         "family = 6" => "family = -6": 4 "family = -6 is out of range; it takes 0 to 0xffffffff"
+        "family = 6" => "family = 6\nmodel = -1": 5 "model = -1 is out of range; it takes 0 to 0xffffffff"
+        "[cpu]" => "[platform]\nname = \" \"\n[cpu]": 3 "\" \" is not a name for a machine; write visible characters in one line"
+        "[cpu]" => "[platform]\nname = \"\\u001b[2J\"\n[cpu]":
+            3 "\"\\u{1b}[2J\" is not a name for a machine; write visible characters in one line"
         "version = \"7.2\"" => "version = \"7\"": 6 "\"7\" is not a kernel version; write x.y or x.y.z, such as \"7.2\""
         "mode = \"translated\"\n" => "": 8 "iommu.mode is missing; write translated, identity or none"
         "kind = \"vtd\"" => "kind = \"none\"": 9 "iommu.mode = translated needs an IOMMU, but the kind is none"
@@ -279,6 +284,42 @@ fn widths_and_payloads() {
 }
 
 #[test]
+fn drivers_and_modes() {
+    refused! {
+        "mrrs = 512" => "driver = \"vfio pci\"":
+            69 "\"vfio pci\" is not the name of a driver; write it as the link in sysfs reads, such as \"vfio-pci\""
+        "mrrs = 512" => "iommu_mode = \"off\"": 69 "\"off\" is not one of the words known here: translated, identity, none"
+        "[iommu]\nkind = \"vtd\"\nmode = \"translated\"" => "":
+            77 "iommu_mode is stated for a function, but [iommu] is missing; its mode counts for functions that state none"
+        "mode = \"translated\"" => "mode = \"none\"":
+            79 "iommu_mode = identity needs an IOMMU that is on, but [iommu] has none or one with mode = none"
+    }
+}
+
+#[test]
+fn links_and_port_numbers() {
+    refused! {
+        "mrrs = 512" => "link = { speed = \"16GT\", width = 4 }":
+            69 "\"16GT\" is not the speed of a link; it is 2.5GT/s, 5GT/s, 8GT/s, 16GT/s, 32GT/s or 64GT/s"
+        "mrrs = 512" => "link = { speed = \"16GT/s\", width = 3 }":
+            69 "link.width = 3 is not the width of a link; it is 1, 2, 4, 8, 12, 16 or 32 lanes"
+        "parent = \"dn0\"\nbdf = \"03:00.1\"" => "parent = \"hb0\"\nbdf = \"00:1f.0\"\nlink = { speed = \"5GT/s\", width = 1 }":
+            74 "nic0 sits on the root bus of hb0 and has no link; remove the key"
+        "bdf = \"02:01.0\"" => "bdf = \"02:01.0\"\nnumber = 0":
+            54 "port number 0 is that of dn0 (line 45) too; ports of one parent have numbers of their own"
+        "bdf = \"02:00.0\"" => "bdf = \"02:00.0\"\nnumber = 1":
+            49 "port number 1 is that of dn1 (line 51) too; ports of one parent have numbers of their own"
+        "bdf = \"02:00.0\"" => "bdf = \"02:00.0\"\nnumber = 256": 49 "number = 256 is out of range; it takes 0 to 0xff"
+    }
+    let below = BASE.replace("mrrs = 512", "link = { speed = \"8GT/s\", width = 16 }");
+    let ends = below.replace("bdf = \"02:00.0\"", "bdf = \"02:00.0\"\nlink = { speed = \"16GT/s\", width = 16 }");
+    let error = Platform::parse(&ends, "f").unwrap_err().to_string();
+    assert_eq!(error, "f:70: this link is 8 GT/s x16, but its other end, dn0 (line 49), says 16 GT/s x16");
+    let agreed = ends.replace("16GT/s", "8GT/s");
+    Platform::parse(&agreed, "f").unwrap();
+}
+
+#[test]
 fn conventional_pci_has_no_pci_express_keys() {
     for (key, value) in [
         ("mps", "128"),
@@ -286,6 +327,10 @@ fn conventional_pci_has_no_pci_express_keys() {
         ("ats", "true"),
         ("pasid_bits", "20"),
         ("tdi", "\"run\""),
+        ("relaxed_ordering", "true"),
+        ("no_snoop", "false"),
+        ("atomics", "{ requester = true }"),
+        ("link", "{ speed = \"5GT/s\", width = 1 }"),
         ("acs", "{ cap = 0x5f, ctl = 0 }"),
     ] {
         let error = wrong("mask_bits = 32", &format!("{key} = {value}"));

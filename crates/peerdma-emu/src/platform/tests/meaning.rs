@@ -41,7 +41,8 @@ fn info(platform: &Platform, name: &str) -> FunctionInfo {
 fn every_key_is_accepted_and_reaches_the_model() {
     let platform = every_key();
     let cpu = platform.cpu().unwrap();
-    assert_eq!((&cpu.vendor, cpu.family), (&CpuVendor::Amd, 0x19));
+    assert_eq!(platform.name(), Some("a machine with every key"));
+    assert_eq!((&cpu.vendor, cpu.family, cpu.model), (&CpuVendor::Amd, 0x19, Some(0x61)));
     let kernel = platform.kernel().unwrap();
     assert_eq!(kernel.version.unwrap().series(), (6, 12));
     assert_eq!(kernel.cmdline.as_deref(), Some("amd_iommu=on iommu=pt"));
@@ -62,6 +63,12 @@ fn every_key_is_accepted_and_reaches_the_model() {
     assert_eq!((accel.ats, accel.pasid_bits), (true, Some(16)));
     let payload = Payload { max: Bytes::new(512), max_read_request: Bytes::new(1024) };
     assert_eq!(accel.payload, Some(payload));
+    assert_eq!((accel.ordering.relaxed, accel.ordering.no_snoop), (Some(true), Some(false)));
+    assert_eq!((accel.atomics.requester, accel.atomics.completer), (Some(true), Some(false)));
+    assert_eq!((accel.driver.as_deref(), accel.iommu_mode), (Some("vfio-pci"), Some(IommuMode::Translated)));
+    assert_eq!((accel.link.unwrap().speed.tenths(), accel.link.unwrap().width), (25, 4));
+    let root = platform.port_named("root").unwrap();
+    assert_eq!((root.number, root.atomics.routing, root.atomics.egress_blocked), (3, Some(true), Some(true)));
     let [small, large] = accel.bars.as_slice() else { panic!("{:?}", accel.bars) };
     assert_eq!((small.index, small.prefetchable, large.index, large.prefetchable), (0, false, 4, true));
     assert_eq!(large.resizable, [Bytes::new(8 << 30), Bytes::new(16 << 30)]);
@@ -83,9 +90,13 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!(function.payload, Some(payload));
     assert_eq!((function.ats, function.pasid_bits, function.mask_bits), (false, None, 64));
     assert_eq!((function.memory, function.tdi), (None, None));
+    assert_eq!((function.driver.as_deref(), function.iommu_mode, function.link), (None, None, None));
+    assert_eq!((function.ordering, function.atomics), Default::default());
+    assert_eq!((platform.name(), port.link, port.number), (None, None, 1));
 
     let machine = platform.topology().machine().clone();
-    assert_eq!((machine.cpu, machine.kernel, machine.iommu), (None, None, None));
+    assert_eq!((machine.name, machine.cpu, machine.kernel, machine.iommu), (None, None, None, None));
+    assert!(platform.topology().groups().is_empty() && !machine.groups_are_complete);
     assert_eq!(machine.p2pdma_configured, Fact::Unknown);
 }
 
@@ -237,6 +248,40 @@ fn ports_count_as_devices_unless_they_share_one() {
     assert_eq!(info(&platform, "rp1").registers.express.port_number, Some(1));
 }
 
+/// A function's own mode wants to be seen where a real machine shows it: in its group.
+#[test]
+fn modes_stated_one_by_one_become_groups_and_the_machine_s_mode_fills_the_rest() {
+    let text = edited(EVERY_KEY, "mask_bits = 32\n", "mask_bits = 32\niommu_mode = \"none\"\n");
+    let platform = Platform::parse(&text, "f").unwrap();
+    let topology = platform.topology();
+    let kind = |name: &str| {
+        let group = info(&platform, name).iommu_group?;
+        topology.groups().iter().find(|one| one.id == group).unwrap().kind.clone()
+    };
+    assert_eq!(kind("accel0").as_deref(), Some("DMA"));
+    assert_eq!(kind("dma0").as_deref(), Some("identity"));
+    assert_eq!(kind("old"), None);
+    assert!(topology.machine().groups_are_complete);
+    let ids: Vec<u32> = topology.groups().iter().map(|group| group.id).collect();
+    assert_eq!(ids, [0, 1], "two functions never share one");
+}
+
+#[test]
+fn drivers_links_ordering_and_atomics_stand_where_a_scan_would_find_them() {
+    let platform = every_key();
+    let accel = info(&platform, "accel0");
+    assert!(accel.is_vfio_owned());
+    let express = accel.registers.express;
+    assert_eq!((express.relaxed_ordering, express.no_snoop), (Some(true), Some(false)));
+    assert_eq!(express.atomic_requester, Some(true));
+    assert_eq!((express.link.speed.unwrap().to_string().as_str(), express.link.width), ("2.5 GT/s", Some(4)));
+    let root = info(&platform, "root").registers.express;
+    assert_eq!((root.port_number, root.atomic_routing, root.atomic_egress_blocked), (Some(3), Some(true), Some(true)));
+    assert_eq!(root.link.width, Some(8));
+    assert_eq!(info(&platform, "down").registers.express.atomic_routing, None, "not stated, so not known");
+    assert_eq!(platform.topology().machine().name.as_deref(), Some("a machine with every key"));
+}
+
 #[test]
 fn kinds_and_words_write_themselves_as_they_read() {
     assert_eq!(
@@ -250,10 +295,11 @@ fn kinds_and_words_write_themselves_as_they_read() {
 
 #[test]
 fn an_iommu_that_is_there_may_be_off() {
-    let text = edited(EVERY_KEY, "mode = \"identity\"", "mode = \"none\"");
+    let one_mode = edited(EVERY_KEY, "iommu_mode = \"translated\"\n", "");
+    let text = edited(&one_mode, "mode = \"identity\"", "mode = \"none\"");
     let iommu = *Platform::parse(&text, "f").unwrap().iommu().unwrap();
     assert_eq!((iommu.kind, iommu.mode), (IommuKind::Amd, IommuMode::None));
-    let none = EVERY_KEY.replace("kind = \"amd\"\nmode = \"identity\"", "kind = \"none\"");
+    let none = one_mode.replace("kind = \"amd\"\nmode = \"identity\"", "kind = \"none\"");
     assert_eq!(Platform::parse(&none, "f").unwrap().topology().machine().iommu, Some(IommuMode::None));
 }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use peerdma::addr::Bytes;
+use peerdma::pcie::Fact;
 use peerdma::pcie::acs::AcsBits;
-use peerdma::pcie::express::PortType;
+use peerdma::pcie::express::{AtomicSizes, PortType};
 
 fn info(lines: &[&str]) -> FunctionInfo {
     of("PCI bridge: Intel Corporation Device 352a", lines)
@@ -25,7 +26,7 @@ fn express_is_read_from_both_sets_of_registers() {
         "\t\tMaxPayload 256 bytes, MaxReadReq 4096 bytes",
         "\tLnkCap:\tPort #16, Speed 32GT/s, Width x16, ASPM not supported",
         "\tLnkSta:\tSpeed 16GT/s (downgraded), Width x8 (downgraded)",
-        "\t\t AtomicOpsCap: Routing+ 32bit- 64bit- 128bitCAS-",
+        "\t\t AtomicOpsCap: Routing+ 32bit- 64bit+ 128bitCAS-",
         "\t\t AtomicOpsCtl: ReqEn- EgressBlck+",
     ]);
     let express = info.registers.express;
@@ -37,6 +38,7 @@ fn express_is_read_from_both_sets_of_registers() {
         (express.atomic_routing, express.atomic_egress_blocked, express.atomic_requester),
         (Some(true), Some(true), Some(false))
     );
+    assert_eq!(express.atomic_completer, Some(AtomicSizes { of_8_bytes: true, ..AtomicSizes::NONE }));
     assert_eq!(express.link.speed.unwrap().to_string(), "16 GT/s");
     assert_eq!((express.link.width, express.link.max_width), (Some(8), Some(16)));
     assert!(express.link.is_degraded());
@@ -134,11 +136,11 @@ fn windows_and_bars_are_read_unless_they_are_closed() {
         "Prefetchable memory behind bridge: 0000218000000000-00002180ffffffff [size=4G] [64-bit]",
     ]);
     let windows = bridge.registers.windows;
-    assert_eq!(windows.memory.unwrap().last().as_u64(), 0xfe1f_ffff);
-    assert_eq!(windows.prefetchable.unwrap().start().as_u64(), 0x2180_0000_0000);
+    assert_eq!(windows.memory.known().unwrap().unwrap().last().as_u64(), 0xfe1f_ffff);
+    assert_eq!(windows.prefetchable.known().unwrap().unwrap().start().as_u64(), 0x2180_0000_0000);
     for closed in ["fff00000-000fffff [disabled]", "fff00000-000fffff", "[disabled] [32-bit]", "None"] {
         let line = format!("Memory behind bridge: {closed}");
-        assert_eq!(info(&[&line]).registers.windows.memory, None, "{closed}");
+        assert_eq!(info(&[&line]).registers.windows.memory, Fact::Known(None), "{closed}");
     }
     let bars = info(&[
         "Region 0: Memory at <ignored> (64-bit, prefetchable) [disabled] [size=32M]",

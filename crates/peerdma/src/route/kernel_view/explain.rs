@@ -88,8 +88,9 @@ impl KernelView<'_> {
                 .collect();
             let shared = if function.info().is_bridge() { "devices below it" } else { "it and its other functions" };
             format!(
-                "boot with pci=disable_acs_redir={} (one parameter; quote the ; for the boot loader) to clear RR, CR \
-                 and EC there; {shared} may then share an IOMMU group with their peers",
+                "boot with pci=disable_acs_redir={} (one parameter; quote the ; for the boot loader; peerdma fix prints it \
+                 quoted, and with paths that survive renumbering) to clear RR, CR and EC there; {shared} may then share \
+                 an IOMMU group with their peers",
                 ports.join(";")
             )
         };

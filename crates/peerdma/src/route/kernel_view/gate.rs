@@ -103,7 +103,7 @@ fn pair_passes(
 
 /// Asks the gate. `may_share` tells whether a host bridge that is not known may be
 /// the other function's.
-pub(super) fn ask(
+pub(in crate::route) fn ask(
     topology: &Topology,
     tables: TableChoice,
     provider: Option<HostBridgeId>,

@@ -21,13 +21,15 @@
 mod cached;
 mod chain;
 mod explain;
-mod gate;
+pub(super) mod gate;
+mod index;
 mod possible;
 mod whitelist;
 
 pub use cached::{CachedView, Client, Distance};
 pub use gate::{GateAnswer, Representative, representative};
-pub use whitelist::{Table, TableChoice};
+pub use index::{Answer, PairIndex};
+pub use whitelist::{Listed, Table, TableChoice};
 
 use crate::pcie::Fact;
 use crate::topology::{FunctionId, HostBridgeId, Topology};
@@ -214,11 +216,16 @@ impl<'t> KernelView<'t> {
             // The gate never answers as a common switch would.
             Fact::Unknown => MapType::Unknown,
         };
-        if self.topology.machine().p2pdma_configured == Fact::Known(false) {
+        if self.is_configured_out() {
             decision.configured_out = true;
             decision.map_type = MapType::NotSupported;
         }
         decision
+    }
+
+    /// Whether the kernel was built without `CONFIG_PCI_P2PDMA`.
+    fn is_configured_out(&self) -> bool {
+        self.topology.machine().p2pdma_configured == Fact::Known(false)
     }
 
     /// The ways up meet at step `i` of the provider's and step `j` of the client's,

@@ -14,6 +14,11 @@ impl Possible {
         if answer { Self::YES } else { Self::NO }
     }
 
+    /// The set as two bits.
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

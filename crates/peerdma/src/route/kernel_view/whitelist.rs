@@ -14,28 +14,29 @@ use core::fmt;
 
 /// One entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Entry {
-    vendor: u16,
-    /// `None` for any device of the vendor (`PCI_ANY_ID`).
-    device: Option<u16>,
+pub struct Listed {
+    /// Vendor of the device that stands for the host bridge.
+    pub vendor: u16,
+    /// Its device ID; `None` for any device of the vendor (`PCI_ANY_ID`).
+    pub device: Option<u16>,
     /// Only where both functions are below this very host bridge (`REQ_SAME_HOST_BRIDGE`).
-    same_only: bool,
+    pub same_only: bool,
 }
 
-const fn intel(device: u16) -> Entry {
-    Entry { vendor: 0x8086, device: Some(device), same_only: false }
+const fn intel(device: u16) -> Listed {
+    Listed { vendor: 0x8086, device: Some(device), same_only: false }
 }
 
-const fn intel_same(device: u16) -> Entry {
-    Entry { vendor: 0x8086, device: Some(device), same_only: true }
+const fn intel_same(device: u16) -> Listed {
+    Listed { vendor: 0x8086, device: Some(device), same_only: true }
 }
 
-const fn nvidia(device: u16) -> Entry {
-    Entry { vendor: 0x10de, device: Some(device), same_only: false }
+const fn nvidia(device: u16) -> Listed {
+    Listed { vendor: 0x10de, device: Some(device), same_only: false }
 }
 
 /// 6.1 and 6.12: Xeon E5 and E7 v3 within one host bridge, Skylake-E and later.
-const TO_6_12: [Entry; 10] = [
+const TO_6_12: [Listed; 10] = [
     intel_same(0x3c00),
     intel_same(0x3c01),
     intel_same(0x2f00),
@@ -49,7 +50,7 @@ const TO_6_12: [Entry; 10] = [
 ];
 
 /// New in 7.2: accelerators that stand at 00.0 of their own root bus, and Google's SoCs.
-const NEW_IN_7_2: [Entry; 11] = [
+const NEW_IN_7_2: [Listed; 11] = [
     intel(0x0b25),
     intel(0x0cfe),
     intel(0x11fb),
@@ -60,17 +61,17 @@ const NEW_IN_7_2: [Entry; 11] = [
     intel(0x4944),
     intel(0x4946),
     intel(0x4948),
-    Entry { vendor: 0x1ae0, device: None, same_only: false },
+    Listed { vendor: 0x1ae0, device: None, same_only: false },
 ];
 
 /// New in 7.3.
-const NEW_IN_7_3: [Entry; 4] = [nvidia(0x2f95), nvidia(0x2f96), nvidia(0x2f97), nvidia(0x2f98)];
+const NEW_IN_7_3: [Listed; 4] = [nvidia(0x2f95), nvidia(0x2f96), nvidia(0x2f97), nvidia(0x2f98)];
 
 /// The whitelist of one kernel series.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     series: (u32, u32),
-    parts: &'static [&'static [Entry]],
+    parts: &'static [&'static [Listed]],
 }
 
 /// All tables, oldest first.
@@ -104,7 +105,7 @@ impl Table {
     /// whether the answer is the same for all its devices.
     pub fn lists_of_vendor(&self, vendor: u16, same: bool) -> Fact<bool> {
         let of_vendor = || self.parts.iter().copied().flatten().filter(|entry| entry.vendor == vendor);
-        let lets_through = |entry: &Entry| same || !entry.same_only;
+        let lets_through = |entry: &Listed| same || !entry.same_only;
         // No table mixes an entry for any device with entries for single ones.
         if of_vendor().any(|entry| entry.device.is_none() && lets_through(entry)) {
             Fact::Known(true)
@@ -113,6 +114,11 @@ impl Table {
         } else {
             Fact::Known(false)
         }
+    }
+
+    /// Its entries, in the kernel's order.
+    pub fn entries(&self) -> impl Iterator<Item = Listed> + use<> {
+        self.parts.iter().copied().flatten().copied()
     }
 
     /// All tables, oldest first.

@@ -180,3 +180,26 @@ fn the_first_device_is_the_lowest_on_the_root_bus_itself() {
     let (_, host) = topology.host_bridges().next().unwrap();
     assert_eq!(host.first_device(), topology.at(address("00:02.0")));
 }
+
+/// `whatif` builds one topology from another; a change that changes nothing must change nothing.
+#[test]
+fn a_topology_rebuilt_from_itself_is_itself() {
+    let mut builder = Builder::new();
+    builder.function(bridge("00:01.0", Some((1, 3))));
+    builder.function(bridge("01:00.0", Some((2, 2))));
+    builder.function(listed("02:00.0"));
+    let mut virtual_function = listed("02:00.1");
+    virtual_function.physfn = Some(address("02:00.0"));
+    builder.function(virtual_function);
+    // Bus 3 lies inside the range of 00:01.0, but nobody leads to it.
+    builder.function(listed("03:00.0"));
+    builder.host_bridge(0, 0, HostBridgeFacts { name: Some("hb0".to_string()), ..HostBridgeFacts::default() });
+    let topology = builder.build();
+    let again = topology.to_builder().build();
+    for ((id, one), (_, other)) in topology.functions().zip(again.functions()) {
+        assert_eq!((one.parent(), one.physical()), (other.parent(), other.physical()), "{}", one.address());
+        assert_eq!(topology.upstream(id), again.upstream(id));
+    }
+    assert_eq!(topology.host_bridges().collect::<Vec<_>>(), again.host_bridges().collect::<Vec<_>>());
+    assert_eq!(again.to_builder().build(), again, "stated places are a fixed point");
+}

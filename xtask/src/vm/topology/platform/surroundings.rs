@@ -5,7 +5,7 @@ use super::{Export, Iommu, Refusal, Warning};
 use peerdma::pcie::acs::AcsBits;
 use peerdma::route::kernel_view::{Representative, Table, representative};
 use peerdma::topology::{Cpu, CpuVendor, IommuMode};
-use peerdma_emu::platform::{Function, HostBridge, IommuKind, Parent, PeerForwarding, PortKind};
+use peerdma_emu::platform::{Function, FunctionAtomics, HostBridge, IommuKind, Parent, PeerForwarding, PortKind};
 
 /// Largest family that CPUID can show: 0xf in the field and 0xff in its extension.
 const LARGEST_FAMILY: u32 = 0x10e;
@@ -13,7 +13,7 @@ const LARGEST_FAMILY: u32 = 0x10e;
 impl Export<'_> {
     /// QEMU's name for the file's CPU.
     pub(super) fn cpu(&mut self) -> String {
-        let Some(Cpu { vendor, family }) = self.platform.cpu() else {
+        let Some(Cpu { vendor, family, .. }) = self.platform.cpu() else {
             self.warnings.push(Warning::UnknownCpu);
             return "qemu64".to_string();
         };
@@ -133,6 +133,10 @@ impl Export<'_> {
             ("resizable BARs", functions(&|one| one.bars.iter().any(|bar| !bar.resizable.is_empty()))),
             ("ATS", functions(&|one| one.ats)),
             ("PASID", functions(&|one| one.pasid_bits.is_some())),
+            ("IOMMU mode of its own", functions(&|one| one.iommu_mode.is_some())),
+            ("driver", functions(&|one| one.driver.is_some())),
+            ("link", functions(&|one| one.link.is_some())),
+            ("AtomicOps", functions(&|one| one.atomics != FunctionAtomics::default())),
             ("TDI state", functions(&|one| one.tdi.is_some())),
             ("forwarding between peers", hosts(&|host| host.peer != PeerForwarding::Forwards)),
             ("NUMA node", hosts(&|host| host.node.is_some())),

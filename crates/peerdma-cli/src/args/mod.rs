@@ -1,5 +1,21 @@
 //! The command line.
 
+mod compat;
+mod doctor;
+mod fix;
+mod lint_cmdline;
+mod verify;
+mod whatif;
+mod whose;
+
+pub(crate) use compat::CompatArguments;
+pub(crate) use doctor::DoctorArguments;
+pub(crate) use fix::FixArguments;
+pub(crate) use lint_cmdline::LintCmdlineArguments;
+pub(crate) use verify::VerifyArguments;
+pub(crate) use whatif::{WhatifArguments, bit};
+pub(crate) use whose::{AddressArgument, WhoseArguments};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use peerdma::topology::{Cpu, IommuMode, KernelVersion};
 use std::path::PathBuf;
@@ -36,10 +52,24 @@ pub(crate) enum Command {
     Capture(CaptureArguments),
     /// Let one device move bytes into another's BAR, and check that they arrive.
     Copy(CopyArguments),
+    /// Show the verdict after a change, beside the verdict now, and what isolation it costs.
+    Whatif(WhatifArguments),
+    /// Find the smallest set of ports to change for chosen pairs, and print how.
+    Fix(FixArguments),
+    /// Check a kernel command line for options that do nothing, or not what was meant.
+    LintCmdline(LintCmdlineArguments),
+    /// Compare config space with what a fix wanted, and name IOMMU groups that are stale.
+    Verify(VerifyArguments),
+    /// Check every gate between two devices and their bytes, each OK, FAIL or UNKNOWN.
+    Doctor(DoctorArguments),
+    /// Tell what an address belongs to: a BAR, a window, a reserved region, RAM or nothing.
+    Whose(WhoseArguments),
+    /// Show which kernel drivers export or import device memory, with which lifetime.
+    Compat(CompatArguments),
 }
 
 /// Where the machine comes from.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct InputArguments {
     /// Read PATH instead of this machine: a copied sysfs folder or its .tar, .tar.gz
@@ -140,7 +170,7 @@ pub(crate) struct MatrixArguments {
     /// any is unknown.
     #[arg(long)]
     pub(crate) check: bool,
-    /// What --check needs: Linux's verdict is the same for reads and writes.
+    /// What --check needs.
     #[arg(long, value_name = "DIRECTION", default_value = "both")]
     pub(crate) need: Need,
     /// One line a pair instead of a table.
@@ -165,6 +195,16 @@ pub(crate) enum Need {
     Both,
 }
 
+impl From<Need> for peerdma::route::Need {
+    fn from(need: Need) -> Self {
+        match need {
+            Need::Read => Self::Read,
+            Need::Write => Self::Write,
+            Need::Both => Self::Both,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -181,7 +221,7 @@ pub(crate) struct RouteArguments {
     /// The target: address or name, then optionally a BAR and a range in it.
     #[arg(value_name = "TO[/barN[+OFFSET,LEN]]", required_unless_present_any = ["schema", "platform"])]
     pub(crate) to_function: Option<String>,
-    /// What is needed: Linux's verdict is the same for reads and writes.
+    /// What is needed of FROM -> TO.
     #[arg(long, value_name = "DIRECTION", default_value = "both")]
     pub(crate) need: Need,
     #[command(flatten)]
@@ -198,8 +238,8 @@ Examples:
   peerdma capture --sysfs-root copy/ -o -    from a copied tree, to standard output
 
 What it holds: config space, resources, links, drivers, NUMA nodes, IOMMU groups with types and
-reserved regions, SR-IOV, CPU vendor and family, kernel version, relevant kernel configuration and
-command line. Serial numbers and MAC addresses are taken out unless --keep-serials is given.")]
+reserved regions, SR-IOV, CPU vendor, family and model, kernel version, relevant kernel configuration,
+loaded modules, memory map (as root), whether this is a virtual machine, and command line. Serial numbers and MAC addresses are taken out unless --keep-serials is given.")]
 pub(crate) struct CaptureArguments {
     /// File to write; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]

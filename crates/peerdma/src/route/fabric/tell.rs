@@ -1,0 +1,268 @@
+//! From a course to reasons: which port, what was read there, which rule.
+
+use super::course::{Assumption, Choice, Course, End, Note, Then, Unread};
+use super::pair::Pair;
+use super::rules::Cause;
+use super::{Fate, Handed, Kind, Passage};
+use crate::pcie::acs::{Acs, AcsUnread};
+use crate::route::{Gate, Reason};
+use crate::topology::FunctionId;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+const READ_AS_ROOT: &str = "read all of config space: run as root, or take the dump as root";
+
+/// Writes a course's reasons and assumptions into a passage.
+pub(super) fn tell(pair: &Pair<'_, '_>, course: &Course, passage: &mut Passage) {
+    let mut told = Told { pair, reasons: Vec::new() };
+    told.course(course, passage);
+    for reason in told.reasons {
+        push(&mut passage.reasons, reason);
+    }
+}
+
+fn push(reasons: &mut Vec<Reason>, reason: Reason) {
+    if !reasons.contains(&reason) {
+        reasons.push(reason);
+    }
+}
+
+struct Told<'p, 'g, 't> {
+    pair: &'p Pair<'g, 't>,
+    reasons: Vec<Reason>,
+}
+
+impl Told<'_, '_, '_> {
+    fn name(&self, function: FunctionId) -> String {
+        self.pair.topology().function(function).address().to_string()
+    }
+
+    fn say(&mut self, gate: Gate, object: String, evidence: String, fix: Option<&str>) {
+        push(&mut self.reasons, Reason { gate, object, evidence, fix: fix.map(ToString::to_string) });
+    }
+
+    fn at_port(&mut self, function: FunctionId, evidence: &str) {
+        self.say(Gate::FabricPort, self.name(function), evidence.into(), None);
+    }
+
+    fn course(&mut self, course: &Course, passage: &mut Passage) {
+        for note in &course.notes {
+            self.note(*note, passage);
+        }
+        match &course.then {
+            Then::End(end) => self.end(*end),
+            Then::Unread { at, what, branches } => {
+                let is_unknown = self.pair.fates(course).fate() == Fate::Unknown;
+                let ways_differ =
+                    branches.windows(2).any(|two| super::fates::way(&two[0]) != super::fates::way(&two[1]));
+                if is_unknown || ways_differ {
+                    self.unread(*at, *what);
+                }
+                // Of these the first goes on, and the others end right here.
+                let told = if *what == Unread::Acs { branches.as_slice() } else { &branches[..branches.len().min(1)] };
+                self.branches(told, passage, !is_unknown);
+            }
+            Then::Open { at, choice, branches } => {
+                let all: Vec<_> = branches.iter().map(|branch| self.pair.fates(branch)).collect();
+                if all.windows(2).all(|two| two[0] == two[1]) {
+                    // The choice changes nothing; the first branch tells why.
+                    if let Some(first) = branches.first() {
+                        self.course(first, passage);
+                    }
+                } else {
+                    self.open(*at, *choice);
+                    self.branches(branches, passage, true);
+                }
+            }
+        }
+    }
+
+    /// What the branches say: all of it, or only what is missing in them.
+    fn branches(&mut self, branches: &[Course], passage: &mut Passage, all: bool) {
+        for branch in branches {
+            let mut inner = Told { pair: self.pair, reasons: Vec::new() };
+            inner.course(branch, passage);
+            let missing =
+                |gate| matches!(gate, Gate::AcsUnknown | Gate::ParentUnknown | Gate::RootComplex | Gate::Atomics);
+            for reason in inner.reasons.into_iter().filter(|reason| all || missing(reason.gate)) {
+                push(&mut self.reasons, reason);
+            }
+        }
+    }
+
+    fn note(&mut self, note: Note, passage: &mut Passage) {
+        match note {
+            Note::Rule(at, cause) => {
+                self.at_port(at, cause.words());
+                let target = self.pair.target.function();
+                let ordering = self.pair.ground.express(target).relaxed_ordering;
+                if cause == Cause::CompletionRedirect && ordering != Some(false) {
+                    self.assume(target, Assumption::RelaxedOrdering, passage);
+                }
+            }
+            Note::Assumed(at, assumption) => self.assume(at, assumption, passage),
+            Note::AtomicsNotRouted(at) => {
+                self.say(Gate::Atomics, self.name(at), "does not route AtomicOps (PCIe 6.0 §6.15.3)".into(), None);
+            }
+            Note::AtomicsNotDone(at) => {
+                self.say(Gate::Atomics, self.name(at), "does not complete AtomicOps (PCIe 6.0 §6.15.3)".into(), None);
+            }
+            Note::OnInternalBus(at) => {
+                self.at_port(at, "sits on the internal bus of a switch, for which the specification has no requests");
+            }
+            Note::SharedBus(bridge) => {
+                self.at_port(
+                    bridge,
+                    "on the conventional PCI bus below it functions reach each other directly, unseen by any port",
+                );
+            }
+            Note::ThroughRoot => self.root(),
+            Note::BusAddressAtRoot => {
+                let evidence = "a bus address that differs from the CPU address goes up to the root complex, and what \
+                                that takes it for is not specified; it may be an address of memory";
+                self.say(
+                    Gate::RootComplex,
+                    "root complex".into(),
+                    evidence.into(),
+                    Some("hand out the CPU address or an IOVA"),
+                );
+            }
+            Note::TakenByAnother(_) => {}
+        }
+    }
+
+    /// What the root complex does with the request, and who says so.
+    fn root(&mut self) {
+        let kind = match self.pair.kind {
+            Kind::Write => "writes",
+            Kind::Read => "reads",
+            Kind::Atomic => "AtomicOps",
+        };
+        let delivers = self.pair.delivers();
+        let sources = self.pair.sources();
+        let (evidence, fix) = match delivers.known() {
+            Some(true) => (format!("{kind} reach the target through the root complex, {sources}"), None),
+            Some(false) => (format!("{kind} do not come out of the root complex again, {sources}"), None),
+            None => (
+                format!("{kind} go up to the root complex, and {sources}"),
+                Some("try it with peerdma copy, or state what the host bridge does in a platform file"),
+            ),
+        };
+        self.say(Gate::RootComplex, "root complex".into(), evidence, fix);
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Delivered { to, .. } if to == self.pair.wanted() => {}
+            End::Delivered { to, .. } => {
+                self.at_port(to, "takes the request: the number is an address of its own below this host bridge");
+            }
+            End::Adrift(at) => {
+                self.at_port(at, "the requester's bus is below no port here, so the completion is dropped")
+            }
+            End::EgressBlocked(at) => {
+                let evidence = "AtomicOp Egress Blocking is on (PCIe 6.0 §6.15.3)";
+                self.say(Gate::Atomics, self.name(at), evidence.into(), None);
+            }
+            End::Malformed(at) => {
+                self.say(Gate::PayloadSize, self.name(at), "the payload is larger than it takes".into(), None);
+            }
+            End::Unplaced(at) => {
+                let evidence = "what it hangs below is not known, so neither is the way".into();
+                let fix = "list every function, with lspci -vvv -PP as root or with peerdma capture";
+                self.say(Gate::ParentUnknown, self.name(at), evidence, Some(fix));
+            }
+            End::Untyped(at) => {
+                let evidence =
+                    "its port type was not read or does not fit its place, so what lies below it is not known";
+                self.say(Gate::ParentUnknown, self.name(at), evidence.into(), Some(READ_AS_ROOT));
+            }
+            End::Unsupported(at) if !self.is_explained(at) => {
+                self.at_port(at, "no window or BAR here holds the address (PCIe 6.0 §7.5.1.3)");
+            }
+            // The rule that ended it is told already.
+            End::Violation(_) | End::Undefined(_) | End::Unsupported(_) | End::NotForwarded | End::Root { .. } => {}
+        }
+    }
+
+    fn is_explained(&self, at: FunctionId) -> bool {
+        let object = self.name(at);
+        self.reasons.iter().any(|reason| reason.object == object)
+    }
+
+    fn unread(&mut self, at: FunctionId, what: Unread) {
+        let object = self.name(at);
+        let missing = |name: &str| format!("{name} was not read");
+        match what {
+            Unread::Acs => {
+                let registers = self.pair.ground.info(at).registers.acs.registers();
+                let evidence = if registers.is_some_and(|registers| registers.control.known().is_some()) {
+                    "EC=1, and the egress vector's bit for this egress was not read: it decides (PCIe 6.0 §6.12.3)"
+                } else {
+                    "RR, CR and EC were not read; they decide whether TLPs for peers go across, up or nowhere \
+                     (PCIe 6.0 §6.12.3)"
+                };
+                let declared = self.pair.ground.info(at).registers.acs == Acs::Unknown(AcsUnread::Declared);
+                let fix = if declared { "say what the port has in the platform file" } else { READ_AS_ROOT };
+                self.say(Gate::AcsUnknown, object, evidence.into(), Some(fix));
+            }
+            Unread::AtomicRouting => {
+                self.say(Gate::Atomics, object, missing("AtomicOp Routing Supported"), Some(READ_AS_ROOT));
+            }
+            Unread::AtomicEgress => {
+                self.say(Gate::Atomics, object, missing("AtomicOp Egress Blocking"), Some(READ_AS_ROOT));
+            }
+            Unread::AtomicCompleter => {
+                self.say(Gate::Atomics, object, missing("AtomicOp Completer Supported"), Some(READ_AS_ROOT));
+            }
+            // Told where the request entered the root complex.
+            Unread::Forwarding => {}
+        }
+    }
+
+    fn open(&mut self, at: FunctionId, choice: Choice) {
+        let evidence = match choice {
+            Choice::InsideDevice => {
+                "whether the device routes between its functions inside, or sends this out on its link, is its own affair \
+                 (PCIe 6.0 §6.12.1.2)"
+            }
+            Choice::BetweenRootPorts => {
+                "EC=1 and RR=0 block this where the root complex has a path of its own between root ports, which no \
+                 register tells (PCIe 6.0 §1.3.1)"
+            }
+            Choice::RequesterKept => {
+                "whether the completion comes back by the target's ports or to the root complex depends on the ID that \
+                 the root complex puts on the request (PCIe 6.0 §1.3.1)"
+            }
+            Choice::TranslationKind => {
+                "bus and CPU address differ, and which of them a translation gives is not specified (PCIe 6.0 §10.2.3)"
+            }
+        };
+        self.at_port(at, evidence);
+    }
+
+    fn assume(&self, at: FunctionId, assumption: Assumption, passage: &mut Passage) {
+        let evidence = match assumption {
+            Assumption::OtherAcsBits => "SV, TB, UF and DT were not read; taken to be clear",
+            Assumption::RootPortEgress => "egress control of this root port was not read; taken to be off",
+            Assumption::Windows => "its windows were not all read; taken to hold the BARs below it",
+            Assumption::BarAddress => "its bus address is not known; taken to lie in the windows of the ports above it",
+            Assumption::Memory => "memory decoding is off now; taken to be on when drivers are at work",
+            Assumption::BusMaster => "bus mastering is off now; taken to be on when drivers are at work",
+            Assumption::RelaxedOrdering => {
+                "its completions are taken not to carry relaxed ordering, which would exempt them from CR"
+            }
+            Assumption::FunctionGroups => "ACS function groups were not read; taken to be off",
+            Assumption::AtomicRequester => {
+                "AtomicOp Requester Enable is not known to be on; taken to be on when its driver is at work"
+            }
+        };
+        // An IOVA is compared with no window on the way up, and comes down by the host bridge's own map.
+        if assumption == Assumption::BarAddress && self.pair.handed == Handed::Iova {
+            return;
+        }
+        let reason = Reason { gate: Gate::Assumed, object: self.name(at), evidence: evidence.into(), fix: None };
+        push(&mut passage.assumed, reason);
+    }
+}

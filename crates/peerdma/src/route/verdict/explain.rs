@@ -1,0 +1,125 @@
+//! From a verdict to its reasons.
+
+use super::{Address, Judge, PairVerdict};
+use crate::route::domain::Owner;
+use crate::route::fabric::{Fate, Passage, Way};
+use crate::route::kernel_view::MapType;
+use crate::route::payload::Clash;
+use crate::route::{Gate, Reason};
+use crate::topology::FunctionId;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+impl Judge<'_> {
+    /// Everything that led to a verdict: Linux's reasons, the hardware's, then those of
+    /// the address, its width and payload sizes.
+    pub fn reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
+        let mut reasons = self.kernel.reasons(&pair.kernel);
+        for reason in self.fabric_reasons(pair) {
+            push_new(&mut reasons, reason);
+        }
+        reasons.extend(pair.address_reason(self.name(pair.initiator)));
+        reasons.extend(self.merging_reason(pair));
+        reasons.extend(self.width_reason(pair));
+        reasons.extend(self.payload_reasons(pair));
+        reasons
+    }
+
+    /// What was not read and is taken to be as usual.
+    pub fn assumed(&self, pair: &PairVerdict) -> Vec<Reason> {
+        let mut assumed = Vec::new();
+        for passage in [&pair.fabric_write, &pair.fabric_read] {
+            for reason in &passage.assumed {
+                push_new(&mut assumed, reason.clone());
+            }
+        }
+        assumed
+    }
+
+    /// What the hardware has to say beyond Linux's reasons. Of a pair that Linux refuses
+    /// and that would not arrive either, Linux's are enough.
+    fn fabric_reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let [write, read] = [&pair.fabric_write, &pair.fabric_read];
+        let matters = |passage: &&Passage| match pair.kernel.map_type {
+            MapType::Unknown => passage.fate == Fate::Lost,
+            MapType::NotSupported => pair.difference.is_some() || passage.fate == Fate::Lost,
+            MapType::BusAddr | MapType::ThruHostBridge => true,
+        };
+        for passage in [write, read].into_iter().filter(matters) {
+            for reason in &passage.reasons {
+                push_new(&mut reasons, reason.clone());
+            }
+        }
+        reasons
+    }
+
+    /// Linux 7.2 `vfio_iommu_map`: type1 maps everything as cacheable memory, BARs too.
+    fn merging_reason(&self, pair: &PairVerdict) -> Option<Reason> {
+        let through_vfio = pair.domain.owner == Owner::Vfio && pair.address == Address::Iova;
+        through_vfio.then(|| Reason {
+            gate: Gate::IommuMode,
+            object: self.name(pair.initiator),
+            evidence:
+                "VFIO's type1 maps a BAR with the attributes of cacheable memory, so what is written to it may be \
+                       merged and reordered like memory"
+                    .into(),
+            fix: Some(
+                "map the exported BAR through iommufd, which maps it as device memory (Linux 6.19 and newer)".into(),
+            ),
+        })
+    }
+
+    fn width_reason(&self, pair: &PairVerdict) -> Option<Reason> {
+        let (has, needs) = pair.too_narrow?;
+        let target = self.name(pair.target.function());
+        let bar = pair.target.bar().map_or_else(String::new, |bar| format!(" bar{bar}"));
+        Some(Reason {
+            gate: Gate::AddressWidth,
+            object: self.name(pair.initiator),
+            evidence: format!("forms addresses of {has} bits; {target}{bar} ends at an address of {needs} bits"),
+            fix: Some(format!(
+                "bring the BAR below {has} bits in firmware (above-4G decoding, MMIO base or size), or let an IOMMU \
+                 translate for the initiator"
+            )),
+        })
+    }
+
+    fn payload_reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
+        let words = |clash: &Clash, what: &str, way: Option<Way>| {
+            let Clash { sender, sends, receiver, takes } = *clash;
+            let consequence = match way {
+                Some(Way::BelowRoot) => "switches do not split, so larger ones are dropped as malformed",
+                _ => "the root complex may split them, or drop them",
+            };
+            Reason {
+                gate: Gate::PayloadSize,
+                object: self.name(sender),
+                evidence: format!(
+                    "{what} carry up to {sends}, and {} takes {takes}: {consequence}",
+                    self.name(receiver)
+                ),
+                fix: Some("boot with pci=pcie_bus_peer2peer, which gives every device 128 bytes".into()),
+            }
+        };
+        let mut reasons = Vec::new();
+        if pair.kernel.map_type != MapType::NotSupported {
+            let write = pair.payload.write.as_ref().map(|clash| words(clash, "writes", pair.fabric_write.way));
+            let read =
+                pair.payload.read.as_ref().map(|clash| words(clash, "completions of reads", pair.fabric_read.way));
+            reasons.extend(write.into_iter().chain(read));
+        }
+        reasons
+    }
+
+    fn name(&self, function: FunctionId) -> String {
+        self.topology().function(function).address().to_string()
+    }
+}
+
+fn push_new(reasons: &mut Vec<Reason>, reason: Reason) {
+    if !reasons.contains(&reason) {
+        reasons.push(reason);
+    }
+}

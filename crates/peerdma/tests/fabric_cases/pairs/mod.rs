@@ -1,0 +1,69 @@
+//! The view of pairs, on the machine of the cases with this and that not read.
+
+mod addresses;
+mod devices;
+mod ports;
+
+use crate::data::Data;
+use crate::machine::Machine;
+use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
+use peerdma::pcie::Fact;
+use peerdma::pcie::acs::{Acs, AcsBits, AcsRegisters, AcsUnread};
+use peerdma::pcie::decode::BridgeWindows;
+use peerdma::pcie::express::AtomicSizes;
+use peerdma::pcie::virt::Ats;
+use peerdma::route::fabric::{FabricView, Fate, Handed, Kind, Passage, Way};
+use peerdma::route::{Gate, Target};
+use peerdma::topology::{Cpu, FunctionId, FunctionInfo, PeerForwarding, Topology};
+
+/// The machine with some of it changed.
+struct Setup {
+    topology: Topology,
+}
+
+fn acs(control: AcsBits, vector: u32) -> Acs {
+    Acs::Present(AcsRegisters::standard(None, AcsBits::from_bits_retain(0x7f), control, vec![vector; 8]))
+}
+
+const UNREAD: Acs = Acs::Unknown(AcsUnread::NeverSeen);
+
+impl Setup {
+    fn new(edit: &dyn Fn(&str, &mut FunctionInfo)) -> Self {
+        Self::with(&[], edit, None)
+    }
+
+    fn with(spare: &[&str], edit: &dyn Fn(&str, &mut FunctionInfo), peer: Option<PeerForwarding>) -> Self {
+        Self { topology: Machine::edited(&Data::read(), spare, edit, peer) }
+    }
+
+    /// With these ACS control words; the vectors are zero.
+    fn controls(words: &[(&str, AcsBits)], peer: Option<PeerForwarding>) -> Self {
+        let edit = |name: &str, info: &mut FunctionInfo| {
+            if let Some((_, bits)) = words.iter().find(|(port, _)| *port == name) {
+                info.registers.acs = acs(*bits, 0);
+            }
+        };
+        Self::with(&[], &edit, peer)
+    }
+
+    fn id(&self, name: &str) -> FunctionId {
+        let address = Data::read().function.iter().find(|function| function.name == name).unwrap().address.clone();
+        self.topology.at(address.parse().unwrap()).unwrap()
+    }
+
+    fn pass(&self, from: &str, to: &str, kind: Kind, handed: Handed) -> Passage {
+        let target = Target::of_bar(&self.topology, self.id(to), 0, None).unwrap();
+        FabricView::new(&self.topology).pass(self.id(from), &target, kind, handed)
+    }
+
+    fn fates(&self, from: &str, to: &str, handed: Handed) -> (Fate, Fate) {
+        let fate = |kind| self.pass(from, to, kind, handed).fate;
+        (fate(Kind::Write), fate(Kind::Read))
+    }
+}
+
+const FORWARDS: Option<PeerForwarding> = Some(PeerForwarding::Forwards);
+
+fn names(passage: &Passage, gate: Gate) -> Vec<&str> {
+    passage.reasons.iter().filter(|reason| reason.gate == gate).map(|reason| reason.object.as_str()).collect()
+}
