@@ -18,9 +18,8 @@ use super::kernel_view::{TableChoice, gate};
 use super::knowledge::{self, Entry};
 use crate::pcie::Fact;
 use crate::topology::{HostBridgeId, PeerForwarding, Topology};
-use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Whether peer requests come out of a root complex again, and who says so.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,8 +28,43 @@ pub struct Forwarding {
     pub writes: Fact<bool>,
     /// Whether reads return the target's bytes.
     pub reads: Fact<bool>,
-    /// Who says so, each a sentence. A voice that was outweighed is here too.
-    pub sources: Vec<String>,
+    /// Who says so. A voice that was outweighed is here too.
+    pub sources: Vec<Source>,
+}
+
+/// Who says what a root complex does; as text, a sentence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The input, of the host bridge above this root bus.
+    Stated {
+        /// Domain of the root bus.
+        domain: u32,
+        /// Its number.
+        bus: u8,
+        /// What the host bridge does.
+        peer: PeerForwarding,
+    },
+    /// Somebody who saw it.
+    Reported(&'static Entry),
+    /// Linux's rule for AMD's CPUs (`cpu_supports_p2pdma`).
+    Zen,
+    /// Linux's list (`pci_p2pdma_whitelist`).
+    Listed,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stated { domain, bus, peer } => {
+                write!(f, "the input states that host bridge {domain:04x}:{bus:02x} {peer}")
+            }
+            Self::Reported(entry) => write!(f, "{entry}"),
+            Self::Zen => {
+                f.write_str("Linux takes every root complex of AMD family 0x17 and later to forward peer requests")
+            }
+            Self::Listed => f.write_str("Linux lists its first device as one that forwards peer requests"),
+        }
+    }
 }
 
 impl Forwarding {
@@ -72,7 +106,7 @@ fn stated(topology: &Topology, from: Option<HostBridgeId>, to: Option<HostBridge
     };
     let sources = hosts(from, to).filter_map(|host| {
         let (peer, bridge) = (peer(host)?, topology.host_bridge(host));
-        Some(format!("the input states that host bridge {:04x}:{:02x} {peer}", bridge.domain(), bridge.bus()))
+        Some(Source::Stated { domain: bridge.domain(), bus: bridge.bus(), peer })
     });
     Forwarding {
         writes: delivers(PeerForwarding::delivers_writes),
@@ -85,7 +119,7 @@ fn stated(topology: &Topology, from: Option<HostBridgeId>, to: Option<HostBridge
 fn reported(topology: &Topology, from: Option<HostBridgeId>, to: Option<HostBridgeId>) -> Forwarding {
     let of_hosts = hosts(from, to).flat_map(|host| knowledge::of_root_complex(topology, host));
     let entries = of_hosts.chain(knowledge::of_cpu(topology)).chain(knowledge::of_platform(topology));
-    let entries: Vec<&Entry> = entries.filter(|entry| entry.finding.delivers_writes().is_some()).collect();
+    let entries: Vec<&'static Entry> = entries.filter(|entry| entry.finding.delivers_writes().is_some()).collect();
     let within_one = from.is_some() && from == to;
     let delivers = |does: &dyn Fn(&Entry) -> Option<bool>| -> Fact<bool> {
         if entries.iter().any(|entry| does(entry) == Some(false)) {
@@ -99,13 +133,13 @@ fn reported(topology: &Topology, from: Option<HostBridgeId>, to: Option<HostBrid
     let (writes, reads) =
         (delivers(&|entry| entry.finding.delivers_writes()), delivers(&|entry| entry.finding.delivers_reads()));
     // A report that does not count here is no source.
-    let counts = |entry: &&Entry| {
+    let counts = |entry: &&'static Entry| {
         writes.known().is_some_and(|known| entry.finding.delivers_writes() == Some(known))
             || reads.known().is_some_and(|known| entry.finding.delivers_reads() == Some(known))
     };
-    let mut sources: Vec<String> = Vec::new();
+    let mut sources: Vec<Source> = Vec::new();
     for entry in entries.iter().copied().filter(counts) {
-        let source = entry.to_string();
+        let source = Source::Reported(entry);
         if !sources.contains(&source) {
             sources.push(source);
         }
@@ -121,12 +155,8 @@ fn listed(topology: &Topology, from: Option<HostBridgeId>, to: Option<HostBridge
     if answer.opens != Fact::Known(true) {
         return Forwarding { writes: Fact::Unknown, reads: Fact::Unknown, sources: Vec::new() };
     }
-    let source = if answer.cpu_opens == Fact::Known(true) {
-        "Linux takes every root complex of AMD family 0x17 and later to forward peer requests"
-    } else {
-        "Linux lists its first device as one that forwards peer requests"
-    };
-    Forwarding { writes: Fact::Known(true), reads: Fact::Known(true), sources: [source.into()].into() }
+    let source = if answer.cpu_opens == Fact::Known(true) { Source::Zen } else { Source::Listed };
+    Forwarding { writes: Fact::Known(true), reads: Fact::Known(true), sources: [source].into() }
 }
 
 /// The host bridges that are known, each once.

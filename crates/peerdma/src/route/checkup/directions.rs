@@ -28,7 +28,9 @@ fn of_pair(case: &Case<'_>, pair: &PairVerdict) -> Check {
     };
     let mut evidence = format!("write {}, read {}, atomic {}", words(write), words(read), words(&pair.fabric_atomic));
     let mut reasons: Vec<String> = Vec::new();
-    for reason in write.reasons.iter().chain(&read.reasons).filter(|reason| reason.gate == Gate::RootComplex) {
+    let why = |passage| case.judge.hardware(pair, passage).reasons;
+    let of_hardware = why(write).into_iter().chain(why(read));
+    for reason in of_hardware.filter(|reason| reason.gate == Gate::RootComplex) {
         let said = format!("{} {}", reason.object, reason.evidence);
         if !reasons.contains(&said) {
             reasons.push(said);
@@ -94,8 +96,7 @@ fn of_machine(case: &Case<'_>, functions: &[FunctionId], checks: &mut Vec<Check>
         };
         let mut evidence = String::from(what);
         for source in &forwarding.sources {
-            evidence.push_str("; ");
-            evidence.push_str(source);
+            evidence.push_str(&format!("; {source}"));
         }
         let object = format!("host bridge {:04x}:{:02x}", bridge.domain(), bridge.bus());
         let check = Check::new(Station::Direction, status, object, evidence);

@@ -26,7 +26,7 @@
 //! ways of filling in what was not read (RR, CR, EC, the root complex) give different
 //! fates. *Assumed*: other unread bits count as clear, unread windows as holding what is
 //! below them, egress control of root ports, which acts only where a root complex has a
-//! path of its own between them, as off; each is said in [`Passage::assumed`].
+//! path of its own between them, as off; each is said in [`Explanation::assumed`].
 
 mod controls;
 mod course;
@@ -98,7 +98,7 @@ pub enum Fate {
 }
 
 /// A request on its way, and its completion on the way back.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Passage {
     /// What kind of request.
     pub kind: Kind,
@@ -108,7 +108,12 @@ pub struct Passage {
     pub fate: Fate,
     /// How the request went, as far as that is known.
     pub way: Option<Way>,
-    /// Why, port by port.
+}
+
+/// Why a passage is what it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Explanation {
+    /// Port by port.
     pub reasons: Vec<Reason>,
     /// What was not read and is taken to be as usual.
     pub assumed: Vec<Reason>,
@@ -131,5 +136,11 @@ impl<'t> FabricView<'t> {
     /// Follows one request of `initiator` to `target`, and its completion back.
     pub fn pass(&self, initiator: FunctionId, target: &Target, kind: Kind, handed: Handed) -> Passage {
         Pair::new(&self.ground, initiator, target, kind, handed).passage()
+    }
+
+    /// Why that request fares as [`pass`](Self::pass) says; made when asked for, since most
+    /// pairs of a machine are only counted.
+    pub fn explain(&self, initiator: FunctionId, target: &Target, kind: Kind, handed: Handed) -> Explanation {
+        Pair::new(&self.ground, initiator, target, kind, handed).explanation()
     }
 }

@@ -11,7 +11,7 @@ use super::fates;
 use super::ground::Ground;
 use super::tell;
 use super::tlp::{At, Number, Tlp};
-use super::{Fate, Handed, Kind, Passage};
+use super::{Explanation, Fate, Handed, Kind, Passage};
 use crate::addr::{AddrRange, BusAddr};
 use crate::pcie::Fact;
 use crate::route::root_complex::{self, Forwarding};
@@ -46,25 +46,33 @@ impl<'g, 't> Pair<'g, 't> {
     }
 
     pub(super) fn passage(&self) -> Passage {
-        let mut passage = Passage {
-            kind: self.kind,
-            handed: self.handed,
-            fate: Fate::Unknown,
-            way: None,
-            reasons: Vec::new(),
-            assumed: self.assumed_address(),
-        };
-        if let Some(reason) = self.cannot_send() {
-            passage.fate = Fate::Lost;
-            passage.reasons.push(reason);
-            return passage;
+        let (kind, handed) = (self.kind, self.handed);
+        if self.cannot_send().is_some() {
+            return Passage { kind, handed, fate: Fate::Lost, way: None };
         }
         let request = self.request();
-        passage.way = fates::way(&request);
-        let course = if self.kind == Kind::Write { request } else { self.with_completion(request) };
-        passage.fate = self.fates(&course).fate();
-        tell::tell(self, &course, &mut passage);
-        passage
+        let way = fates::way(&request);
+        let course = self.whole(request);
+        Passage { kind, handed, fate: self.fates(&course).fate(), way }
+    }
+
+    pub(super) fn explanation(&self) -> Explanation {
+        let mut explanation = Explanation { reasons: Vec::new(), assumed: self.assumed_address() };
+        match self.cannot_send() {
+            Some(evidence) => explanation.reasons.push(Reason {
+                gate: Gate::IommuMode,
+                object: self.topology().function(self.initiator).address().to_string(),
+                evidence: evidence.into(),
+                fix: None,
+            }),
+            None => tell::tell(self, &self.whole(self.request()), &mut explanation),
+        }
+        explanation
+    }
+
+    /// With the completion, of requests that have one.
+    fn whole(&self, request: Course) -> Course {
+        if self.kind == Kind::Write { request } else { self.with_completion(request) }
     }
 
     pub(super) fn topology(&self) -> &Topology {
@@ -104,19 +112,17 @@ impl<'g, 't> Pair<'g, 't> {
     }
 
     /// Translated addresses are for those with ATS enabled.
-    fn cannot_send(&self) -> Option<Reason> {
+    fn cannot_send(&self) -> Option<&'static str> {
         if self.handed != Handed::Translated {
             return None;
         }
-        let evidence = match self.ground.info(self.initiator).registers.ats {
-            Fact::Known(None) => "has no ATS capability, so it cannot send translated addresses",
+        match self.ground.info(self.initiator).registers.ats {
+            Fact::Known(None) => Some("has no ATS capability, so it cannot send translated addresses"),
             Fact::Known(Some(ats)) if !ats.enabled => {
-                "ATS is not enabled, so the root complex refuses its translated addresses (PCIe 6.0 §10.2.1)"
+                Some("ATS is not enabled, so the root complex refuses its translated addresses (PCIe 6.0 §10.2.1)")
             }
-            Fact::Known(Some(_)) | Fact::Unknown => return None,
-        };
-        let object = self.topology().function(self.initiator).address().to_string();
-        Some(Reason { gate: Gate::IommuMode, object, evidence: evidence.into(), fix: None })
+            Fact::Known(Some(_)) | Fact::Unknown => None,
+        }
     }
 
     /// What is taken for granted of the number itself.
@@ -257,7 +263,10 @@ impl<'g, 't> Pair<'g, 't> {
     pub(super) fn sources(&self) -> String {
         match self.forwarding().sources.as_slice() {
             [] => "nothing says what it does with peer requests".into(),
-            sources => format!("because {}", sources.join("; ")),
+            sources => {
+                let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+                format!("because {}", sources.join("; "))
+            }
         }
     }
 }

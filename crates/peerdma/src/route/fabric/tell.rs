@@ -3,7 +3,7 @@
 use super::course::{Assumption, Choice, Course, End, Note, Then, Unread};
 use super::pair::Pair;
 use super::rules::Cause;
-use super::{Fate, Handed, Kind, Passage};
+use super::{Explanation, Fate, Handed, Kind};
 use crate::pcie::acs::{Acs, AcsUnread};
 use crate::route::{Gate, Reason};
 use crate::topology::FunctionId;
@@ -13,12 +13,12 @@ use alloc::vec::Vec;
 
 const READ_AS_ROOT: &str = "read all of config space: run as root, or take the dump as root";
 
-/// Writes a course's reasons and assumptions into a passage.
-pub(super) fn tell(pair: &Pair<'_, '_>, course: &Course, passage: &mut Passage) {
+/// Writes a course's reasons and assumptions into an explanation.
+pub(super) fn tell(pair: &Pair<'_, '_>, course: &Course, explanation: &mut Explanation) {
     let mut told = Told { pair, reasons: Vec::new() };
-    told.course(course, passage);
+    told.course(course, explanation);
     for reason in told.reasons {
-        push(&mut passage.reasons, reason);
+        push(&mut explanation.reasons, reason);
     }
 }
 
@@ -46,9 +46,9 @@ impl Told<'_, '_, '_> {
         self.say(Gate::FabricPort, self.name(function), evidence.into(), None);
     }
 
-    fn course(&mut self, course: &Course, passage: &mut Passage) {
+    fn course(&mut self, course: &Course, explanation: &mut Explanation) {
         for note in &course.notes {
-            self.note(*note, passage);
+            self.note(*note, explanation);
         }
         match &course.then {
             Then::End(end) => self.end(*end),
@@ -61,28 +61,28 @@ impl Told<'_, '_, '_> {
                 }
                 // Of these the first goes on, and the others end right here.
                 let told = if *what == Unread::Acs { branches.as_slice() } else { &branches[..branches.len().min(1)] };
-                self.branches(told, passage, !is_unknown);
+                self.branches(told, explanation, !is_unknown);
             }
             Then::Open { at, choice, branches } => {
                 let all: Vec<_> = branches.iter().map(|branch| self.pair.fates(branch)).collect();
                 if all.windows(2).all(|two| two[0] == two[1]) {
                     // The choice changes nothing; the first branch tells why.
                     if let Some(first) = branches.first() {
-                        self.course(first, passage);
+                        self.course(first, explanation);
                     }
                 } else {
                     self.open(*at, *choice);
-                    self.branches(branches, passage, true);
+                    self.branches(branches, explanation, true);
                 }
             }
         }
     }
 
     /// What the branches say: all of it, or only what is missing in them.
-    fn branches(&mut self, branches: &[Course], passage: &mut Passage, all: bool) {
+    fn branches(&mut self, branches: &[Course], explanation: &mut Explanation, all: bool) {
         for branch in branches {
             let mut inner = Told { pair: self.pair, reasons: Vec::new() };
-            inner.course(branch, passage);
+            inner.course(branch, explanation);
             let missing =
                 |gate| matches!(gate, Gate::AcsUnknown | Gate::ParentUnknown | Gate::RootComplex | Gate::Atomics);
             for reason in inner.reasons.into_iter().filter(|reason| all || missing(reason.gate)) {
@@ -91,17 +91,17 @@ impl Told<'_, '_, '_> {
         }
     }
 
-    fn note(&mut self, note: Note, passage: &mut Passage) {
+    fn note(&mut self, note: Note, explanation: &mut Explanation) {
         match note {
             Note::Rule(at, cause) => {
                 self.at_port(at, cause.words());
                 let target = self.pair.target.function();
                 let ordering = self.pair.ground.express(target).relaxed_ordering;
                 if cause == Cause::CompletionRedirect && ordering != Some(false) {
-                    self.assume(target, Assumption::RelaxedOrdering, passage);
+                    self.assume(target, Assumption::RelaxedOrdering, explanation);
                 }
             }
-            Note::Assumed(at, assumption) => self.assume(at, assumption, passage),
+            Note::Assumed(at, assumption) => self.assume(at, assumption, explanation),
             Note::AtomicsNotRouted(at) => {
                 self.say(Gate::Atomics, self.name(at), "does not route AtomicOps (PCIe 6.0 §6.15.3)".into(), None);
             }
@@ -242,7 +242,7 @@ impl Told<'_, '_, '_> {
         self.at_port(at, evidence);
     }
 
-    fn assume(&self, at: FunctionId, assumption: Assumption, passage: &mut Passage) {
+    fn assume(&self, at: FunctionId, assumption: Assumption, explanation: &mut Explanation) {
         let evidence = match assumption {
             Assumption::OtherAcsBits => "SV, TB, UF and DT were not read; taken to be clear",
             Assumption::RootPortEgress => "egress control of this root port was not read; taken to be off",
@@ -263,6 +263,6 @@ impl Told<'_, '_, '_> {
             return;
         }
         let reason = Reason { gate: Gate::Assumed, object: self.name(at), evidence: evidence.into(), fix: None };
-        push(&mut passage.assumed, reason);
+        push(&mut explanation.assumed, reason);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Address, Judge, PairVerdict};
 use crate::route::domain::Owner;
-use crate::route::fabric::{Fate, Passage, Way};
+use crate::route::fabric::{Explanation, Fate, Passage, Way};
 use crate::route::kernel_view::MapType;
 use crate::route::payload::Clash;
 use crate::route::{Gate, Reason};
@@ -30,11 +30,16 @@ impl Judge<'_> {
     pub fn assumed(&self, pair: &PairVerdict) -> Vec<Reason> {
         let mut assumed = Vec::new();
         for passage in [&pair.fabric_write, &pair.fabric_read] {
-            for reason in &passage.assumed {
-                push_new(&mut assumed, reason.clone());
+            for reason in self.hardware(pair, passage).assumed {
+                push_new(&mut assumed, reason);
             }
         }
         assumed
+    }
+
+    /// Why a passage of the pair is what it is.
+    pub fn hardware(&self, pair: &PairVerdict, passage: &Passage) -> Explanation {
+        self.fabric().explain(pair.initiator, &pair.target, passage.kind, passage.handed)
     }
 
     /// What the hardware has to say beyond Linux's reasons. Of a pair that Linux refuses
@@ -48,8 +53,8 @@ impl Judge<'_> {
             MapType::BusAddr | MapType::ThruHostBridge => true,
         };
         for passage in [write, read].into_iter().filter(matters) {
-            for reason in &passage.reasons {
-                push_new(&mut reasons, reason.clone());
+            for reason in self.hardware(pair, passage).reasons {
+                push_new(&mut reasons, reason);
             }
         }
         reasons

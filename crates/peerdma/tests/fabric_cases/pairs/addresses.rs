@@ -142,6 +142,6 @@ fn what_hangs_somewhere_unknown_has_an_unknown_fate() {
     let lost = topology.at("0d:00.0".parse().unwrap()).unwrap();
     let a = topology.at("03:00.0".parse().unwrap()).unwrap();
     let target = Target::largest_bar(&topology, a);
-    let passage = FabricView::new(&topology).pass(lost, &target, Kind::Write, Handed::Bus);
-    assert_eq!((passage.fate, names(&passage, Gate::ParentUnknown)), (Fate::Unknown, vec!["0000:0d:00.0"]));
+    let passed = Passed::of(&topology, lost, &target, Kind::Write, Handed::Bus);
+    assert_eq!((passed.fate, names(&passed, Gate::ParentUnknown)), (Fate::Unknown, vec!["0000:0d:00.0"]));
 }

@@ -12,9 +12,27 @@ use peerdma::pcie::acs::{Acs, AcsBits, AcsRegisters, AcsUnread};
 use peerdma::pcie::decode::BridgeWindows;
 use peerdma::pcie::express::AtomicSizes;
 use peerdma::pcie::virt::Ats;
-use peerdma::route::fabric::{FabricView, Fate, Handed, Kind, Passage, Way};
-use peerdma::route::{Gate, Target};
+use peerdma::route::fabric::{Explanation, FabricView, Fate, Handed, Kind, Passage, Way};
+use peerdma::route::{Gate, Reason, Target};
 use peerdma::topology::{Cpu, FunctionId, FunctionInfo, PeerForwarding, Topology};
+
+/// A passage with its explanation.
+#[derive(Debug)]
+struct Passed {
+    fate: Fate,
+    way: Option<Way>,
+    reasons: Vec<Reason>,
+    assumed: Vec<Reason>,
+}
+
+impl Passed {
+    fn of(topology: &Topology, from: FunctionId, target: &Target, kind: Kind, handed: Handed) -> Self {
+        let view = FabricView::new(topology);
+        let Passage { fate, way, .. } = view.pass(from, target, kind, handed);
+        let Explanation { reasons, assumed } = view.explain(from, target, kind, handed);
+        Self { fate, way, reasons, assumed }
+    }
+}
 
 /// The machine with some of it changed.
 struct Setup {
@@ -51,9 +69,9 @@ impl Setup {
         self.topology.at(address.parse().unwrap()).unwrap()
     }
 
-    fn pass(&self, from: &str, to: &str, kind: Kind, handed: Handed) -> Passage {
+    fn pass(&self, from: &str, to: &str, kind: Kind, handed: Handed) -> Passed {
         let target = Target::of_bar(&self.topology, self.id(to), 0, None).unwrap();
-        FabricView::new(&self.topology).pass(self.id(from), &target, kind, handed)
+        Passed::of(&self.topology, self.id(from), &target, kind, handed)
     }
 
     fn fates(&self, from: &str, to: &str, handed: Handed) -> (Fate, Fate) {
@@ -64,6 +82,6 @@ impl Setup {
 
 const FORWARDS: Option<PeerForwarding> = Some(PeerForwarding::Forwards);
 
-fn names(passage: &Passage, gate: Gate) -> Vec<&str> {
+fn names(passage: &Passed, gate: Gate) -> Vec<&str> {
     passage.reasons.iter().filter(|reason| reason.gate == gate).map(|reason| reason.object.as_str()).collect()
 }
