@@ -61,6 +61,11 @@ pub(crate) fn style(verdict: Verdict) -> Style {
     }
 }
 
+/// Words that nobody cleaned, for one line of a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// The style of headings.
 pub(crate) fn heading() -> Style {
     Style::new().bold()

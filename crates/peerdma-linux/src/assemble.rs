@@ -174,6 +174,7 @@ fn machine(facts: &MachineFacts) -> Machine {
         p2pdma_configured: Fact::from(facts.kernel_config.get("CONFIG_PCI_P2PDMA").map(|value| value == "y")),
         kernel_config: facts.kernel_config.clone(),
         modules: facts.modules.clone(),
+        iommu_address_bits: facts.iommu_address_bits,
         memory_map: facts.memory_map.iter().filter_map(|line| iomem::region(line)).collect(),
         in_guest,
         in_confidential_guest: match in_guest {

@@ -54,6 +54,9 @@ pub struct MachineFacts {
     /// Lines of `/proc/iomem`, empty where it shows no addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory_map: Vec<String>,
+    /// Bits of address that every IOMMU takes, the fewest of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu_address_bits: Option<u8>,
     /// Whether the folder of IOMMU groups was read, be it empty, so that the groups
     /// below are all there are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -226,6 +226,7 @@ fn machine(tree: &Tree) -> MachineFacts {
             .read("proc/iomem")
             .map(|bytes| iomem::lines(&String::from_utf8_lossy(&bytes)))
             .unwrap_or_default(),
+        iommu_address_bits: iommu_address_bits(tree),
         // Filled in where the groups are read.
         groups_listed: false,
         kernel_config: kernel_config::read(tree, kernel.as_deref()),
@@ -233,6 +234,18 @@ fn machine(tree: &Tree) -> MachineFacts {
         command_line: tree.text("proc/cmdline"),
         privileged: None,
     }
+}
+
+/// VT-d units tell their Maximum Guest Address Width in bits 21:16 of the capability
+/// register (VT-d 4.1 §11.4.2), less one. Other IOMMUs show nothing of the kind in sysfs.
+fn iommu_address_bits(tree: &Tree) -> Option<u8> {
+    const UNITS: &str = "sys/devices/virtual/iommu";
+    let width = |unit: &String| {
+        let capability = tree.text(&format!("{UNITS}/{unit}/intel-iommu/cap"))?;
+        let capability = u64::from_str_radix(capability.trim_start_matches("0x"), 16).ok()?;
+        Some((capability >> 16 & 0x3f) as u8 + 1)
+    };
+    tree.list(UNITS).iter().filter_map(width).min()
 }
 
 /// The flags of the first processor, from a line that is whole.
@@ -315,8 +328,11 @@ mod tests {
             ("proc/modules", "nvme 65536 1 - Live 0x0\nib_core 1 0 - Live 0x0\nvfio_pc"),
             ("proc/iomem", "00001000-00001fff : System RAM\n"),
             ("sys/class/misc/tdx_guest", "-> ../../devices/virtual/misc/tdx_guest"),
+            ("sys/devices/virtual/iommu/dmar0/intel-iommu/cap", "d2008c40660462\n"),
+            ("sys/devices/virtual/iommu/dmar1/intel-iommu/cap", "1c0000c40260462\n"),
         ]))
         .machine;
+        assert_eq!(facts.iommu_address_bits, Some(39), "the narrowest unit counts");
         assert_eq!((facts.cpu_model, facts.hypervisor_flag), (Some(167), Some(true)));
         assert_eq!(facts.modules.unwrap(), ["nvme", "ib_core"], "the last line is cut");
         assert_eq!((facts.memory_map.len(), facts.confidential_signs), (1, vec!["tdx_guest".to_string()]));

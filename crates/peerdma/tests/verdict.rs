@@ -5,14 +5,14 @@
 
 mod tree;
 
-use peerdma::addr::{BusAddr, Bytes};
+use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::pcie::acs::AcsBits;
 use peerdma::pcie::express::PortType;
 use peerdma::pcie::{Fact, PciAddr};
 use peerdma::route::verdict::{AddressKind, Difference};
 use peerdma::route::{Gate, Judge, Need, PairVerdict, Permission, Target, Verdict};
 use peerdma::topology::{
-    Bar, Builder, FunctionInfo, HostBridgeFacts, IommuMode, Machine, Origin, PeerForwarding, Topology,
+    Bar, Builder, FunctionInfo, HostBridgeFacts, IommuMode, Machine, MemoryRegion, Origin, PeerForwarding, Topology,
 };
 use tree::{Tree, at};
 
@@ -41,7 +41,7 @@ fn switch(cpu: &str, id: &str, redirecting: &[&str]) -> Tree {
 
 fn give_bar(info: &mut FunctionInfo, bus: u64) {
     let size = Bytes::new(1 << 20);
-    let cpu = peerdma::addr::AddrRange::new(peerdma::addr::PhysAddr::new(bus), size);
+    let cpu = AddrRange::new(PhysAddr::new(bus), size);
     info.bars = vec![Bar { index: 0, cpu, bus: Some(BusAddr::new(bus)), size: Some(size), prefetchable: false }];
 }
 
@@ -227,6 +227,39 @@ fn an_unread_word_leaves_the_verdict_unknown_and_names_the_port() {
     assert!(Judge::new(&topology).reasons(&pair).iter().any(|reason| reason.object == named.to_string()));
 }
 
+/// A client CPU's IOMMU takes 39 bits; a monitor that keeps BARs where they are cannot map one beyond.
+#[test]
+fn a_bar_beyond_the_iommu_s_aperture_is_told_to_whoever_chooses_iovas() {
+    let told = |bits, driver: &str| {
+        let tree = switch("intel:6", LISTED, &[]).edit("04:00.0", |info| give_bar(info, 0x60_0000_0000_u64 << 2));
+        let topology = tree.edit("03:00.0", |info| info.driver = Some(driver.into())).topology();
+        let machine = Machine { iommu_address_bits: bits, ..topology.machine().clone() };
+        let topology = topology.with_machine(machine);
+        let pair = judge(&topology);
+        assert_ne!(pair.verdict, Verdict::Refused, "a lower IOVA does");
+        Judge::new(&topology).reasons(&pair).iter().any(|reason| reason.gate == Gate::AddressWidth)
+    };
+    assert!(told(Some(39), "vfio-pci"));
+    assert!(!told(Some(48), "vfio-pci") && !told(None, "vfio-pci"));
+    assert!(!told(Some(39), "nvme"), "the kernel chooses one that fits");
+}
+
+/// Two functions below one root port that turns requests round: without redirection Linux
+/// hands out bus addresses, and those that leave the device meet the IOMMU.
+#[test]
+fn a_bus_address_that_comes_up_to_a_translating_iommu_is_not_called_permitted() {
+    let tree = Tree::two_root_ports("amd:0x19", NOBODY).acs("00:01.0", AcsBits::UF);
+    let tree = tree.edit("01:00.1", |info| give_bar(info, 0x9000_0000));
+    let topology = tree.topology();
+    let verdict = |mode| judge_pair(&with_mode(topology.clone(), Some(mode)), "01:00.0", "01:00.1").verdict;
+    assert_eq!(verdict(IommuMode::Identity), Verdict::Direct);
+    assert_eq!(
+        verdict(IommuMode::Translated),
+        Verdict::Unknown,
+        "unless the device routes inside, which is its own affair"
+    );
+}
+
 /// Zen forwards, and the root port is not told to: what the hardware does with the turn is
 /// not defined, although Linux maps it.
 #[test]
@@ -237,4 +270,90 @@ fn a_turn_in_a_root_port_without_upstream_forwarding_is_not_called_permitted() {
     assert_eq!((pair.verdict, pair.difference), (Verdict::Unknown, Some(Difference::MappedButOpen)));
     let unknown_mode = judge(&with_mode(topology, None));
     assert_eq!(unknown_mode.verdict, Verdict::HostBridge, "IOVAs never turn in the port");
+}
+
+/// What an unprivileged reader sees of a switch below a root complex that loses everything:
+/// the switch may still deliver bus addresses.
+#[test]
+fn a_lossy_root_complex_refuses_nothing_while_the_route_may_be_the_switch_s_own() {
+    let unread = |tree: Tree| {
+        tree.edit("02:00.0", |info| {
+            info.registers.acs = peerdma::pcie::acs::Acs::Unknown(peerdma::pcie::acs::AcsUnread::Cut(64));
+        })
+    };
+    for (mode, peer) in MODES
+        .into_iter()
+        .flat_map(|mode| [PeerForwarding::AllOnes, PeerForwarding::WritesOnly].map(|peer| (mode, peer)))
+    {
+        let topology = with_mode(with_peer(&unread(switch("intel:6", NOBODY, &[])).topology(), peer), mode);
+        let pair = judge(&topology);
+        assert_eq!((pair.verdict, pair.read), (Verdict::Unknown, Permission::Unknown), "{mode:?} {peer}");
+        // Past the switch for sure: nothing is open any more.
+        let redirected = unread(switch("intel:6", NOBODY, &["02:01.0"])).topology();
+        let pair = judge(&with_mode(with_peer(&redirected, peer), mode));
+        assert_eq!((pair.verdict, pair.read), (Verdict::Refused, Permission::Refused), "{mode:?} {peer}");
+    }
+}
+
+#[test]
+fn the_direct_route_is_named_also_where_iovas_of_vfio_are_lost() {
+    let tree = switch("intel:6", NOBODY, &[]).edit("03:00.0", |info| info.driver = Some("vfio-pci".into()));
+    let topology = with_peer(&tree.topology(), PeerForwarding::AllOnes);
+    let pair = judge(&topology);
+    assert_eq!((pair.verdict, pair.address.kind()), (Verdict::Refused, AddressKind::None));
+    let reasons = Judge::new(&topology).reasons(&pair);
+    let named = |reason: &peerdma::route::Reason| reason.fix.as_ref().is_some_and(|fix| fix.contains("on request"));
+    assert!(reasons.iter().any(named), "{reasons:?}");
+}
+
+#[test]
+fn a_bus_address_with_the_numbers_of_ram_is_told_unless_the_domain_translates() {
+    let at_offset = |redirecting: &[&str]| {
+        let tree = switch("intel:6", LISTED, redirecting).edit("04:00.0", |info| {
+            let cpu = PhysAddr::new(0x50_9100_0000);
+            info.bars[0].cpu = AddrRange::new(cpu, Bytes::new(1 << 20));
+        });
+        let mut builder = tree.topology().to_builder();
+        let range = AddrRange::new(PhysAddr::new(0), Bytes::new(0x9108_0000)).unwrap();
+        builder.machine().memory_map = vec![MemoryRegion { range, name: MemoryRegion::SYSTEM_RAM.into() }];
+        builder.build()
+    };
+    let told = |topology: &Topology| {
+        let reasons = Judge::new(topology).reasons(&judge(topology));
+        reasons.iter().any(|reason| reason.evidence.contains("RAM at 0x91000000-0x9107ffff"))
+    };
+    let direct = with_mode(at_offset(&[]), Some(IommuMode::None));
+    assert_eq!(judge(&direct).verdict, Verdict::Direct);
+    assert!(told(&direct));
+    assert!(!told(&with_mode(direct, Some(IommuMode::Translated))));
+    let through_root = judge(&with_mode(at_offset(&["02:00.0", "02:01.0"]), Some(IommuMode::Identity)));
+    assert!(through_root.wrong_address().unwrap().contains("the RAM at 0x91000000"), "{through_root:?}");
+    assert!(!told(&with_mode(switch("intel:6", LISTED, &[]).topology(), Some(IommuMode::None))));
+}
+
+#[test]
+fn why_atomics_are_not_known_is_said_in_one_reason() {
+    let topology = switch("intel:6", NOBODY, &[]).topology();
+    let (judge, pair) = (Judge::new(&topology), judge(&topology));
+    assert_eq!((pair.verdict, pair.atomic), (Verdict::Direct, Permission::Unknown));
+    let reasons = judge.reasons(&pair);
+    let of_atomics: Vec<_> = reasons.iter().filter(|reason| reason.gate == Gate::Atomics).collect();
+    assert_eq!(of_atomics.len(), 1, "{reasons:?}");
+    assert!(of_atomics[0].fix.is_some());
+}
+
+#[test]
+fn what_becomes_of_an_iova_on_a_direct_route_is_said_as_far_as_the_root_complex_is_known() {
+    let cases = [
+        (Some(PeerForwarding::Forwards), "down, which this one does"),
+        (Some(PeerForwarding::WritesOnly), "for writes and not for reads"),
+        (Some(PeerForwarding::AllOnes), "the bytes are lost"),
+        (None, "not known to do"),
+    ];
+    for (peer, words) in cases {
+        let topology = switch("intel:6", NOBODY, &[]).topology();
+        let topology = peer.map_or(topology.clone(), |peer| with_peer(&topology, peer));
+        let pair = judge(&with_mode(topology, Some(IommuMode::Translated)));
+        assert!(pair.wrong_address().unwrap().contains(words), "{peer:?}: {:?}", pair.wrong_address());
+    }
 }

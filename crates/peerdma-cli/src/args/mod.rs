@@ -36,9 +36,12 @@ Examples:
   peerdma topo --from dump.txt             the tree of somebody's lspci -vvv
   sudo peerdma capture -o host.peerdma     one file to take along, read back with --from
   peerdma matrix --platform two-socket     a machine that is only described
+  sudo peerdma doctor mlx5_0 card1         every gate between two devices, OK, FAIL or UNKNOWN
+  peerdma fix card0 card1                  which ports to change, and the kernel parameters for it
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
 
-Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown (too little input or privilege), 4 failed.";
+Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
+privilege), 4 failed.";
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -237,9 +240,10 @@ Examples:
   peerdma capture -o host.peerdma            the unprivileged 64 bytes; ACS stays unknown
   peerdma capture --sysfs-root copy/ -o -    from a copied tree, to standard output
 
-What it holds: config space, resources, links, drivers, NUMA nodes, IOMMU groups with types and
-reserved regions, SR-IOV, CPU vendor, family and model, kernel version, relevant kernel configuration,
-loaded modules, memory map (as root), whether this is a virtual machine, and command line. Serial numbers and MAC addresses are taken out unless --keep-serials is given.")]
+What it holds: config space, resources, links, drivers, NUMA nodes, IOMMU groups with types and \
+reserved regions, SR-IOV, CPU vendor, family and model, kernel version, relevant kernel configuration, \
+loaded modules, memory map (as root), whether this is a virtual machine, and command line. Serial \
+numbers and MAC addresses are taken out unless --keep-serials is given.")]
 pub(crate) struct CaptureArguments {
     /// File to write; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One number can be three things: what the CPU uses, what travels below a host bridge, and what an IOMMU
+One number can be three things: what the CPU uses, what travels below a host bridge, and what an IOMMU \
 translates. All three are looked at unless --as names one.
 
 Examples:
@@ -14,9 +14,11 @@ Examples:
   peerdma whose 0xfee00000 --as iova         a region that the IOMMU keeps
   peerdma whose 0x4000000000 --platform two-socket --json
 
-Exit codes: 0 something is there, 1 nothing is, 3 the input has too little to say so. Nothing is claimed of the CPU's
-side only with the memory map read (/proc/iomem, as root; [[ram]] of a platform file), of a bus only with
-its host bridge's windows, of the IOMMU's side only with its groups. Without --as the CPU's side decides.")]
+That nothing is there is said of the CPU's side only where the memory map was read (/proc/iomem, as root; \
+[[ram]] of a platform file), of a bus only with its host bridge's windows, of the IOMMU's side only with \
+its groups. Without --as the CPU's side decides.
+
+Exit codes: 0 something is there, 1 nothing is, 2 usage, 3 the input has too little to say so, 4 failed.")]
 pub(crate) struct WhoseArguments {
     /// Address in hexadecimal with 0x or in decimal, and optionally a length.
     #[arg(value_name = "ADDRESS[+LEN]", required_unless_present_any = ["schema", "platform"])]

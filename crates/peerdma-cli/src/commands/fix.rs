@@ -6,6 +6,7 @@ mod document;
 mod print;
 
 use crate::args::FixArguments;
+use crate::commands::isolation::Isolation;
 use crate::document::fix::FixDocument;
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
@@ -14,18 +15,16 @@ use crate::progress::Progress;
 use crate::select;
 use peerdma::pcie::acs::AcsBits;
 use peerdma::route::fix::{self, BootParameters, FixOptions, Outcome, Plan};
-use peerdma::route::groups::{self, Groups, Merged};
+use peerdma::route::lint::passthrough_parameter;
 use peerdma::route::{AddressKind, Gate, Judge, Target};
-use peerdma::topology::{CpuVendor, FunctionId};
+use peerdma::topology::FunctionId;
 
 /// Everything that is printed, in either form.
 struct Answer<'l> {
     loaded: &'l Loaded,
     plan: Plan,
     parameters: Option<BootParameters>,
-    before: Groups,
-    after: Groups,
-    merged: Vec<Merged>,
+    isolation: Isolation<'l>,
     notes: Vec<String>,
     /// What to boot with besides, where a pair's initiator sits in a translated domain of
     /// the kernel's, or may.
@@ -71,26 +70,27 @@ fn pairs(loaded: &Loaded, words: &[String]) -> Result<Vec<(FunctionId, Target)>,
 impl<'l> Answer<'l> {
     fn new(loaded: &'l Loaded, plan: Plan) -> Self {
         let topology = &loaded.topology;
-        let parameters = BootParameters::for_ports(topology, plan.ports());
-        let (before, after) = (groups::predict(topology), groups::predict(&plan.after.topology));
-        let merged = groups::merged(&before, &after);
+        let parameters = BootParameters::for_ports(topology, plan.ports(), &plan.pairs);
+        let isolation = Isolation::new(topology, &plan.after.topology);
         let mut notes: Vec<String> = parameters.iter().flat_map(|parameters| parameters.notes.clone()).collect();
         if !plan.proven_smallest {
-            notes.push("there are too many combinations to try them all, so fewer ports may do".into());
+            notes.push(
+                "fewer ports may do: not everything that decides it was read, or there are too many combinations to try \
+                 them all"
+                    .into(),
+            );
         }
         notes.extend(plan.after.assumed.iter().map(ToString::to_string));
         let may_translate = plan
             .pairs
             .iter()
             .any(|pair| pair.then.address.kind() == AddressKind::Bus && pair.then.domain.translates() != Some(false));
-        // The generic word; x86 has a shorter one that people know.
-        let on_arm = topology.machine().cpu.as_ref().is_some_and(|cpu| cpu.vendor == CpuVendor::Arm);
-        let word = if on_arm { "iommu.passthrough=1" } else { "iommu=pt" };
+        let word = passthrough_parameter(topology.machine());
         if matches!(plan.outcome, Outcome::Found(_) | Outcome::NotNeeded) {
             notes.extend(domain_notes(&plan));
         }
         let passthrough = may_translate.then_some(word);
-        Self { loaded, plan, parameters, before, after, merged, notes, passthrough }
+        Self { loaded, plan, parameters, isolation, notes, passthrough }
     }
 
     fn exit(&self) -> Exit {

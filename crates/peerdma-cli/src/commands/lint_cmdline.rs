@@ -81,10 +81,10 @@ fn print(loaded: Option<&Loaded>, line: Option<&str>, findings: &[Finding]) -> R
             Severity::Finding => ("FINDING", output::warning()),
             Severity::Advice => ("ADVICE", output::heading()),
         };
-        writeln!(out, "{style}{severity}{style:#}\t{}\t{}", finding.code, printable(&finding.argument))?;
-        writeln!(out, "\t{}", printable(&finding.what))?;
+        writeln!(out, "{style}{severity}{style:#}\t{}\t{}", finding.code, output::printable(&finding.argument))?;
+        writeln!(out, "\t{}", output::printable(&finding.what))?;
         if let Some(fix) = &finding.fix {
-            writeln!(out, "\tinstead: {}", printable(fix))?;
+            writeln!(out, "\tinstead: {}", output::printable(fix))?;
         }
     }
     if findings.is_empty() {
@@ -94,9 +94,4 @@ fn print(loaded: Option<&Loaded>, line: Option<&str>, findings: &[Finding]) -> R
         output::notes(&["checked as text alone; --sysfs-root / holds it against this machine".into()])?;
     }
     Ok(())
-}
-
-/// Words of a line that nobody cleaned, for a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -5,6 +5,7 @@ pub(crate) mod compat;
 pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod fix;
+mod isolation;
 pub(crate) mod lint_cmdline;
 pub(crate) mod matrix;
 pub(crate) mod route;

@@ -13,6 +13,7 @@ use peerdma::route::acs_boot::{AcsParameters, Before, DecidedBy};
 use peerdma::route::fabric::{Handed, Passage, Way};
 use peerdma::route::kernel_view::{Common, Decision, KernelView, MapType, TableChoice};
 use peerdma::route::knowledge;
+use peerdma::route::payload;
 use peerdma::route::{Judge, PairVerdict, Reason, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
 use std::io::Write;
@@ -138,13 +139,19 @@ fn hardware_words(pair: &PairVerdict) -> String {
         };
         format!("{what} {}{way}", fate_word(passage.fate))
     };
-    let with = match pair.fabric_write.handed {
+    let with = |passage: &Passage| match passage.handed {
         Handed::Bus => "with the bus address",
         Handed::Iova => "with an IOVA",
         Handed::CpuPhysical => "with the CPU-physical address",
         Handed::Translated => "with a translated address",
     };
-    let mut all = format!("{with}: {}, {}", words("write", &pair.fabric_write), words("read", &pair.fabric_read));
+    let (write, read) = (&pair.fabric_write, &pair.fabric_read);
+    let mut all = format!("{}: {}, ", with(write), words("write", write));
+    // While the route is not known, each is followed with the address of which more arrives.
+    if read.handed != write.handed {
+        all.push_str(&format!("{}: ", with(read)));
+    }
+    all.push_str(&words("read", read));
     for (title, passages) in [("bus addresses on request", &pair.on_request), ("translated by ATS", &pair.translated)] {
         if let Some([write, read]) = passages {
             all.push_str(&format!("; {title}: {}, {}", words("write", write), words("read", read)));
@@ -156,7 +163,7 @@ fn hardware_words(pair: &PairVerdict) -> String {
 /// Sizes of packets, ordering, the narrowest link.
 fn transfer_words(judge: &Judge<'_>, pair: &PairVerdict) -> Vec<String> {
     let topology = judge.topology();
-    let express = |id: FunctionId| topology.function(id).info().registers.express;
+    let express = |id: FunctionId| payload::in_force(topology, id);
     let initiator = express(pair.initiator);
     let size = |size: Option<Bytes>| size.map_or_else(|| "not read".to_string(), |size| size.to_string());
     let mut words = Vec::new();

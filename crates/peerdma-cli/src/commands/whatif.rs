@@ -1,8 +1,9 @@
 //! `peerdma whatif`: the verdict after a change, beside the verdict now.
 
 use crate::args::WhatifArguments;
+use crate::commands::isolation::Isolation;
 use crate::commands::route::{naming, write_reasons};
-use crate::document::whatif::{MergedDocument, WhatifDocument, addresses};
+use crate::document::whatif::{MergedDocument, WhatifDocument, addresses, groups};
 use crate::document::{Pair, SCHEMA, Source};
 use crate::exit::{Exit, Failure};
 use crate::input;
@@ -10,9 +11,10 @@ use crate::output;
 use crate::select;
 use peerdma::pcie::acs::AcsBits;
 use peerdma::route::change::{self, Change, ChangeError};
-use peerdma::route::groups::{self, Merged};
+use peerdma::route::groups::Merged;
 use peerdma::route::{Judge, PairVerdict};
 use peerdma::topology::{FunctionId, Topology};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 pub(crate) fn run(arguments: &WhatifArguments) -> Result<Exit, Failure> {
@@ -39,9 +41,7 @@ pub(crate) fn run(arguments: &WhatifArguments) -> Result<Exit, Failure> {
     let after = change::apply(topology, &changes).map_err(unfit)?;
     let (judge, later) = (Judge::new(topology), Judge::new(&after.topology));
     let (now, then) = (judge.judge(initiator, &asked.target), later.judge(initiator, &asked.target));
-    let (before_groups, after_groups) = (groups::predict(topology), groups::predict(&after.topology));
-    let merged = groups::merged(&before_groups, &after_groups);
-    let split = groups::merged(&after_groups, &before_groups);
+    let isolation = Isolation::new(topology, &after.topology);
     let printed = if arguments.output.json {
         let documents = |list: &[Merged]| list.iter().map(|merged| MergedDocument::new(topology, merged)).collect();
         output::json(&WhatifDocument {
@@ -49,15 +49,18 @@ pub(crate) fn run(arguments: &WhatifArguments) -> Result<Exit, Failure> {
             source: Source::new(&loaded),
             now: Pair::new(&judge, &now),
             then: Pair::new(&later, &then),
-            merged: documents(&merged),
-            split: documents(&split),
+            groups_before: groups(topology, &isolation.before),
+            groups_after: groups(topology, &isolation.after),
+            groups_unknown: addresses(topology, &isolation.unknown),
+            merged: documents(&isolation.merged),
+            split: documents(&isolation.split),
             assumed: after.assumed.iter().cloned().map(Into::into).collect(),
         })
     } else {
         output::notes(&loaded.notes).and_then(|()| {
             print(&judge, &now, &later, &then)?;
             let mut out = anstream::stdout().lock();
-            isolation(&mut out, topology, &merged, &split)?;
+            isolation.print(&mut out, "  isolation  ")?;
             Ok(write_reasons(&mut out, "assumed", &after.assumed)?)
         })
     };
@@ -71,13 +74,16 @@ fn changes(topology: &Topology, arguments: &WhatifArguments) -> Result<Vec<Chang
     changes.extend(arguments.input.cpu.clone().map(Change::Cpu));
     changes.extend(arguments.cmdline.clone().map(Change::CommandLine));
     changes.extend(arguments.input.iommu.map(|mode| Change::Iommu(mode.into())));
-    let port = |address| select::function(topology, &format!("{address}"));
-    for wanted in &arguments.clear {
-        changes.push(Change::Acs { function: port(wanted.address)?, clear: wanted.bits, set: AcsBits::empty() });
+    let none = AcsBits::empty();
+    let clears = arguments.clear.iter().map(|wanted| (wanted.address, wanted.bits, none));
+    let sets = arguments.set.iter().map(|wanted| (wanted.address, none, wanted.bits));
+    // One change a port, so that a bit asked for both ways is found.
+    let mut ports: BTreeMap<FunctionId, (AcsBits, AcsBits)> = BTreeMap::new();
+    for (address, clear, set) in clears.chain(sets) {
+        let bits = ports.entry(select::function(topology, &address.to_string())?).or_insert((none, none));
+        *bits = (bits.0 | clear, bits.1 | set);
     }
-    for wanted in &arguments.set {
-        changes.push(Change::Acs { function: port(wanted.address)?, clear: AcsBits::empty(), set: wanted.bits });
-    }
+    changes.extend(ports.into_iter().map(|(function, (clear, set))| Change::Acs { function, clear, set }));
     for text in &arguments.moves {
         let (function, below) = text.split_once('=').ok_or_else(|| {
             Failure::usage(format!("{text:?}: --move takes FUNCTION=PORT, such as mlx5_0=0000:00:02.0"))
@@ -115,23 +121,4 @@ fn print(judge: &Judge<'_>, now: &PairVerdict, later: &Judge<'_>, then: &PairVer
     assumed.retain(|reason| !judge.assumed(now).contains(reason));
     write_reasons(&mut out, "then", &later.reasons(then))?;
     Ok(write_reasons(&mut out, "taken", &assumed)?)
-}
-
-/// Groups that merge and split.
-fn isolation(out: &mut impl Write, topology: &Topology, merged: &[Merged], split: &[Merged]) -> Result<(), Failure> {
-    let parts = |merged: &Merged| -> String {
-        let part = |part: &Vec<FunctionId>| addresses(topology, part).join(" ");
-        merged.parts.iter().map(part).collect::<Vec<_>>().join(" | ")
-    };
-    if merged.is_empty() {
-        writeln!(out, "  isolation  no IOMMU groups merge")?;
-    }
-    let warning = output::warning();
-    for one in merged {
-        writeln!(out, "  isolation  {warning}one IOMMU group{warning:#} of what were several: {}", parts(one))?;
-    }
-    for several in split {
-        writeln!(out, "  isolation  several IOMMU groups of what was one: {}", parts(several))?;
-    }
-    Ok(())
 }

@@ -199,7 +199,7 @@ fn print_reading(out: &mut impl Write, topology: &Topology, reading: &Reading) -
     for owner in &reading.owners {
         let (title, words) = describe(topology, owner);
         let part = if owner.all { "" } else { ", in part" };
-        writeln!(out, "  {title:<9} {words}{part}")?;
+        writeln!(out, "  {title:<9} {}{part}", output::printable(&words))?;
     }
     if reading.owners.is_empty() && reading.missing.is_empty() {
         writeln!(out, "  {:<9} nothing is there", "nothing")?;

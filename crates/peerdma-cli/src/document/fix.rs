@@ -32,11 +32,11 @@ pub(crate) struct FixDocument {
     pub(crate) grub: Option<String>,
     /// The change at once, by hand, lost at the next reset or boot.
     pub(crate) setpci: Vec<String>,
-    /// IOMMU groups as a boot with the present ACS words forms them, predicted.
+    /// IOMMU groups as a boot with the present ACS words forms them, predicted for an IOMMU in use.
     pub(crate) groups_before: Vec<Vec<String>>,
-    /// IOMMU groups as a boot with the changed words forms them, predicted.
+    /// IOMMU groups as a boot with the changed words forms them, predicted for an IOMMU in use.
     pub(crate) groups_after: Vec<Vec<String>>,
-    /// Functions whose group what was read does not tell.
+    /// Functions whose group, before or after, what was read does not tell.
     pub(crate) groups_unknown: Vec<String>,
     /// Groups that become one: the isolation it costs.
     pub(crate) merged: Vec<MergedDocument>,
@@ -66,6 +66,7 @@ pub(crate) struct FixedPair {
 
 /// Bits to change at one port.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PortDocument {
     /// Its address now; bus numbers may change at a boot.
     #[serde(default)]

@@ -4,6 +4,7 @@ use super::Source;
 use peerdma::route::fabric::{Fate, Handed, Passage, Way};
 use peerdma::route::kernel_view::Common;
 use peerdma::route::knowledge::{self, Entry};
+use peerdma::route::payload;
 use peerdma::route::{Judge, PairVerdict, Reason, Target};
 use peerdma::topology::FunctionId;
 use schemars::JsonSchema;
@@ -343,7 +344,7 @@ impl Pair {
 
 fn transfer(judge: &Judge<'_>, pair: &PairVerdict) -> TransferDocument {
     let topology = judge.topology();
-    let express = |id: FunctionId| topology.function(id).info().registers.express;
+    let express = |id: FunctionId| payload::in_force(topology, id);
     let (initiator, target) = (express(pair.initiator), express(pair.target.function()));
     let address = |id: FunctionId| topology.function(id).address().to_string();
     TransferDocument {

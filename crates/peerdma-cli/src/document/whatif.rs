@@ -18,6 +18,12 @@ pub(crate) struct WhatifDocument {
     pub(crate) now: Pair,
     /// The verdict after the changes.
     pub(crate) then: Pair,
+    /// IOMMU groups as a boot of the machine as it is forms them, predicted for an IOMMU in use.
+    pub(crate) groups_before: Vec<Vec<String>>,
+    /// IOMMU groups as a boot after the changes forms them, predicted for an IOMMU in use.
+    pub(crate) groups_after: Vec<Vec<String>>,
+    /// Functions whose group, before or after, what was read does not tell.
+    pub(crate) groups_unknown: Vec<String>,
     /// IOMMU groups that become one: their functions can no longer be given to different owners.
     pub(crate) merged: Vec<MergedDocument>,
     /// IOMMU groups that become several.
@@ -39,23 +45,9 @@ impl MergedDocument {
     }
 }
 
-/// Predicted IOMMU groups.
-#[derive(Serialize, JsonSchema, Debug)]
-pub(crate) struct GroupsDocument {
-    /// The groups, each as the addresses of its functions.
-    pub(crate) groups: Vec<Vec<String>>,
-    /// Functions whose group what was read does not tell.
-    pub(crate) unknown: Vec<String>,
-}
-
-impl GroupsDocument {
-    pub(crate) fn new(topology: &Topology, groups: &Groups) -> Self {
-        let unknown: Vec<FunctionId> = groups.unknown().collect();
-        Self {
-            groups: groups.iter().map(|(_, members)| addresses(topology, members)).collect(),
-            unknown: addresses(topology, &unknown),
-        }
-    }
+/// The groups, each as the addresses of the functions known to be in it.
+pub(crate) fn groups(topology: &Topology, groups: &Groups) -> Vec<Vec<String>> {
+    groups.iter().map(|(_, members)| addresses(topology, members)).collect()
 }
 
 pub(crate) fn addresses(topology: &Topology, functions: &[FunctionId]) -> Vec<String> {

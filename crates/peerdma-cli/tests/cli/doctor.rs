@@ -129,16 +129,16 @@ fn a_fault_at_a_peer_s_bar_is_the_wrong_kind_of_address() {
         folder.path(),
         "dmesg",
         "[    1.0] DMAR: DRHD: handling fault status reg 2
-[    1.0] DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0x5000001000 [fault reason 0x05] PTE Write access is not set
-[    1.1] DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0x5000002000 [fault reason 0x05] PTE Write access is not set
+[    1.0] DMAR: [DMA Write NO_PASID] Request device [0000:03:00.0] fault addr 0x5000001000 [fault reason 0x05] PTE Write access is not set
+[    1.1] DMAR: [DMA Write NO_PASID] Request device [0000:03:00.0] fault addr 0x5000002000 [fault reason 0x05] PTE Write access is not set
 [    1.2] DMAR: [DMA Read NO_PASID] Request device [0000:00:1f.0] fault addr 0x1000 [fault reason 0x06] PTE Read access is not set
 ",
     );
     let log = folder.join("dmesg");
-    let document = doctor(&folder, &["mlx5_0", "card1", "--log", &log], 1);
+    let document = doctor(&folder, &["nvme0", "card1", "--log", &log], 1);
     let event = &document["events"][0];
     assert_eq!(event["kind"], "iommu_fault");
-    assert_eq!((&event["device"], &event["owner"]), (&json!("0000:04:00.0"), &json!("0000:05:00.0")));
+    assert_eq!((&event["device"], &event["owner"]), (&json!("0000:03:00.0"), &json!("0000:05:00.0")));
     assert_eq!((&event["address_kind"], &event["count"]), (&json!("bus_and_cpu_physical"), &json!(2)));
     assert!(event["meaning"].as_str().unwrap().contains("0000:05:00.0 bar2"), "{event}");
     let told: Vec<&Value> = document["gates"]
@@ -151,9 +151,40 @@ fn a_fault_at_a_peer_s_bar_is_the_wrong_kind_of_address() {
     assert_eq!(told[0]["status"], "FAIL");
     let text = stdout_of(&["doctor", "--from", &folder.join(""), "--log", &log], 1);
     assert!(
-        text.lines().any(|line| line.starts_with("LOG\tiommu_fault\t0000:04:00.0\t") && line.contains("(2 times)")),
+        text.lines().any(|line| line.starts_with("LOG\tiommu_fault\t0000:03:00.0\t") && line.contains("(2 times)")),
         "{text}"
     );
+    // Whoever owns a device through VFIO chooses its IOVAs, a peer's numbers among them.
+    write(
+        folder.path(),
+        "dmesg",
+        "DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0x5000001000 [fault reason 0x05] PTE Write access is not set\n",
+    );
+    let document = doctor(&folder, &["mlx5_0", "card1", "--log", &log], 3);
+    assert!(gates(&document).contains(&("iommu".to_string(), "UNKNOWN".to_string())), "{document:#}");
+    assert!(document["events"][0]["meaning"].as_str().unwrap().contains("its owner chose"));
+}
+
+/// What the log tells of other requests and other routes is shown, and shuts no gate.
+#[test]
+fn a_root_complex_that_is_not_listed_and_an_error_of_no_peer_are_no_failure_below_a_switch() {
+    let folder = machine("identity");
+    write(
+        folder.path(),
+        "dmesg",
+        "pci 0000:00:00.0: Host bridge not in P2PDMA whitelist: 8086:4c43
+nvme 0000:03:00.0: PCIe Bus Error: severity=Uncorrectable (Non-Fatal), type=Transaction Layer, (Requester ID)
+nvme 0000:03:00.0:    [20] UnsupReq               (First)
+",
+    );
+    let log = folder.join("dmesg");
+    let of = |arguments: &[&str], code| gates(&doctor(&folder, arguments, code));
+    let has =
+        |gates: &[(String, String)], gate: &str, status: &str| gates.contains(&(gate.to_string(), status.to_string()));
+    let direct = of(&["nvme0", "mlx5_0", "--log", &log], 3);
+    assert!(has(&direct, "route", "OK") && has(&direct, "direction", "UNKNOWN"), "{direct:?}");
+    let through_the_root = of(&["nvme0", "card1", "--log", &log], 1);
+    assert!(has(&through_the_root, "route", "FAIL"), "{through_the_root:?}");
 }
 
 #[test]
@@ -227,7 +258,7 @@ fn windows_of_the_log_tell_bus_and_cpu_addresses_apart() {
         folder.path(),
         "dmesg",
         "pci_bus 0000:00: root bus resource [mem 0x4000000000-0x5fffffffff window] (bus address [0x1000000000-0x2fffffffff])
-DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0x5000001000 [fault reason 0x05] PTE Write access is not set
+DMAR: [DMA Write NO_PASID] Request device [0000:03:00.0] fault addr 0x5000001000 [fault reason 0x05] PTE Write access is not set
 ",
     );
     let document = doctor(&folder, &["--log", &folder.join("dmesg")], 1);

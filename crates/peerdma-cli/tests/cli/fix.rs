@@ -3,6 +3,7 @@
 use crate::machine::{As, Folder, json_of, peerdma, stdout_of, write_tree};
 use crate::whatif::redirecting;
 use serde_json::{Value, json};
+use std::fs;
 
 fn strings(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
@@ -70,6 +71,27 @@ fn exit_codes_tell_found_from_none_and_from_missing_facts() {
     write_tree(user.path(), As::User);
     let text = stdout_of(&["fix", "nvme0", "mlx5_0", "--from", &user.join("")], 3);
     assert!(text.contains("depends on what was not read"), "{text}");
+}
+
+#[test]
+fn groups_that_cannot_be_told_are_not_said_to_stay_apart() {
+    let folder = Folder::new();
+    let text = fs::read_to_string(redirecting(&folder)).unwrap();
+    // A root port whose ACS was not read: groups of all below it hinge on it.
+    let path = folder.join("unread.toml");
+    let marker = "id = \"8086:352a\"";
+    let at = text.find(marker).unwrap();
+    let acs = at + text[at..].find("acs = ").unwrap();
+    let end = acs + text[acs..].find('\n').unwrap();
+    fs::write(&path, format!("{}acs = \"unknown\"{}", &text[..acs], &text[end..])).unwrap();
+    let text = stdout_of(&["fix", "gpu0", "nic0", "--direct", "--from", &path], 0);
+    assert!(text.contains("no IOMMU groups are known to merge") && text.contains("are unknown: they hinge"), "{text}");
+    let clears = ["--clear", "acs:12:00.0/rr,cr", "--clear", "acs:12:04.0/rr,cr"];
+    let arguments = [&["whatif", "gpu0", "nic0", "--from", &path][..], &clears].concat();
+    let text = stdout_of(&arguments, 0);
+    assert!(text.contains("no IOMMU groups are known to merge"), "{text}");
+    let document = json_of(&[&arguments[..], &["--json"]].concat(), 0);
+    assert!(strings(&document["groups_unknown"]).contains(&"0000:13:00.0"), "{document}");
 }
 
 #[test]

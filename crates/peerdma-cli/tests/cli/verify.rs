@@ -75,6 +75,9 @@ fn files_that_are_no_wanted_ports_fail_and_name_the_fault() {
         ("", "neither the JSON"),
         ("{\"ports\": [{\"bdf\": \"x\"}]}", "port 1"),
         ("[[ports]]\nbdf = \"00:01.0\"\nclear = [\"redir\"]\n", "no ACS bit"),
+        ("[[ports]]\nbdf = \"00:01.0\"\nclr = [\"rr\"]\n", "unknown field `clr`"),
+        ("[[ports]]\nbdf = \"00:01.0\"\n", "wants no bit"),
+        ("{\"schema\": 1, \"outcome\": \"none\", \"ports\": []}", "found no ports"),
         ("{\"schema\": 7, \"ports\": []}", "schema 7"),
         (&long, "longer than"),
     ] {

@@ -28,6 +28,21 @@ fn the_verdict_then_stands_beside_the_verdict_now_with_the_isolation_it_costs() 
     assert_eq!((&document["now"]["verdict"], &document["then"]["verdict"]), (&json!("host_bridge"), &json!("direct")));
     assert_eq!(document["merged"].as_array().unwrap().len(), 2);
     assert_eq!(document["split"], json!([]));
+    let groups = |name: &str| document[name].as_array().unwrap().len();
+    assert_eq!(groups("groups_before"), groups("groups_after") + 2);
+}
+
+/// Its driver asks for ACS, and without it the words are firmware's, which nobody reads back.
+#[test]
+fn a_boot_without_the_iommu_leaves_no_groups_and_acs_words_that_are_assumed() {
+    let folder = Folder::new();
+    let from = redirecting(&folder);
+    let arguments = ["whatif", "gpu0", "nic0", "--from", &from, "--cmdline", "iommu=off"];
+    let text = stdout_of(&arguments, 0);
+    assert!(text.contains("without an IOMMU there are no groups"), "{text}");
+    assert!(text.contains("0000:12:00.0") && text.contains("on what firmware leaves; taken to stay"), "{text}");
+    let same = ["whatif", "gpu0", "nic0", "--from", &from, "--cmdline", "intel_iommu=on quiet"];
+    assert!(!stdout_of(&same, 0).contains("firmware"), "that line boots as the present one");
 }
 
 #[test]
@@ -91,6 +106,7 @@ fn changes_that_cannot_be_are_usage_and_say_why() {
     for (change, why) in [
         (&["--clear", "acs:03:00.0/rr"][..], "no ACS capability"),
         (&["--set", "acs:02:00.0/ec"][..], "capability word is"),
+        (&["--clear", "acs:02:00.0/rr", "--set", "acs:02:00.0/rr"][..], "both cleared and set"),
         (&["--move", "nvme0=04:00.0"][..], "not a bridge"),
         (&["--move", "nvme0=00:02.0"][..], "0000:05:00.0"),
         (&["--move", "nvme0"][..], "FUNCTION=PORT"),

@@ -99,3 +99,12 @@ fn what_is_no_address_is_usage() {
     }
     assert!(json_of(&["whose", "--schema"], 0)["properties"]["readings"].is_object());
 }
+
+#[test]
+fn a_memory_map_s_names_are_no_commands_to_a_terminal() {
+    let folder = Folder::new();
+    write_tree(folder.path(), As::Root);
+    fs::write(folder.path().join("proc/iomem"), "00001000-00001fff : \x1b]0;x\x07RAM\n").unwrap();
+    let text = stdout_of(&["whose", "0x1000", "--from", &folder.join("")], 0);
+    assert!(text.contains("RAM") && !text.contains(['\x1b', '\x07']), "{text:?}");
+}

@@ -12,6 +12,10 @@
 //! whatever bits the parameter asks for. For them [`Before`] and [`Predicted`] mean
 //! the register that the hardware obeys, not the word that Linux reads elsewhere.
 
+mod kernels;
+
+pub(super) use kernels::{CONFIG_ACS_SINCE, DISABLE_ACS_REDIR_SINCE, computes_wrong_word};
+
 use crate::pcie::acs::{self, AcsBits};
 use crate::pcie::{DevFn, PciAddr, PciId};
 use crate::topology::{FunctionId, Parent, Topology};

@@ -11,7 +11,7 @@
 
 use super::kernel_view::{Common, KernelView};
 use crate::addr::Bytes;
-use crate::pcie::express::{Link, LinkSpeed};
+use crate::pcie::express::{Express, Link, LinkSpeed};
 use crate::topology::{FunctionId, Topology};
 use alloc::vec::Vec;
 
@@ -97,7 +97,7 @@ impl Payload {
     pub fn between(view: &KernelView<'_>, initiator: FunctionId, target: FunctionId, between: Between) -> Self {
         let topology = view.topology();
         let way = way(view, initiator, target, between);
-        let size = |function: FunctionId| topology.function(function).info().registers.express.max_payload;
+        let size = |function: FunctionId| in_force(topology, function).max_payload;
         let clash = |sender: FunctionId, others: &mut dyn Iterator<Item = FunctionId>| {
             let sends = size(sender)?;
             others
@@ -109,10 +109,16 @@ impl Payload {
             write: clash(initiator, &mut way.iter().copied()),
             read: clash(target, &mut way.iter().rev().copied()),
             unread: way.iter().copied().filter(|&function| size(function).is_none()).collect(),
-            max_read_request: topology.function(initiator).info().registers.express.max_read_request,
+            max_read_request: in_force(topology, initiator).max_read_request,
             narrowest: narrowest(topology, &way),
         }
     }
+}
+
+/// The Express capability whose sizes and enables hold for a function. A virtual
+/// function's own are reserved and read as zero, so its physical one's do (PCIe 6.0 §9.3.5).
+pub fn in_force(topology: &Topology, function: FunctionId) -> &Express {
+    &topology.function(topology.placed_as(function)).info().registers.express
 }
 
 fn narrowest(topology: &Topology, way: &[FunctionId]) -> Option<Narrowest> {
@@ -181,6 +187,25 @@ mod tests {
         let back = between(&topology, b, a);
         assert_eq!(back.write, None);
         assert_eq!(back.read.unwrap().sender, a);
+    }
+
+    #[test]
+    fn a_virtual_function_sends_what_its_physical_one_is_set_to() {
+        let (topology, _, _) = switch([512, 512, 512, 256]);
+        let mut builder = topology.to_builder();
+        let mut info = FunctionInfo::new("03:00.1".parse().unwrap(), Position::ByBusNumber);
+        info.physfn = Some("03:00.0".parse().unwrap());
+        // What its reserved fields read as.
+        info.registers.express.max_payload = Some(Bytes::new(128));
+        info.registers.express.max_read_request = Some(Bytes::new(128));
+        builder.function(info);
+        let topology = builder.build();
+        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
+        let payload = between(&topology, at("03:00.1"), at("04:00.0"));
+        assert_eq!(payload.write.unwrap().sends, Bytes::new(512));
+        assert_eq!(payload.max_read_request, None, "nobody read the physical function's");
+        let back = between(&topology, at("04:00.0"), at("03:00.1"));
+        assert_eq!(back.write, None, "256 bytes fit everywhere");
     }
 
     #[test]

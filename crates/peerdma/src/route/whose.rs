@@ -106,7 +106,7 @@ pub fn at_cpu(topology: &Topology, asked: AddrRange<PhysAddr>) -> Reading {
         }
     }
     for (host, bus) in below_host_bridges(topology, asked) {
-        reading.add_ports(topology, host, bus);
+        reading.add_ports(topology, Some(host), bus);
     }
     reading.add_bars(topology, &asked, None, |target| target.cpu());
     if topology.machine().memory_map.is_empty() {
@@ -125,11 +125,24 @@ pub fn at_bus(topology: &Topology, host: HostBridgeId, asked: AddrRange<BusAddr>
     for &window in windows {
         reading.add(&asked, &window.bus(), || Thing::HostWindow { host, window });
     }
-    reading.add_ports(topology, host, asked);
+    reading.add_ports(topology, Some(host), asked);
     reading.add_bars(topology, &asked, Some(host), |target| target.bus());
     if windows.is_empty() {
         reading.missing.push(Missing::Windows(host));
     }
+    reading
+}
+
+/// What requests find at `asked` below the host bridges all together, for a sender that is not known.
+pub(super) fn at_any_bus(topology: &Topology, asked: AddrRange<BusAddr>) -> Reading {
+    let mut reading = Reading::default();
+    for (host, bridge) in topology.host_bridges() {
+        for &window in &bridge.facts().windows {
+            reading.add(&asked, &window.bus(), || Thing::HostWindow { host, window });
+        }
+    }
+    reading.add_ports(topology, None, asked);
+    reading.add_bars(topology, &asked, None, |target| target.bus());
     reading
 }
 
@@ -185,18 +198,18 @@ impl Reading {
     }
 
     fn add<A: Address>(&mut self, asked: &AddrRange<A>, has: &AddrRange<A>, what: impl FnOnce() -> Thing) {
-        if asked.start() <= has.last() && has.start() <= asked.last() {
+        if overlap(asked, has) {
             self.owners.push(Owner { what: what(), all: has.contains_range(asked) });
         }
     }
 
-    /// Windows of ports below `host`, which come in an order from the root down.
-    fn add_ports(&mut self, topology: &Topology, host: HostBridgeId, asked: AddrRange<BusAddr>) {
+    /// Windows of ports below `host`, or of all, which come in an order from the root down.
+    fn add_ports(&mut self, topology: &Topology, host: Option<HostBridgeId>, asked: AddrRange<BusAddr>) {
         for (port, function) in topology.functions() {
             let windows = function.info().registers.windows;
             for (window, prefetchable) in [(windows.memory, false), (windows.prefetchable, true)] {
-                let Some(bus) = window.known().flatten() else { continue };
-                if host_of(topology, port) == Some(host) {
+                let Some(bus) = window.known().flatten().filter(|bus| overlap(bus, &asked)) else { continue };
+                if host.is_none() || host_of(topology, port) == host {
                     self.add(&asked, &bus, || Thing::PortWindow { port, prefetchable, bus });
                 }
             }
@@ -234,8 +247,12 @@ impl Reading {
     }
 }
 
+fn overlap<A: Address>(one: &AddrRange<A>, other: &AddrRange<A>) -> bool {
+    one.start() <= other.last() && other.start() <= one.last()
+}
+
 /// The host bridge at the top, where the way up is known.
-fn host_of(topology: &Topology, function: FunctionId) -> Option<HostBridgeId> {
+pub(super) fn host_of(topology: &Topology, function: FunctionId) -> Option<HostBridgeId> {
     let mut at = function;
     loop {
         match topology.upstream(at) {

@@ -218,6 +218,8 @@ pub struct Machine {
     pub p2pdma_configured: Fact<bool>,
     /// IOMMU mode of all devices, where stated for the machine as a whole.
     pub iommu: Option<IommuMode>,
+    /// Bits of address that every IOMMU of the machine takes, the fewest of all, where read.
+    pub iommu_address_bits: Option<u8>,
     /// Whether the input lists every IOMMU group there is, so that a function without
     /// one has no IOMMU in front of it.
     pub groups_are_complete: bool,

@@ -135,6 +135,7 @@ pub(crate) struct Send {
     pub(crate) offset: u64,
     pub(crate) address: Option<u64>,
     pub(crate) rid: Option<String>,
+    pub(crate) completer: Option<String>,
     pub(crate) len: Option<u64>,
     #[serde(default)]
     pub(crate) relaxed: bool,

@@ -137,6 +137,17 @@ fn a_port_that_was_not_read_is_a_missing_fact_and_no_impossibility() {
     assert!(reasons.iter().any(|reason| reason.object == "0000:02:00.0"), "{reasons:?}");
 }
 
+/// A CPU that is not told may forward, and then the pair is permitted as it is.
+#[test]
+fn ports_that_may_not_be_needed_are_not_proven_smallest() {
+    let mut machine = switch("intel:6", KERNELS).topology().machine().clone();
+    machine.cpu = None;
+    let topology = switch("intel:6", KERNELS).topology().with_machine(machine);
+    let plan = planned(&topology, &[("03:00.0", "04:00.0")], false);
+    assert_eq!((plan.pairs[0].now.verdict, plan.ports().len()), (Verdict::Unknown, 2));
+    assert!(!plan.proven_smallest);
+}
+
 #[test]
 fn no_pairs_need_nothing() {
     let topology = switch("intel:6", KERNELS).topology();

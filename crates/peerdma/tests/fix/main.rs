@@ -29,6 +29,7 @@ struct Seen {
     /// With so many ports.
     sizes: [usize; 6],
     with_upstream_forwarding: usize,
+    not_proven: usize,
     impossible: usize,
     missing: usize,
     brute_forced: usize,
@@ -42,8 +43,12 @@ fn satisfies(pair: &PairVerdict, options: &FixOptions) -> Permission {
 }
 
 fn permits_all(topology: &Topology, pairs: &[(FunctionId, Target)], options: &FixOptions) -> bool {
+    all_are(topology, pairs, options, &[Permission::Permitted])
+}
+
+fn all_are(topology: &Topology, pairs: &[(FunctionId, Target)], options: &FixOptions, of: &[Permission]) -> bool {
     let judge = Judge::new(topology);
-    pairs.iter().all(|(from, to)| satisfies(&judge.judge(*from, to), options) == Permission::Permitted)
+    pairs.iter().all(|(from, to)| of.contains(&satisfies(&judge.judge(*from, to), options)))
 }
 
 fn applied(topology: &Topology, ports: &[PortChange]) -> Option<Topology> {
@@ -74,23 +79,30 @@ fn candidates(topology: &Topology) -> Vec<Vec<PortChange>> {
     all
 }
 
-/// Whether some change of at most `ports` ports permits all pairs, by trying every one.
-fn brute_force(topology: &Topology, asked: &Asked, at: &[Vec<PortChange>], ports: usize) -> Option<Vec<PortChange>> {
+/// A change of at most `ports` ports that brings every pair to one of `of`, by trying all.
+fn brute_force(
+    topology: &Topology,
+    asked: &Asked,
+    at: &[Vec<PortChange>],
+    ports: usize,
+    of: &[Permission],
+) -> Option<Vec<PortChange>> {
     fn go(
         topology: &Topology,
         asked: &Asked,
         at: &[Vec<PortChange>],
         ports: usize,
+        of: &[Permission],
         chosen: &mut Vec<PortChange>,
     ) -> bool {
-        let fits = applied(topology, chosen).is_some_and(|after| permits_all(&after, &asked.pairs, &asked.options));
+        let fits = applied(topology, chosen).is_some_and(|after| all_are(&after, &asked.pairs, &asked.options, of));
         if fits || ports == 0 {
             return fits;
         }
         for (nth, ways) in at.iter().enumerate() {
             for &way in ways {
                 chosen.push(way);
-                if go(topology, asked, &at[nth + 1..], ports - 1, chosen) {
+                if go(topology, asked, &at[nth + 1..], ports - 1, of, chosen) {
                     return true;
                 }
                 chosen.pop();
@@ -99,7 +111,7 @@ fn brute_force(topology: &Topology, asked: &Asked, at: &[Vec<PortChange>], ports
         false
     }
     let mut chosen = Vec::new();
-    go(topology, asked, at, ports, &mut chosen).then_some(chosen)
+    go(topology, asked, at, ports, of, &mut chosen).then_some(chosen)
 }
 
 fn check(topology: &Topology, asked: &Asked, seen: &mut Seen) {
@@ -117,11 +129,15 @@ fn check(topology: &Topology, asked: &Asked, seen: &mut Seen) {
             seen.with_upstream_forwarding += usize::from(ports.iter().any(|port| !port.set().is_empty()));
             let after = applied(topology, ports).unwrap();
             assert!(permits_all(&after, &asked.pairs, &asked.options), "{ports:?}");
-            assert!(plan.proven_smallest);
+            seen.not_proven += usize::from(!plan.proven_smallest);
             if few {
                 seen.brute_forced += 1;
-                let smaller = brute_force(topology, asked, &at, ports.len() - 1);
-                assert_eq!(smaller, None, "against {ports:?}");
+                let smaller = |of| brute_force(topology, asked, &at, ports.len() - 1, of);
+                assert_eq!(smaller(&[Permission::Permitted]), None, "against {ports:?}");
+                // Fewer ports may do where that hangs on facts; of several pairs they may do for each by itself.
+                let may_do = smaller(&[Permission::Permitted, Permission::Unknown]).is_some();
+                assert!(!may_do || !plan.proven_smallest, "against {ports:?}");
+                assert!(may_do || plan.proven_smallest || asked.pairs.len() > 1, "against {ports:?}");
             }
         }
         Outcome::Impossible { why } => {
@@ -129,14 +145,14 @@ fn check(topology: &Topology, asked: &Asked, seen: &mut Seen) {
             assert!(!why.is_empty());
             if at.len() <= 5 {
                 seen.brute_forced += 1;
-                assert_eq!(brute_force(topology, asked, &at, at.len()), None);
+                assert_eq!(brute_force(topology, asked, &at, at.len(), &[Permission::Permitted]), None);
             }
         }
         Outcome::FactsMissing { reasons } => {
             seen.missing += 1;
             assert!(!reasons.is_empty());
             if at.len() <= 5 {
-                assert_eq!(brute_force(topology, asked, &at, at.len()), None);
+                assert_eq!(brute_force(topology, asked, &at, at.len(), &[Permission::Permitted]), None);
             }
         }
     }
@@ -166,6 +182,7 @@ fn random_machines_come_to_every_outcome() {
         check(&topology, &asked, &mut seen);
     }
     let rare = [seen.not_needed, seen.found, seen.impossible, seen.missing, seen.with_upstream_forwarding];
+    assert!(seen.not_proven > 2 && seen.found > seen.not_proven + 5, "{seen:?}");
     assert!(rare.iter().all(|&count| count > 2), "{seen:?}");
     assert!(seen.brute_forced > 40 && seen.sizes.iter().filter(|&&count| count > 0).count() >= 3, "{seen:?}");
 }

@@ -17,13 +17,10 @@ fn machine(kernel: &str, line: Option<&str>) -> Topology {
     switch("intel:6", KERNELS).topology().with_machine(machine)
 }
 
-fn ports(topology: &Topology) -> Vec<PortChange> {
-    let target = Target::largest_bar(topology, at(topology, "04:00.0"));
-    plan(topology, &[(at(topology, "03:00.0"), target)], &both(false)).ports().to_vec()
-}
-
 fn parameters(topology: &Topology) -> BootParameters {
-    BootParameters::for_ports(topology, &ports(topology)).unwrap()
+    let target = Target::largest_bar(topology, at(topology, "04:00.0"));
+    let plan = plan(topology, &[(at(topology, "03:00.0"), target)], &both(false));
+    BootParameters::for_ports(topology, plan.ports(), &plan.pairs).unwrap()
 }
 
 #[test]
@@ -87,25 +84,74 @@ fn a_list_that_would_undo_the_change_makes_the_other_parameter_insufficient() {
     assert!(parameters.config_acs.suffices, "the first match counts, and the new ones stand first");
 }
 
+/// Two functions of one device meet at the port above, where Upstream Forwarding decides; the
+/// kernel's own is lost with `disable_acs_redir=`.
+#[test]
+fn a_pair_that_turns_round_needs_the_parameter_that_keeps_upstream_forwarding() {
+    let topology = switch("amd:0x19", KERNELS).device("03:00.1").topology();
+    let mut machine = topology.machine().clone();
+    machine.kernel = "6.8".parse().ok();
+    machine.command_line = Some("intel_iommu=on iommu=pt".into());
+    machine.iommu = Some(IommuMode::Identity);
+    let topology = topology.with_machine(machine);
+    let pair = (at(&topology, "03:00.0"), Target::largest_bar(&topology, at(&topology, "03:00.1")));
+    let plan = plan(&topology, &[pair], &both(true));
+    assert_eq!(plan.pairs[0].then.verdict, Verdict::Direct, "{:?}", plan.outcome);
+    let parameters = BootParameters::for_ports(&topology, plan.ports(), &plan.pairs).unwrap();
+    assert!(parameters.config_acs.suffices);
+    let disable = parameters.disable_acs_redir.as_ref().unwrap();
+    assert!(disable.leaves[0].open.contains(AcsBits::UF) && !disable.suffices);
+    assert_eq!(parameters.preferred(), None, "6.8 has the other one only");
+}
+
 #[test]
 fn the_kernels_version_decides_which_parameter_there_is() {
     let preferred = |kernel: &str| {
         let parameters = parameters(&machine(kernel, Some("intel_iommu=on")));
         parameters.preferred().map(|parameter| parameter.argument.split('=').nth(1).unwrap().to_string())
     };
-    assert_eq!(preferred("6.12.1").as_deref(), Some("config_acs"));
-    assert_eq!(preferred("6.8").as_deref(), Some("disable_acs_redir"));
-    assert_eq!(preferred("4.19"), None);
+    assert_eq!(preferred("6.12.23").as_deref(), Some("config_acs"));
+    assert_eq!(preferred("6.10.14").as_deref(), Some("disable_acs_redir"));
+    assert_eq!(preferred("4.19").as_deref(), Some("disable_acs_redir"));
+    assert_eq!(preferred("4.18"), None);
+}
+
+/// Most kernels in use know the older parameter only, and ignore the newer one in silence.
+#[test]
+fn a_kernel_of_unknown_version_gets_the_parameter_that_more_kernels_know() {
+    let parameters = parameters(&machine("unknown", Some("intel_iommu=on")));
+    assert!(parameters.preferred().unwrap().argument.starts_with("pci=disable_acs_redir="));
+    assert!(parameters.notes.iter().any(|note| note.contains("known from 6.11 on")), "{:?}", parameters.notes);
+}
+
+#[test]
+fn kernels_that_compute_wrong_words_have_no_parameter_that_does_it_for_sure() {
+    let on = |kernel: &str| parameters(&machine(kernel, Some("intel_iommu=on")));
+    let wrong = on("6.12.22");
+    assert_eq!(wrong.preferred(), None);
+    assert!(wrong.notes.iter().any(|note| note.contains("what firmware left")), "{:?}", wrong.notes);
+    let untold = on("6.12");
+    assert!(untold.preferred().is_some() && untold.notes.iter().any(|note| note.contains("--kernel 6.12.30")));
+}
+
+/// The line goes into a file that a shell reads as root, and may come out of a stranger's capture.
+#[test]
+fn what_the_kernel_cannot_read_is_not_taken_over_from_the_present_line() {
+    let line = "pci=disable_acs_redir=0000:00:02.0;$(reboot);0000:00:03.0 pci=config_acs=0@00:02.0;`reboot`";
+    let parameters = parameters(&machine("7.2.13", Some(line)));
+    let disable = &parameters.disable_acs_redir.as_ref().unwrap().argument;
+    assert!(disable.ends_with(";0000:00:02.0"), "{disable}");
+    assert!(parameters.config_acs.argument.ends_with(";0@00:02.0"), "{}", parameters.config_acs.argument);
 }
 
 #[test]
 fn bits_to_set_leave_only_config_acs() {
     let topology = machine("7.2.13", Some("intel_iommu=on"));
     let port = PortChange::new(at(&topology, "00:01.0"), AcsBits::empty(), AcsBits::TB);
-    let parameters = BootParameters::for_ports(&topology, &[port]).unwrap();
+    let parameters = BootParameters::for_ports(&topology, &[port], &[]).unwrap();
     assert_eq!(parameters.disable_acs_redir, None);
     assert_eq!(parameters.config_acs.argument, "pci=config_acs=0011111@0000:00:01.0");
-    assert_eq!(BootParameters::for_ports(&topology, &[]), None);
+    assert_eq!(BootParameters::for_ports(&topology, &[], &[]), None);
 }
 
 #[test]

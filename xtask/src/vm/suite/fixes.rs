@@ -153,7 +153,8 @@ struct After {
     line: String,
     seen: Seen,
     capture: std::path::PathBuf,
-    verified: Verified,
+    /// Where there is a fix.
+    verified: Option<Verified>,
 }
 
 /// How `peerdma verify` ended, and what it said.

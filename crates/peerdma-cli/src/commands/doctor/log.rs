@@ -4,11 +4,13 @@ use crate::document::doctor::EventDocument;
 use crate::exit::Failure;
 use peerdma::addr::Iova;
 use peerdma::pcie::{Fact, PciAddr};
+use peerdma::route::Verdict;
 use peerdma::route::checkup::fault::{self, Meaning, SentKind};
 use peerdma::route::checkup::{Check, Scope, Station, Status};
+use peerdma::route::lint::passthrough_parameter;
 use peerdma::topology::{HostBridgeFacts, HostWindow, Topology};
 use peerdma_linux::archive;
-use peerdma_linux::kernel_log::{self, Access, Event, Kind, Log};
+use peerdma_linux::kernel_log::{self, Access, AerError, Event, Kind, Log};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -117,8 +119,9 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// What it says about a gate of what was asked about; nothing of other devices.
-    pub(super) fn check(&self, topology: &Topology, scope: Scope<'_>) -> Option<Check> {
+    /// What it says about a gate of what was asked about; nothing of other devices. `route` is
+    /// the verdict of the pair, where there is one pair.
+    pub(super) fn check(&self, topology: &Topology, scope: Scope<'_>, route: Option<Verdict>) -> Option<Check> {
         let station = match &self.event.kind {
             Kind::P2pRefused { .. } | Kind::HostBridgeNotListed { .. } => Station::Route,
             Kind::ParameterUnread => Station::Kernel,
@@ -133,17 +136,20 @@ impl Named {
         if !about_machine && matches!(scope, Scope::Pair(..)) && !self.concerns(topology, scope) {
             return None;
         }
-        // An IOVA that is not mapped may be a driver's own mistake, far from any peer.
-        let status = match self.meaning.as_ref().map(|meaning| meaning.kind) {
-            Some(SentKind::Iova | SentKind::Ram) if station == Station::Iommu => Status::Unknown,
-            _ => Status::Fail,
-        };
+        // Below one switch nobody asks the host bridge.
+        if matches!(self.event.kind, Kind::HostBridgeNotListed { .. }) && route == Some(Verdict::Direct) {
+            return None;
+        }
+        let status = if self.may_be_no_peer_s(topology) { Status::Unknown } else { Status::Fail };
         let object = self.document.device.clone().unwrap_or_else(|| "kernel log".into());
         let evidence = format!("the kernel log tells: {}", self.document.meaning);
         let check = Check::new(station, status, object, evidence);
         Some(match (&self.event.kind, &self.meaning) {
             (Kind::IommuFault { .. }, Some(meaning)) if meaning.owner.is_some() => {
-                check.next("boot with iommu=pt, or let the importer map the target (dma_map_resource, VFIO, iommufd)")
+                let parameter = passthrough_parameter(topology.machine());
+                check.next(format!(
+                    "boot with {parameter}, or let the importer map the target (dma_map_resource, VFIO, iommufd)"
+                ))
             }
             (Kind::P2pRefused { .. }, _) => check.next("peerdma route FROM TO says why"),
             (Kind::ParameterUnread, _) => check.next("peerdma lint-cmdline"),
@@ -151,16 +157,43 @@ impl Named {
         })
     }
 
+    /// Whether it may have nothing to do with a peer: an IOVA that is not mapped is often a
+    /// driver's own mistake, and an error without a peer's address may be of any request.
+    fn may_be_no_peer_s(&self, topology: &Topology) -> bool {
+        let kind = self.meaning.as_ref().map(|meaning| meaning.kind);
+        let is_peer_s = self.meaning.as_ref().is_some_and(|meaning| {
+            let owner = meaning.owner.map(|owner| topology.function(owner).address());
+            owner.is_some() && owner != self.sender()
+        });
+        match self.event.kind {
+            // Whoever owns a device through VFIO chooses its IOVAs, and any number may be one.
+            Kind::IommuFault { .. } => {
+                let id = self.event.device.and_then(|device| topology.at(device));
+                let is_vfio_owned = id.is_some_and(|id| topology.function(id).info().is_vfio_owned());
+                is_vfio_owned || matches!(kind, Some(SentKind::Iova | SentKind::Ram))
+            }
+            Kind::Aer { error, .. } => error != AerError::AcsViolation && !is_peer_s,
+            _ => false,
+        }
+    }
+
+    /// Who sent what the event is about.
+    fn sender(&self) -> Option<PciAddr> {
+        match self.event.kind {
+            Kind::Aer { requester, .. } => requester.or(self.event.device),
+            _ => self.event.device,
+        }
+    }
+
     /// Whether it is about the two ends: everybody it names, port or not, is one of them.
     fn concerns(&self, topology: &Topology, scope: Scope<'_>) -> bool {
         let ends: Vec<PciAddr> = scope.ends().into_iter().map(|end| topology.function(end).address()).collect();
         let owner = self.meaning.as_ref().and_then(|meaning| meaning.owner).map(|id| topology.function(id).address());
-        let (sender, other) = match self.event.kind {
-            Kind::P2pRefused { provider } => (self.event.device, provider),
-            Kind::Aer { requester, .. } => (requester.or(self.event.device), owner),
-            _ => (self.event.device, owner),
+        let other = match self.event.kind {
+            Kind::P2pRefused { provider } => provider,
+            _ => owner,
         };
-        let mut named = [sender, other].into_iter().flatten().peekable();
+        let mut named = [self.sender(), other].into_iter().flatten().peekable();
         named.peek().is_some() && named.all(|one| ends.contains(&one))
     }
 }

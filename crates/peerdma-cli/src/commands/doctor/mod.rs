@@ -37,7 +37,11 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<Exit, Failure> {
         examine(&judge, asked.scope())
     };
     let named = heard.named(&loaded.topology);
-    checks.extend(named.iter().filter_map(|event| event.check(&loaded.topology, asked.scope())));
+    let route = match asked.scope() {
+        Scope::Pair(initiator, target) => Some(judge.judge(initiator, target).verdict),
+        Scope::Machine(_) => None,
+    };
+    checks.extend(named.iter().filter_map(|event| event.check(&loaded.topology, asked.scope(), route)));
     // Stable: what the log tells of a gate stands after what was looked at there.
     checks.sort_by_key(|check| check.station);
     let mut notes = caveats(&loaded.topology);
@@ -94,7 +98,7 @@ fn print(loaded: &Loaded, checks: &[Check], events: &[Named], notes: &[String]) 
     output::notes(&loaded.notes)?;
     let mut out = anstream::stdout().lock();
     for note in notes {
-        writeln!(out, "NOTE\t{note}")?;
+        writeln!(out, "NOTE\t{}", output::printable(note))?;
     }
     for check in checks {
         let style = style(check.status);
@@ -103,11 +107,11 @@ fn print(loaded: &Loaded, checks: &[Check], events: &[Named], notes: &[String]) 
             "{style}{}{style:#}\t{}\t{}\t{}",
             check.status,
             check.station.word(),
-            check.object,
-            check.evidence
+            output::printable(&check.object),
+            output::printable(&check.evidence)
         )?;
         match &check.next {
-            Some(next) => writeln!(out, "\tnext: {next}")?,
+            Some(next) => writeln!(out, "\tnext: {}", output::printable(next))?,
             None => writeln!(out)?,
         }
     }

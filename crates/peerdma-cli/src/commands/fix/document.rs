@@ -2,7 +2,7 @@
 
 use super::{Answer, words};
 use crate::document::fix::{FixDocument, FixedPair, LeftDocument, ParameterDocument, PortDocument};
-use crate::document::whatif::{GroupsDocument, MergedDocument};
+use crate::document::whatif::{MergedDocument, addresses, groups};
 use crate::document::{SCHEMA, Source};
 use peerdma::route::fix::{self, Outcome, Parameter, PlannedPair, PortChange};
 
@@ -10,12 +10,7 @@ impl Answer<'_> {
     pub(super) fn document(&self) -> FixDocument {
         let topology = &self.loaded.topology;
         let preferred = self.parameters.as_ref().and_then(|parameters| parameters.preferred());
-        let before = GroupsDocument::new(topology, &self.before);
-        let after = GroupsDocument::new(topology, &self.after);
-        let mut groups_unknown = before.unknown;
-        groups_unknown.extend(after.unknown);
-        groups_unknown.sort();
-        groups_unknown.dedup();
+        let isolation = &self.isolation;
         let (outcome, reasons) = match &self.plan.outcome {
             Outcome::Found(_) => ("found", &[][..]),
             Outcome::NotNeeded => ("not_needed", &[][..]),
@@ -36,10 +31,10 @@ impl Answer<'_> {
             iommu: self.passthrough.map(ToString::to_string),
             grub: preferred.map(|parameter| fix::grub_default_line(&parameter.argument)),
             setpci: self.plan.ports().iter().map(|port| fix::setpci(topology, port)).collect(),
-            groups_before: before.groups,
-            groups_after: after.groups,
-            groups_unknown,
-            merged: self.merged.iter().map(|merged| MergedDocument::new(topology, merged)).collect(),
+            groups_before: groups(topology, &isolation.before),
+            groups_after: groups(topology, &isolation.after),
+            groups_unknown: addresses(topology, &isolation.unknown),
+            merged: isolation.merged.iter().map(|merged| MergedDocument::new(topology, merged)).collect(),
             reasons: reasons.iter().cloned().map(Into::into).collect(),
             notes: self.notes.clone(),
         }

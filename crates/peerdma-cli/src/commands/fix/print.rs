@@ -2,7 +2,6 @@
 
 use super::{Answer, words};
 use crate::commands::route::{naming, write_reasons};
-use crate::document::whatif::addresses;
 use crate::exit::Failure;
 use crate::output;
 use peerdma::route::fix::{self, BootParameters, Outcome, Parameter, PortChange};
@@ -69,7 +68,8 @@ impl Answer<'_> {
             "  lost at the next reset or boot; IOMMU groups formed at boot stay as they are (stale), and a driver that \
              asked Linux before keeps the answer until the target's driver is bound anew"
         )?;
-        self.print_isolation(out)
+        writeln!(out, "{heading}isolation, at the next boot{heading:#}")?;
+        self.isolation.print(out, "  ")
     }
 
     fn print_parameters(&self, out: &mut impl Write, parameters: &BootParameters) -> io::Result<()> {
@@ -80,13 +80,13 @@ impl Answer<'_> {
             Some(parameter) => {
                 writeln!(out, "  kernel command line  {}", parameter.argument)?;
                 self.print_leaves(out, parameter)?;
-                writeln!(out, "  /etc/default/grub.d/peerdma.cfg  {}", fix::grub_default_line(&parameter.argument))?;
+                writeln!(out, "  end of /etc/default/grub  {}", fix::grub_default_line(&parameter.argument))?;
                 writeln!(
                     out,
                     "    then update-grub or grub-mkconfig; systemd-boot and /etc/kernel/cmdline take it unescaped"
                 )?;
             }
-            None => writeln!(out, "  this kernel has no parameter that does it; only setpci, after every boot")?,
+            None => writeln!(out, "  no parameter does it for sure on this kernel; only setpci, after every boot")?,
         }
         if let Some(word) = self.passthrough {
             writeln!(
@@ -121,24 +121,6 @@ impl Answer<'_> {
                 out,
                 "    instead of {old} on the present line: the kernel keeps one list, so its devices were taken over"
             )?;
-        }
-        Ok(())
-    }
-
-    fn print_isolation(&self, out: &mut impl Write) -> io::Result<()> {
-        let heading = output::heading();
-        writeln!(out, "{heading}isolation{heading:#}")?;
-        if self.merged.is_empty() {
-            writeln!(out, "  no IOMMU groups merge at the next boot")?;
-        }
-        for merged in &self.merged {
-            let parts: Vec<String> =
-                merged.parts.iter().map(|part| addresses(&self.loaded.topology, part).join(" ")).collect();
-            writeln!(out, "  one IOMMU group at the next boot of what were several: {}", parts.join(" | "))?;
-        }
-        let unknown: Vec<_> = self.before.unknown().collect();
-        if !unknown.is_empty() {
-            writeln!(out, "  groups of {} functions are not known: some ACS was not read", unknown.len())?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::document::whatif::{MergedDocument, addresses};
 use peerdma::pcie::Fact;
 use peerdma::route::groups::{self, Groups, Merged};
 use peerdma::topology::{FunctionId, IommuMode, Parent, Topology};
+use std::collections::BTreeSet;
 
 /// The differences between the groups that are and those that a boot would form.
 pub(super) struct Stale<'t> {
@@ -23,8 +24,8 @@ pub(super) struct Stale<'t> {
 impl<'t> Stale<'t> {
     pub(super) fn among(topology: &'t Topology, ports: &[FunctionId]) -> Self {
         let (told, predicted) = (groups::told(topology), groups::predict(topology));
-        let concerned: Vec<bool> =
-            topology.functions().map(|(id, _)| ports.iter().any(|&port| is_at_or_below(topology, id, port))).collect();
+        let ports: BTreeSet<FunctionId> = ports.iter().copied().collect();
+        let concerned: Vec<bool> = topology.functions().map(|(id, _)| is_at_or_below(topology, id, &ports)).collect();
         let concerns = |merged: &Merged| merged.parts.iter().flatten().any(|id| concerned[id.index()]);
         let (apart, other_apart): (Vec<_>, Vec<_>) = groups::merged(&told, &predicted).into_iter().partition(concerns);
         let (together, other_together): (Vec<_>, Vec<_>) =
@@ -85,11 +86,11 @@ impl<'t> Stale<'t> {
     }
 }
 
-/// Whether `port` is `function` or a bridge above it.
-fn is_at_or_below(topology: &Topology, function: FunctionId, port: FunctionId) -> bool {
+/// Whether one of `ports` is `function` or a bridge above it.
+fn is_at_or_below(topology: &Topology, function: FunctionId, ports: &BTreeSet<FunctionId>) -> bool {
     let above = |&id: &FunctionId| match topology.upstream(id) {
         Parent::Bridge(bridge) => Some(bridge),
         Parent::Root(_) | Parent::Unknown { .. } => None,
     };
-    std::iter::successors(Some(function), above).any(|id| id == port)
+    std::iter::successors(Some(function), above).any(|id| ports.contains(&id))
 }

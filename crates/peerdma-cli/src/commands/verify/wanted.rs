@@ -39,6 +39,8 @@ impl Wanted {
 #[derive(Deserialize)]
 struct Document {
     schema: Option<u32>,
+    /// Of `fix`.
+    outcome: Option<String>,
     ports: Vec<PortDocument>,
 }
 
@@ -76,6 +78,12 @@ fn parse(text: &str, shown: &str) -> Result<Vec<Wanted>, Failure> {
             format!("{shown} is of schema {found}, this program reads schema {schema}; use the version that wrote it");
         return Err(Failure::Input { what, source: None });
     }
+    if let Some(outcome) = document.outcome.filter(|outcome| !matches!(outcome.as_str(), "found" | "not_needed")) {
+        let what = format!(
+            "{shown} is of a peerdma fix that found no ports to change (outcome {outcome:?}), so there is nothing to verify"
+        );
+        return Err(Failure::Input { what, source: None });
+    }
     let ports = document.ports.into_iter().enumerate();
     let wanted = ports.map(|(index, port)| {
         wanted(port).map_err(|why| Failure::Input { what: format!("{shown}: port {}: {why}", index + 1), source: None })
@@ -93,6 +101,9 @@ fn wanted(port: PortDocument) -> Result<Wanted, String> {
     let (clear, set) = (bits(&port.clear)?, bits(&port.set)?);
     if clear.intersects(set) {
         return Err("the same bit is wanted both clear and set".into());
+    }
+    if (clear | set).is_empty() {
+        return Err("it wants no bit clear and none set".into());
     }
     let address = port.bdf.map(|text| text.parse().map_err(|error| format!("{text:?}: {error}"))).transpose()?;
     let path = port.path.map(|text| normal(&text).ok_or(format!("{text:?} is not a path such as 0000:00:01.0/00.0")));

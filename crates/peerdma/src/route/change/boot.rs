@@ -9,11 +9,11 @@ use super::acs::{all_redirects_cleared, note, put, words};
 use super::iommu;
 use crate::pcie::Fact;
 use crate::pcie::acs::{self, Acs, AcsBits, AcsRegisters};
-use crate::route::acs_boot::{AcsParameters, Before, DecidedBy};
+use crate::route::acs_boot::{AcsParameters, Before, DecidedBy, computes_wrong_word};
 use crate::route::{Gate, Reason};
 use crate::topology::{Builder, FunctionId, Topology};
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// What a boot leaves in one control register.
@@ -50,6 +50,21 @@ pub(super) fn boot(topology: &Topology, builder: &mut Builder, line: &str, assum
             fix: None,
         });
     }
+    if after.parameters.names_ports()
+        && let Some(kernel) = builder.machine().kernel
+        && computes_wrong_word(kernel) != Fact::Known(false)
+    {
+        assumed.push(Reason {
+            gate: Gate::Assumed,
+            object: "kernel".into(),
+            evidence: format!(
+                "Linux {kernel} before April 2025 leaves bits set that firmware had set, whatever disable_acs_redir= and \
+                 config_acs= say; taken to write what later ones do"
+            ),
+            fix: None,
+        });
+    }
+    let mut unasked: Vec<String> = Vec::new();
     for (id, function) in topology.functions() {
         let Some(info) = builder.function_mut(function.address()) else { continue };
         let misread = acs::linux_reads_wrong_word(info.registers.id, info.registers.port_type);
@@ -67,8 +82,10 @@ pub(super) fn boot(topology: &Topology, builder: &mut Builder, line: &str, assum
                 }
             }
             Acs::Present(registers) => {
-                let Rewritten { open, undone } = rewrite(registers, misread, id, before.as_ref(), &after);
-                if !open.is_empty() {
+                let Rewritten { open, undone, named } = rewrite(registers, misread, id, before.as_ref(), &after);
+                if !open.is_empty() && !named {
+                    unasked.push(info.address.to_string());
+                } else if !open.is_empty() {
                     let text = format!(
                         "{} come from firmware at that boot, which is not known, or from what an IOMMU driver asks for; \
                          taken to stay as they are now",
@@ -85,6 +102,17 @@ pub(super) fn boot(topology: &Topology, builder: &mut Builder, line: &str, assum
                 }
             }
         }
+    }
+    if !unasked.is_empty() {
+        assumed.push(Reason {
+            gate: Gate::Assumed,
+            object: unasked.join(" "),
+            evidence:
+                "what their ACS words become hinges on whether an IOMMU driver asks for ACS at that boot, and on \
+                       what firmware leaves; taken to stay as they are now"
+                    .into(),
+            fix: None,
+        });
     }
 }
 
@@ -116,6 +144,8 @@ struct Rewritten {
     open: AcsBits,
     /// Bits that only something after the present boot can have made what they are.
     undone: AcsBits,
+    /// Whether a parameter names the function, on the present line or the new one.
+    named: bool,
 }
 
 /// Gives one register its word after the boot.
@@ -147,7 +177,8 @@ fn rewrite(
         let changed_since = (control & earlier.clear) | (earlier.set - control);
         changed_since & capability & (registers.control.known().unwrap_or(control) ^ control)
     });
-    Rewritten { open: if named && !same { open } else { none }, undone }
+    let differs = if earlier.is_some() { !same } else { named };
+    Rewritten { open: if differs { open } else { none }, undone, named }
 }
 
 /// What is known of the word that firmware left.

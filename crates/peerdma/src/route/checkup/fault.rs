@@ -4,14 +4,14 @@
 //! should have been an IOVA. If it is some BAR's address instead, a driver handed out the
 //! wrong kind, the commonest mistake of all. Linux keeps IOVAs out of the windows of host
 //! bridges (`iova_reserve_pci_windows`), so a hit there is no accident; a hit in RAM may
-//! be one, because IOVAs are chosen below 4 GiB first, where RAM lies too.
+//! be one, because IOVAs are chosen below 4 GiB first, where RAM lies too. Whoever owns a device
+//! through VFIO chooses its IOVAs freely, so there any hit may be one.
 
 use crate::addr::{AddrRange, Address as _, BusAddr, Bytes, Iova, PhysAddr};
 use crate::route::whose::{self, Reading, Thing};
-use crate::topology::{FunctionId, HostBridgeId, MemoryRegion, Parent, Topology};
+use crate::topology::{FunctionId, MemoryRegion, Topology};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 /// What the number is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -72,11 +72,13 @@ pub fn meaning(topology: &Topology, device: Option<FunctionId>, sent: Iova) -> M
     ) else {
         return of_iova();
     };
-    let below: Vec<Reading> =
-        hosts(topology, device).into_iter().map(|host| whose::at_bus(topology, host, bus)).collect();
+    let below = match device.and_then(|device| whose::host_of(topology, device)) {
+        Some(host) => whose::at_bus(topology, host, bus),
+        None => whose::at_any_bus(topology, bus),
+    };
     let above = whose::at_cpu(topology, cpu);
     let bar = |reading: &Reading| reading.owners.iter().rev().find_map(|owner| bar_of(topology, &owner.what));
-    let (by_bus, by_cpu) = (below.iter().find_map(bar), bar(&above));
+    let (by_bus, by_cpu) = (bar(&below), bar(&above));
     let hit = match (&by_bus, &by_cpu) {
         (Some((owner, name)), Some((other, _))) if owner == other => Some((SentKind::BusAndCpuPhysical, *owner, name)),
         (Some((owner, name)), _) => Some((SentKind::Bus, *owner, name)),
@@ -84,7 +86,11 @@ pub fn meaning(topology: &Topology, device: Option<FunctionId>, sent: Iova) -> M
         (None, None) => None,
     };
     if let Some((kind, owner, name)) = hit {
-        return of_bar(kind, owner, name, device);
+        let mut meaning = of_bar(kind, owner, name, device);
+        if device.is_some_and(|device| topology.function(device).info().is_vfio_owned()) {
+            meaning.words.push_str("; VFIO owns the sender, so it may also be an IOVA that its owner chose");
+        }
+        return meaning;
     }
     if let Some(kind) = reserved(topology, device, iova) {
         let words = format!("in a region that the IOMMU keeps for itself ({kind}), where nothing may be mapped");
@@ -93,7 +99,7 @@ pub fn meaning(topology: &Topology, device: Option<FunctionId>, sent: Iova) -> M
     let in_window = |reading: &Reading| {
         reading.owners.iter().any(|owner| matches!(owner.what, Thing::PortWindow { .. } | Thing::HostWindow { .. }))
     };
-    if below.iter().any(in_window) || in_window(&above) {
+    if in_window(&below) || in_window(&above) {
         let words = "in a window for devices and in no BAR that is known: a device's address where an IOVA was due";
         return Meaning { kind: SentKind::Window, owner: None, bar: None, words: words.into() };
     }
@@ -133,19 +139,6 @@ fn bar_of(topology: &Topology, thing: &Thing) -> Option<(FunctionId, String)> {
         }
         _ => None,
     }
-}
-
-/// The host bridge above the device, or all where it is not known.
-fn hosts(topology: &Topology, device: Option<FunctionId>) -> Vec<HostBridgeId> {
-    let mut at = device;
-    while let Some(function) = at {
-        match topology.upstream(function) {
-            Parent::Bridge(bridge) => at = Some(bridge),
-            Parent::Root(host) => return [host].to_vec(),
-            Parent::Unknown { .. } => at = None,
-        }
-    }
-    topology.host_bridges().map(|(host, _)| host).collect()
 }
 
 /// The kind of the reserved region of the device's group, or of any where its group is not known.

@@ -8,6 +8,7 @@ use crate::pcie::Fact;
 use crate::route::compat::{self, Exporter, Importer, Memory, Outcome};
 use crate::route::domain::Owner;
 use crate::route::knowledge::{self, Finding};
+use crate::route::lint::passthrough_parameter;
 use crate::route::{PairVerdict, Verdict};
 use crate::topology::{FunctionId, FunctionInfo};
 use alloc::collections::BTreeMap;
@@ -38,7 +39,6 @@ fn of_pair(case: &Case<'_>, pair: &PairVerdict, checks: &mut Vec<Check>) {
         return;
     };
     checks.extend(address_kind(case, pair, &object));
-    checks.extend(peermem(case, here, there, &object));
     checks.push(match (exporter_of(there), importer_of(here)) {
         (Some(from), Some(to)) => match compat::outcome(case.topology().machine().kernel, from, to) {
             Fact::Known(Outcome::Works { memory: Memory::MovedToSystem, note, .. }) => {
@@ -73,25 +73,10 @@ fn address_kind(case: &Case<'_>, pair: &PairVerdict, object: &str) -> Option<Che
         _ => false,
     })?;
     let evidence = format!("the target's driver {} ({})", bad.what, bad.source);
-    Some(Check::new(Station::Grant, Status::Fail, object, evidence).next("boot with iommu=pt"))
-}
-
-/// NVIDIA's driver gives memory to RDMA through a module of its own, or as a dma-buf.
-fn peermem(case: &Case<'_>, here: &FunctionInfo, there: &FunctionInfo, object: &str) -> Option<Check> {
-    let rdma = here
-        .driver
-        .as_deref()
-        .is_some_and(|driver| ["mlx5_core", "bnxt_en", "ice", "irdma", "efa", "ionic", "mana"].contains(&driver));
-    if !rdma || there.driver.as_deref() != Some("nvidia") {
-        return None;
-    }
-    let loaded = case.topology().machine().modules.as_ref()?.iter().any(|name| name == "nvidia_peermem");
-    Some(if loaded {
-        Check::new(Station::Grant, Status::Ok, object, "nvidia_peermem is loaded")
-    } else {
-        let evidence = "nvidia_peermem is not loaded: registering GPU memory needs it, or a dma-buf, which only the open modules export";
-        Check::new(Station::Grant, Status::Unknown, object, evidence).next("modprobe nvidia_peermem")
-    })
+    Some(
+        Check::new(Station::Grant, Status::Fail, object, evidence)
+            .next(format!("boot with {}", passthrough_parameter(case.topology().machine()))),
+    )
 }
 
 fn exporter_of(info: &FunctionInfo) -> Option<Exporter> {

@@ -3,7 +3,9 @@
 use super::{Case, Check, Station, Status};
 use crate::pcie::Fact;
 use crate::route::lint::{Code, Severity, lint};
+use crate::topology::FunctionId;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
@@ -20,6 +22,7 @@ pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
         )),
     });
     driver_options(case, checks);
+    peermem(case, checks);
     command_line(case, checks);
 }
 
@@ -34,7 +37,8 @@ fn driver_options(case: &Case<'_>, checks: &mut Vec<Check>) {
         let value = machine.kernel_config.get(name).map(|value| value.as_str());
         let of = |status, evidence: &str| Check::new(Station::Kernel, status, name, evidence);
         checks.push(match value {
-            Some("y" | "m") => of(Status::Ok, value.unwrap_or_default()),
+            Some("m") => of(Status::Ok, &as_module(machine.modules.as_deref(), name)),
+            Some("y") => of(Status::Ok, "y"),
             Some(_) => of(Status::Fail, without).next(next),
             None => of(Status::Unknown, "the kernel's configuration was not read"),
         });
@@ -56,17 +60,60 @@ fn driver_options(case: &Case<'_>, checks: &mut Vec<Check>) {
     }
 }
 
+/// An option that is built as a module of its own name.
+fn as_module(loaded: Option<&[String]>, option: &str) -> String {
+    let module = option.trim_start_matches("CONFIG_").to_ascii_lowercase();
+    match loaded {
+        None => "m".into(),
+        Some(loaded) if loaded.contains(&module) => format!("m, {module} is loaded"),
+        Some(_) => format!("m, {module} is not loaded yet"),
+    }
+}
+
+/// NVIDIA's driver gives memory to RDMA through a module of its own, or as a dma-buf.
+fn peermem(case: &Case<'_>, checks: &mut Vec<Check>) {
+    let driver = |id: FunctionId| case.topology().function(id).info().driver.as_deref();
+    let takes = |id: FunctionId| {
+        let rdma = ["mlx5_core", "bnxt_en", "ice", "irdma", "efa", "ionic", "mana"];
+        driver(id).is_some_and(|driver| rdma.contains(&driver))
+    };
+    let gives = |id: FunctionId| driver(id) == Some("nvidia");
+    let is_asked = match &case.pair {
+        Some(pair) => takes(pair.initiator) && gives(pair.target.function()),
+        None => {
+            let ends = case.scope.ends();
+            ends.iter().any(|&id| takes(id)) && ends.iter().any(|&id| gives(id))
+        }
+    };
+    let Some(modules) = case.topology().machine().modules.as_ref().filter(|_| is_asked) else { return };
+    let module = "nvidia_peermem";
+    checks.push(if modules.iter().any(|name| name == module) {
+        Check::new(Station::Kernel, Status::Ok, module, "is loaded")
+    } else {
+        let evidence =
+            "is not loaded: registering GPU memory needs it, or a dma-buf, which only the open modules export";
+        Check::new(Station::Kernel, Status::Unknown, module, evidence).next("modprobe nvidia_peermem")
+    });
+}
+
 /// What the command line does not do although it says so.
 fn command_line(case: &Case<'_>, checks: &mut Vec<Check>) {
     let Some(line) = &case.topology().machine().command_line else { return };
+    let findings: Vec<_> = lint(line, Some(case.topology()))
+        .into_iter()
+        .filter(|finding| finding.severity() == Severity::Finding)
+        .collect();
     // Parameters that no kernel or no machine like this has do no harm.
     let harmless = |code| matches!(code, Code::DoesNotExist | Code::OtherHardware);
-    let findings = lint(line, Some(case.topology()));
-    let mut serious =
-        findings.iter().filter(|finding| finding.severity() == Severity::Finding && !harmless(finding.code));
+    let mut serious = findings.iter().filter(|finding| !harmless(finding.code));
     let object = "command line";
     checks.push(match serious.next() {
-        None => Check::new(Station::Kernel, Status::Ok, object, "does what it says"),
+        None if findings.is_empty() => Check::new(Station::Kernel, Status::Ok, object, "does what it says"),
+        None => {
+            let idle: Vec<&str> = findings.iter().map(|finding| finding.argument.as_str()).collect();
+            let evidence = format!("does no harm; to no effect: {}", idle.join(", "));
+            Check::new(Station::Kernel, Status::Ok, object, evidence).next("peerdma lint-cmdline says why")
+        }
         Some(first) => {
             let more = match serious.count() {
                 0 => "",

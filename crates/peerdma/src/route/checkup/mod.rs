@@ -27,7 +27,7 @@ mod way;
 
 use super::{Judge, PairVerdict, Target};
 use crate::pcie::Fact;
-use crate::topology::{FunctionId, Topology};
+use crate::topology::{Function, FunctionId, Origin, Topology};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -199,6 +199,14 @@ pub fn caveats(topology: &Topology) -> Vec<String> {
         caveats.push(
             "this is a virtual machine: its topology, BARs and ACS are what the hypervisor shows, and no evidence of the \
              hardware; run peerdma on the host"
+                .to_string(),
+        );
+    }
+    let is_described = |function: &Function| function.info().origin == Origin::Platform;
+    if machine.in_guest == Fact::Unknown && !topology.functions().all(|(_, function)| is_described(function)) {
+        caveats.push(
+            "whether this is a virtual machine is not told; in one, topology, BARs and ACS are the hypervisor's, and no \
+             evidence of the hardware"
                 .to_string(),
         );
     }

@@ -130,6 +130,50 @@ fn a_command_line_that_does_not_do_what_it_says_fails_and_folklore_does_not() {
 }
 
 #[test]
+fn parameters_to_no_effect_are_named_and_do_no_harm() {
+    let topology = machine(|_, builder| builder.machine().command_line = Some("quiet pci=noacs".to_string()));
+    let said = text(&of_pair(&topology, "03:00.0", "04:00.0"), Station::Kernel);
+    assert!(said.contains("to no effect: pci=noacs"), "{said}");
+}
+
+#[test]
+fn modules_are_looked_at_by_the_first_gate() {
+    let with = |modules: &[&str]| {
+        machine(|functions, builder| {
+            functions[5].driver = Some("mlx5_core".to_string());
+            functions[6].driver = Some("nvidia".to_string());
+            builder.machine().modules = Some(modules.iter().map(|name| name.to_string()).collect());
+        })
+    };
+    for (modules, expected) in [(&["nvidia_peermem"][..], Status::Ok), (&["nvidia"][..], Status::Unknown)] {
+        let topology = with(modules);
+        assert_eq!(status(&of_pair(&topology, "03:00.0", "04:00.0"), Station::Kernel), expected);
+        // The other way round nothing is registered.
+        assert_eq!(status(&of_pair(&topology, "04:00.0", "03:00.0"), Station::Kernel), Status::Ok);
+    }
+}
+
+#[test]
+fn no_function_at_all_opens_no_gate_of_functions() {
+    let checks = examine(&Judge::new(&machine(|_, _| {})), Scope::Machine(&[]));
+    for station in [Station::Bars, Station::Route, Station::Iommu, Station::Direction, Station::Grant] {
+        assert_eq!(status(&checks, station), Status::Unknown, "{station:?}");
+    }
+}
+
+/// On Arm nobody reads `iommu=`.
+#[test]
+fn passthrough_is_asked_for_by_the_word_that_the_machine_reads() {
+    let topology = machine(|functions, builder| {
+        builder.machine().cpu = "arm:0".parse().ok();
+        builder.machine().iommu = Some(IommuMode::Translated);
+        functions[6].driver = Some("amdgpu".to_string());
+    });
+    let said = text(&of_pair(&topology, "03:00.0", "04:00.0"), Station::Grant);
+    assert!(said.contains("boot with iommu.passthrough=1"), "{said}");
+}
+
+#[test]
 fn a_bar_of_256_mib_before_24_gib_fails_and_one_that_could_grow_is_not_called_fine() {
     let with_memory = machine(|functions, _| functions[7].device_memory = Some(Bytes::new(24 << 30)));
     let checks = of_pair(&with_memory, "03:00.0", "05:00.0");
@@ -225,6 +269,9 @@ fn in_a_virtual_machine_no_route_is_called_fine() {
         (status(&checks, Station::Route), status(&checks, Station::Direction)),
         (Status::Unknown, Status::Unknown)
     );
+    let functions: Vec<FunctionId> = guest.functions().map(|(id, _)| id).skip(5).collect();
+    let checks = examine(&Judge::new(&guest), Scope::Machine(&functions));
+    assert_eq!(status(&checks, Station::Direction), Status::Unknown);
     assert_eq!(caveats(&guest).len(), 1);
     let confidential = machine(|_, builder| {
         builder.machine().in_guest = Fact::Known(true);
@@ -232,7 +279,9 @@ fn in_a_virtual_machine_no_route_is_called_fine() {
     });
     assert_eq!(status(&of_pair(&confidential, "03:00.0", "05:00.0"), Station::Iommu), Status::Fail);
     assert!(caveats(&confidential)[0].contains("pass unchecked"));
-    assert_eq!(caveats(&machine(|_, _| {})), Vec::<String>::new());
+    assert!(caveats(&machine(|_, _| {}))[0].contains("not told"));
+    let host = machine(|_, builder| builder.machine().in_guest = Fact::Known(false));
+    assert_eq!(caveats(&host), Vec::<String>::new());
 }
 
 #[test]
@@ -271,5 +320,8 @@ fn behind_a_window_at_an_offset_bus_and_cpu_addresses_are_two() {
     let of = |number| meaning(&topology, drive, Iova::new(number)).kind;
     assert_eq!(of(0x9000_1000), SentKind::Bus);
     assert_eq!(of(0x50_9000_1000), SentKind::CpuPhysical);
+    // A stream ID names no device, so every host bridge is looked below.
+    assert_eq!(meaning(&topology, None, Iova::new(0x9000_1000)).kind, SentKind::Bus);
+    assert_eq!(meaning(&topology, None, Iova::new(0xafff_1000)).kind, SentKind::Window);
     assert_eq!(of(0x9fff_0000 + 0x1000_0000), SentKind::Window);
 }

@@ -69,6 +69,9 @@ fn of_machine(case: &Case<'_>, functions: &[FunctionId]) -> Check {
         }
     }
     let object = format!("{} functions", functions.len());
+    if functions.is_empty() {
+        return Check::new(Station::Iommu, Status::Unknown, object, "no function to look at");
+    }
     let counts = format!(
         "{translated} translated, {identity} identity, {none} without IOMMU, {vfio} owned by VFIO, {unknown} not told"
     );

@@ -79,6 +79,8 @@ pub(super) enum Note {
     SharedBus(FunctionId),
     /// It went through the root complex.
     ThroughRoot,
+    /// An address of the target went up to an IOMMU, which takes it for an IOVA.
+    StoppedByIommu,
     /// A bus address that is no CPU address went up to the root complex.
     BusAddressAtRoot,
     /// Another function took the request.

@@ -14,8 +14,9 @@ use super::tlp::{At, Number, Tlp};
 use super::{Explanation, Fate, Handed, Kind, Passage};
 use crate::addr::{AddrRange, BusAddr};
 use crate::pcie::Fact;
+use crate::route::domain::Domain;
 use crate::route::root_complex::{self, Forwarding};
-use crate::route::{Gate, Reason, Target};
+use crate::route::{Gate, Reason, Target, payload};
 use crate::topology::{FunctionId, HostBridgeId, Parent, Topology};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -188,7 +189,8 @@ impl<'g, 't> Pair<'g, 't> {
         let tlp = Tlp::Request { kind: self.kind, at, number, requester, payload: None, operand: None };
         let mut notes = Vec::new();
         self.ground.bus_master_on(self.initiator, &mut notes);
-        if self.kind == Kind::Atomic && self.ground.express(self.initiator).atomic_requester != Some(true) {
+        let express = payload::in_force(self.topology(), self.initiator);
+        if self.kind == Kind::Atomic && express.atomic_requester != Some(true) {
             notes.push(Note::Assumed(self.initiator, super::course::Assumption::AtomicRequester));
         }
         let course = self.ground.leave(self.initiator, &tlp).after(notes);
@@ -203,6 +205,12 @@ impl<'g, 't> Pair<'g, 't> {
         let Some(host) = self.host_of(self.target.function()) else {
             return Course::end(End::Unplaced(self.target.function()));
         };
+        // Where the mode is not told the address is what is unknown, not the way.
+        let iommu_takes_it_for_iova = matches!(self.handed, Handed::Bus | Handed::CpuPhysical)
+            && Domain::of(self.topology(), self.initiator).translates() == Some(true);
+        if iommu_takes_it_for_iova {
+            return Course::end(End::NotForwarded).after(vec![Note::StoppedByIommu]);
+        }
         if self.handed == Handed::Bus && self.offset() == Fact::Known(true) {
             return Course::end(End::Undefined(from)).after(vec![Note::BusAddressAtRoot]);
         }

@@ -5,8 +5,9 @@ use super::pair::Pair;
 use super::rules::Cause;
 use super::{Explanation, Fate, Handed, Kind};
 use crate::pcie::acs::{Acs, AcsUnread};
-use crate::route::{Gate, Reason};
-use crate::topology::FunctionId;
+use crate::route::lint::passthrough_parameter;
+use crate::route::{Gate, Reason, payload};
+use crate::topology::{FunctionId, Origin};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -96,7 +97,7 @@ impl Told<'_, '_, '_> {
             Note::Rule(at, cause) => {
                 self.at_port(at, cause.words());
                 let target = self.pair.target.function();
-                let ordering = self.pair.ground.express(target).relaxed_ordering;
+                let ordering = payload::in_force(self.pair.topology(), target).relaxed_ordering;
                 if cause == Cause::CompletionRedirect && ordering != Some(false) {
                     self.assume(target, Assumption::RelaxedOrdering, explanation);
                 }
@@ -118,6 +119,13 @@ impl Told<'_, '_, '_> {
                 );
             }
             Note::ThroughRoot => self.root(),
+            Note::StoppedByIommu => {
+                let evidence = "its domain translates, so the IOMMU takes the target's address for an IOVA, which nobody \
+                                mapped, and stops the request";
+                let passthrough = passthrough_parameter(self.pair.topology().machine());
+                let fix = format!("hand out an IOVA that is mapped to the target, or boot with {passthrough}");
+                self.say(Gate::IommuMode, self.name(self.pair.initiator), evidence.into(), Some(&fix));
+            }
             Note::BusAddressAtRoot => {
                 let evidence = "a bus address that differs from the CPU address goes up to the root complex, and what \
                                 that takes it for is not specified; it may be an address of memory";
@@ -194,6 +202,8 @@ impl Told<'_, '_, '_> {
     fn unread(&mut self, at: FunctionId, what: Unread) {
         let object = self.name(at);
         let missing = |name: &str| format!("{name} was not read");
+        let described = self.pair.ground.info(at).origin == Origin::Platform;
+        let fix = if described { "say what it does with AtomicOps in the platform file" } else { READ_AS_ROOT };
         match what {
             Unread::Acs => {
                 let registers = self.pair.ground.info(at).registers.acs.registers();
@@ -208,13 +218,13 @@ impl Told<'_, '_, '_> {
                 self.say(Gate::AcsUnknown, object, evidence.into(), Some(fix));
             }
             Unread::AtomicRouting => {
-                self.say(Gate::Atomics, object, missing("AtomicOp Routing Supported"), Some(READ_AS_ROOT));
+                self.say(Gate::Atomics, object, missing("AtomicOp Routing Supported"), Some(fix));
             }
             Unread::AtomicEgress => {
-                self.say(Gate::Atomics, object, missing("AtomicOp Egress Blocking"), Some(READ_AS_ROOT));
+                self.say(Gate::Atomics, object, missing("AtomicOp Egress Blocking"), Some(fix));
             }
             Unread::AtomicCompleter => {
-                self.say(Gate::Atomics, object, missing("AtomicOp Completer Supported"), Some(READ_AS_ROOT));
+                self.say(Gate::Atomics, object, missing("AtomicOp Completer Supported"), Some(fix));
             }
             // Told where the request entered the root complex.
             Unread::Forwarding => {}

@@ -11,6 +11,7 @@ use super::ground::{Ground, Role};
 use super::rules::{self, Cause, Homeward, Port, Step, Toward};
 use super::tlp::{At, Number, Tlp};
 use crate::pcie::Fact;
+use crate::route::payload;
 use crate::topology::{FunctionId, HostBridgeId, Parent};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -328,7 +329,7 @@ impl Ground<'_> {
 
     /// More payload than the receiver takes (PCIe 6.0 §2.2.2).
     fn is_malformed(&self, receiver: FunctionId, tlp: &Tlp) -> bool {
-        let most = self.express(receiver).max_payload;
+        let most = payload::in_force(self.topology, receiver).max_payload;
         tlp.payload().zip(most).is_some_and(|(payload, most)| payload > most)
     }
 

@@ -3,7 +3,7 @@
 //! A pair is helped in two ways: RR, CR and EC cleared wherever they send it up, so that
 //! it crosses below the port where both ends meet; or Upstream Forwarding set at a port
 //! where it turns round on its way through the root complex, which is undefined without.
-//! [`plan`] tries them on the topology itself, through [`change::apply`](super::change::apply)
+//! [`plan`] tries them on the topology itself, through [`super::change::apply`]
 //! and [`Judge`], so that what it finds is what the verdict says afterwards.
 //!
 //! 1. `options`: for each pair by itself, every change of ports near it that permits it
@@ -105,8 +105,8 @@ pub struct PlannedPair {
 pub struct Plan {
     /// Whether there is a way.
     pub outcome: Outcome,
-    /// Whether fewer ports are known not to do. False only where there are so many
-    /// combinations that not all were tried.
+    /// Whether fewer ports are known not to do. False where fewer may do, depending on what
+    /// was not read, and where there are so many combinations that not all were tried.
     pub proven_smallest: bool,
     /// The pairs, as asked for.
     pub pairs: Vec<PlannedPair>,
@@ -133,14 +133,15 @@ pub fn plan(topology: &Topology, pairs: &[(FunctionId, Target)], options: &FixOp
     let mut proven_smallest = true;
     let outcome = if found.iter().all(options::Options::satisfied) {
         Outcome::NotNeeded
-    } else if hopeless().any(|pair| !pair.may_hang_on_facts) {
-        Outcome::Impossible { why: gathered(hopeless().filter(|pair| !pair.may_hang_on_facts)) }
+    } else if hopeless().any(|pair| !pair.may_hang_on_facts()) {
+        Outcome::Impossible { why: gathered(hopeless().filter(|pair| !pair.may_hang_on_facts())) }
     } else if hopeless().next().is_some() {
         Outcome::FactsMissing { reasons: gathered(hopeless()) }
     } else {
         match search.choose(pairs, &found) {
             Some(choice) => {
-                proven_smallest = choice.proven && found.iter().all(|pair| pair.complete);
+                let fewer_may_do = found.iter().any(|pair| pair.may_do_with < choice.ports.len());
+                proven_smallest = choice.proven && found.iter().all(|pair| pair.complete) && !fewer_may_do;
                 Outcome::Found(choice.ports)
             }
             None => Outcome::Impossible { why: gathered(found.iter()) },

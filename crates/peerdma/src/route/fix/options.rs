@@ -4,6 +4,7 @@ use super::{PortChange, Search};
 use crate::pcie::Fact;
 use crate::pcie::acs::{AcsBits, AcsRegisters};
 use crate::pcie::express::PortType;
+use crate::route::kernel_view::MapType;
 use crate::route::{Gate, Judge, PairVerdict, Permission, Reason, Target};
 use crate::topology::{FunctionId, Topology};
 use alloc::format;
@@ -22,13 +23,19 @@ pub(super) struct Options {
     pub(super) minimal: Vec<Vec<PortChange>>,
     /// Whether every combination was tried.
     pub(super) complete: bool,
-    /// Whether something that was tried is neither permitted nor refused.
-    pub(super) may_hang_on_facts: bool,
+    /// Fewest ports of which it is unknown whether they permit it; `usize::MAX` if that is
+    /// known of all that was tried.
+    pub(super) may_do_with: usize,
     /// What stands in the way of a pair that nothing helps.
     pub(super) reasons: Vec<Reason>,
 }
 
 impl Options {
+    /// Whether something that was tried is neither permitted nor refused.
+    pub(super) fn may_hang_on_facts(&self) -> bool {
+        self.may_do_with != usize::MAX
+    }
+
     /// Whether the pair needs nothing.
     pub(super) fn satisfied(&self) -> bool {
         self.minimal.first().is_some_and(Vec::is_empty)
@@ -43,7 +50,7 @@ impl Search<'_> {
         let mut options = Options {
             minimal: Vec::new(),
             complete: true,
-            may_hang_on_facts: as_it_is == Permission::Unknown,
+            may_do_with: if as_it_is == Permission::Unknown { 0 } else { usize::MAX },
             reasons: Vec::new(),
         };
         if as_it_is == Permission::Permitted {
@@ -59,7 +66,7 @@ impl Search<'_> {
             }
             match self.outcome(ports, initiator, target) {
                 Permission::Permitted => options.minimal.push(ports.to_vec()),
-                Permission::Unknown => options.may_hang_on_facts = true,
+                Permission::Unknown => options.may_do_with = options.may_do_with.min(ports.len()),
                 Permission::Refused => {}
             }
         };
@@ -129,14 +136,15 @@ impl Search<'_> {
             }
             None => reasons.extend(judge.reasons(now)),
         }
-        if now.kernel.redirects().next().is_none() && self.options.direct_only {
+        // Where VFIO's IOVAs keep a pair from the direct route the verdict says so.
+        let no_route = now.kernel.redirects().next().is_none() && now.kernel.map_type == MapType::ThruHostBridge;
+        if no_route && self.options.direct_only {
             let name = |function| self.topology.function(function).address().to_string();
             reasons.push(Reason {
                 gate: Gate::HostBridge,
                 object: name(now.initiator),
                 evidence: format!(
-                    "no ACS bit keeps it from a direct route to {}: the two meet below no common port, or its addresses \
-                     are IOVAs of whoever opened it through VFIO",
+                    "it and {} meet below no common port, so there is no direct route that ACS bits could open",
                     name(now.target.function())
                 ),
                 fix: None,

@@ -38,7 +38,10 @@ pub(super) fn check(line: &Line<'_>, lists: &Lists<'_>, findings: &mut Vec<Findi
              translated: a driver that hands out anything but bus addresses loses every byte",
             mode.argument
         );
-        findings.push(Finding::new(Code::TranslatedWhileCleared, mode.argument, what).fix(passthrough_word(line)));
+        findings.push(
+            Finding::new(Code::TranslatedWhileCleared, mode.argument, what)
+                .fix(passthrough_word(line.machine.vendor.as_ref())),
+        );
     }
     // NVIDIA/nodewright-packages#122.
     if line.machine.is_arm()
@@ -70,8 +73,8 @@ pub(super) fn check(line: &Line<'_>, lists: &Lists<'_>, findings: &mut Vec<Findi
 }
 
 /// How passthrough is asked for here.
-fn passthrough_word(line: &Line<'_>) -> &'static str {
-    match line.machine.vendor {
+pub(super) fn passthrough_word(vendor: Option<&CpuVendor>) -> &'static str {
+    match vendor {
         Some(CpuVendor::Amd | CpuVendor::Intel | CpuVendor::Hygon) => "iommu=pt",
         _ => "iommu.passthrough=1",
     }
@@ -106,7 +109,7 @@ fn passthrough<'l>(line: &Line<'l>) -> Vec<Setting<'l>> {
 
 /// The setting that leaves the machine without IOMMU, if the last word of its kind does.
 fn offs<'l>(line: &Line<'l>) -> Option<Setting<'l>> {
-    let vendor = line.machine.vendor.as_ref();
+    let vendor = line.machine.iommu_vendor();
     let mut last: [Option<Setting<'l>>; 3] = [None; 3];
     for argument in &line.arguments {
         let slot = match argument.name.as_str() {

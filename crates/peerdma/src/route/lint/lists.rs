@@ -6,8 +6,11 @@
 //! stops for good at the first element that it cannot read.
 
 use super::{Argument, Code, Finding, Line, listed};
+use crate::pcie::Fact;
 use crate::pcie::acs::AcsBits;
-use crate::route::acs_boot::{ConfigElement, is_device};
+use crate::route::acs_boot::{
+    CONFIG_ACS_SINCE, ConfigElement, DISABLE_ACS_REDIR_SINCE, computes_wrong_word, is_device,
+};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -31,13 +34,10 @@ impl Kind {
     }
 
     /// The series that first had it.
-    ///
-    /// `disable_acs_redir`: written in July 2018, for 4.19. `config_acs`: commit
-    /// 47c8846a49ba, merged in July 2024 after the release of 6.10.
     const fn since(self) -> (u32, u32) {
         match self {
-            Self::DisableRedir => (4, 19),
-            Self::Config => (6, 11),
+            Self::DisableRedir => DISABLE_ACS_REDIR_SINCE,
+            Self::Config => CONFIG_ACS_SINCE,
         }
     }
 
@@ -69,11 +69,30 @@ impl<'l> List<'l> {
         let text = self.text.strip_suffix(';').unwrap_or(self.text);
         text.split(';').take(MAX)
     }
+}
 
-    /// The option with an element put in another's place.
-    fn with(&self, elements: &[&str]) -> String {
-        format!("pci={}{}", self.kind.option(), elements.join(";"))
+/// The arguments that hold lists of one kind as a single one: `elements` are the list, and what
+/// else stands in those arguments stays.
+fn rewritten(lists: &[&List<'_>], elements: &[&str]) -> String {
+    let mut options: Vec<String> = Vec::new();
+    let mut is_placed = false;
+    for (nth, list) in lists.iter().enumerate() {
+        // Two lists of one argument share its text.
+        if lists[..nth].iter().any(|before| core::ptr::eq(before.argument, list.argument)) {
+            continue;
+        }
+        for option in Argument::read(list.argument).pci_options() {
+            if option.starts_with(list.kind.option()) {
+                if !is_placed {
+                    options.push(format!("{}{}", list.kind.option(), elements.join(";")));
+                }
+                is_placed = true;
+            } else if !option.split(';').all(|part| list.kind.is_element(part)) {
+                options.push(option.to_string());
+            }
+        }
     }
+    format!("pci={}", options.join(","))
 }
 
 /// All lists of a line, in its order.
@@ -177,7 +196,7 @@ fn cut(list: &List<'_>) -> Finding {
         let what = format!("commas separate options of pci=, so the list ends before {lost}, which the kernel ignores");
         (Code::ListCutByComma, what)
     };
-    Finding::new(code, list.argument, what).fix(list.with(&whole))
+    Finding::new(code, list.argument, what).fix(rewritten(&[list], &whole))
 }
 
 fn repeated(lists: &[&List<'_>]) -> Finding {
@@ -194,7 +213,7 @@ fn repeated(lists: &[&List<'_>]) -> Finding {
         lists.len(),
         if last.text.is_empty() { "an empty list" } else { last.text }
     );
-    Finding::new(Code::RepeatedList, lists[0].argument, what).fix(last.with(&merged))
+    Finding::new(Code::RepeatedList, lists[0].argument, what).fix(rewritten(lists, &merged))
 }
 
 /// Reads the elements as the kernel does, up to the first that it cannot read.
@@ -275,19 +294,10 @@ fn flag_trouble(flags: &str) -> String {
     }
 }
 
-/// Linux 6.11 to 6.14 lost the elements after the first (47c8846a49ba; mended by "PCI/ACS: Fix
-/// 'pci=config_acs=' parameter" in 6.15 and, in April 2025, in the stable series then alive). Only
-/// releases from before that month are named.
+/// Kernels that lose the elements after the first.
 fn misread(list: &List<'_>, line: &Line<'_>) -> Option<Finding> {
     let kernel = line.machine.kernel?;
-    let mended_after = match kernel.series() {
-        (6, 11) => Some(u32::MAX),
-        (6, 12) => Some(22),
-        (6, 13) => Some(10),
-        (6, 14) => Some(1),
-        _ => None,
-    }?;
-    let affected = kernel.patch.is_some_and(|patch| patch <= mended_after) || kernel.series() == (6, 11);
+    let affected = computes_wrong_word(kernel) == Fact::Known(true);
     (affected && list.elements().nth(1).is_some()).then(|| {
         let what =
             format!("Linux {kernel} misreads lists of several elements, so not all of these ports are configured");

@@ -14,8 +14,9 @@ mod lists;
 mod names;
 mod ports;
 
+use crate::pcie::Fact;
 use crate::route::acs_boot;
-use crate::topology::{CpuVendor, KernelVersion, Topology};
+use crate::topology::{CpuVendor, KernelVersion, Machine, Topology};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -225,6 +226,11 @@ pub fn lint(line: &str, topology: Option<&Topology>) -> Vec<Finding> {
     findings
 }
 
+/// The parameter that lets device addresses pass through untranslated on this machine.
+pub fn passthrough_parameter(machine: &Machine) -> &'static str {
+    iommu::passthrough_word(machine.cpu.as_ref().map(|cpu| &cpu.vendor))
+}
+
 /// A command line, cut into arguments, and what is known of the machine it is for.
 struct Line<'l> {
     text: &'l str,
@@ -238,12 +244,19 @@ struct Line<'l> {
 struct MachineFacts {
     kernel: Option<KernelVersion>,
     vendor: Option<CpuVendor>,
+    in_guest: bool,
 }
 
 impl MachineFacts {
     /// Whether the CPU is known to be none of x86's.
     fn is_arm(&self) -> bool {
         self.vendor == Some(CpuVendor::Arm)
+    }
+
+    /// Whose IOMMU the machine can have at most. A virtual machine has the one that its monitor
+    /// shows, on an AMD CPU often Intel's.
+    fn iommu_vendor(&self) -> Option<&CpuVendor> {
+        self.vendor.as_ref().filter(|vendor| !self.in_guest || **vendor == CpuVendor::Arm)
     }
 
     /// Whether the kernel is known to be of an earlier series.
@@ -298,6 +311,7 @@ impl<'l> Line<'l> {
             machine: MachineFacts {
                 kernel: machine.and_then(|machine| machine.kernel),
                 vendor: machine.and_then(|machine| machine.cpu.as_ref().map(|cpu| cpu.vendor.clone())),
+                in_guest: machine.is_some_and(|machine| machine.in_guest == Fact::Known(true)),
             },
         }
     }

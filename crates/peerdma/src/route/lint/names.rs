@@ -212,7 +212,7 @@ fn check_value(argument: &Argument<'_>, line: &Line<'_>, findings: &mut Vec<Find
         return;
     }
     let Some((_, words)) = WORDS.iter().find(|(parameter, _)| *parameter == name) else { return };
-    let other = match (name, &line.machine.vendor) {
+    let other = match (name, line.machine.iommu_vendor()) {
         ("iommu" | "intel_iommu" | "amd_iommu", Some(CpuVendor::Arm)) => Some("Arm"),
         ("intel_iommu", Some(CpuVendor::Amd | CpuVendor::Hygon)) => Some("AMD"),
         ("amd_iommu", Some(CpuVendor::Intel)) => Some("Intel"),

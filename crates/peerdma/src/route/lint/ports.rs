@@ -9,6 +9,7 @@ use crate::pcie::acs::{self, Acs, AcsBits};
 use crate::route::acs_boot::{ConfigElement, Matcher, is_device};
 use crate::route::fix::selector;
 use crate::topology::{FunctionId, FunctionInfo, Parent, Topology};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -26,16 +27,21 @@ struct Aim<'l> {
 pub(super) fn check(lists: &Lists<'_>, topology: &Topology, findings: &mut Vec<Finding>) {
     let aims = Kind::ALL.map(|kind| lists.effective(kind).map(|list| aims(list, topology)).unwrap_or_default());
     for (kind, aims) in Kind::ALL.into_iter().zip(&aims) {
-        let mut taken: Vec<FunctionId> = Vec::new();
+        let mut taken: BTreeSet<FunctionId> = BTreeSet::new();
         for aim in aims {
             check_aim(kind, aim, &taken, topology, findings);
             taken.extend(&aim.matched);
         }
     }
     let [disabled, configured] = &aims;
+    let mut replacing: BTreeMap<FunctionId, &Aim<'_>> = BTreeMap::new();
+    for aim in configured {
+        for &id in &aim.matched {
+            replacing.entry(id).or_insert(aim);
+        }
+    }
     for aim in disabled {
-        let replacing = |id: &FunctionId| configured.iter().find(|other| other.matched.contains(id));
-        if let Some((id, other)) = aim.matched.iter().find_map(|id| Some((id, replacing(id)?))) {
+        if let Some((id, other)) = aim.matched.iter().find_map(|id| Some((id, replacing.get(id)?))) {
             let what = format!(
                 "config_acs={} names {} too, and starts from the firmware's word again, so this element does nothing there",
                 other.element,
@@ -69,7 +75,13 @@ fn aims<'l>(list: &List<'l>, topology: &Topology) -> Vec<Aim<'l>> {
     list.elements().map_while(read).collect()
 }
 
-fn check_aim(kind: Kind, aim: &Aim<'_>, taken: &[FunctionId], topology: &Topology, findings: &mut Vec<Finding>) {
+fn check_aim(
+    kind: Kind,
+    aim: &Aim<'_>,
+    taken: &BTreeSet<FunctionId>,
+    topology: &Topology,
+    findings: &mut Vec<Finding>,
+) {
     let infos: Vec<&FunctionInfo> = aim.matched.iter().map(|&id| topology.function(id).info()).collect();
     let Some(first) = infos.first() else {
         if can_tell_misses(aim.device, topology) {

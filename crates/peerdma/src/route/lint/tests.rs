@@ -72,7 +72,8 @@ fn lines_of_working_machines_are_not_accused() {
 fn a_comma_ends_a_list_and_the_whole_list_is_written_anew() {
     let line = "pci=noaer,disable_acs_redir=0000:00:01.0,0000:00:02.0,realloc,0000:00:03.0";
     assert_eq!(codes(line), [Code::ListCutByComma]);
-    assert_eq!(fix_of(line, Code::ListCutByComma), "pci=disable_acs_redir=0000:00:01.0;0000:00:02.0;0000:00:03.0");
+    let whole = "pci=noaer,disable_acs_redir=0000:00:01.0;0000:00:02.0;0000:00:03.0,realloc";
+    assert_eq!(fix_of(line, Code::ListCutByComma), whole, "the other options stay");
     let line = "pci=config_acs=x0x00xx@0000:00:01.0,x0x00xx@0000:00:02.0";
     assert_eq!(codes(line), [Code::ListCutByComma]);
     assert_eq!(codes("pci=disable_acs_redir=0000:00:01.0; 0000:00:02.0 quiet"), [Code::ListCutBySpace]);
@@ -88,6 +89,9 @@ fn of_several_lists_the_last_counts_and_the_fix_merges_them() {
     assert!(findings[0].what.contains("only 0000:00:09.0 counts"), "{}", findings[0].what);
     assert_eq!(findings[0].fix.as_ref().unwrap().matches(';').count(), 9);
     assert_eq!(codes("pci=config_acs=0@00:01.0,config_acs=0@00:02.0"), [Code::RepeatedList]);
+    let line = "pci=noats,disable_acs_redir=00:01.0,00:02.0 quiet pci=realloc,disable_acs_redir=00:03.0";
+    let merged = "pci=noats,disable_acs_redir=00:01.0;00:02.0;00:03.0,realloc";
+    assert_eq!(fix_of(line, Code::RepeatedList), merged, "one argument in place of both");
     assert_eq!(codes("pci=disable_acs_redir=00:01.0 pci=config_acs=0@00:02.0"), [], "one of each kind");
 }
 
@@ -197,6 +201,12 @@ fn folklore_is_told_from_parameters() {
 #[test]
 fn a_parameter_of_other_hardware_does_nothing_here() {
     assert_eq!(codes_on("intel_iommu=on", "7.2", "amd:0x19"), [Code::OtherHardware]);
+    // QEMU's q35 has Intel's IOMMU whatever the CPU.
+    let mut guest = machine("7.2", "amd:0x19").to_builder();
+    guest.machine().in_guest = Fact::Known(true);
+    let guest = guest.build();
+    assert_eq!(lint("intel_iommu=on", Some(&guest)), []);
+    assert_eq!(lint("intel_iommu=off iommu=pt", Some(&guest))[0].code, Code::IommuContradiction);
     assert_eq!(codes_on("iommu=pt", "7.2", "arm:0"), [Code::OtherHardware]);
     assert_eq!(codes_on("iommu=pt intel_iommu=on", "7.2", "intel:6"), []);
 }

@@ -3,9 +3,11 @@
 use super::{PairVerdict, Verdict};
 use crate::addr::{AddrRange, BusAddr, PhysAddr};
 use crate::route::domain::{Domain, Owner};
+use crate::route::fabric::Fate;
 use crate::route::kernel_view::{Common, MapType};
+use crate::route::lint::passthrough_parameter;
 use crate::route::{Gate, Reason, Target};
-use crate::topology::IommuMode;
+use crate::topology::{IommuMode, Machine};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -120,9 +122,16 @@ impl PairVerdict {
         Some(match (self.address, self.domain.translates()) {
             (Address::None | Address::Unknown, _) => return None,
             (Address::Bus(_), Some(true)) => {
-                "an IOVA leaves the switch upwards instead: the IOMMU translates it and the root complex would have to \
-                 send it back down, unseen by the switch"
-                    .into()
+                let then = match self.astray.map(|passages| passages.map(|passage| passage.fate)) {
+                    Some([Fate::Arrives, Fate::Arrives]) => "which this one does",
+                    Some([Fate::Lost, Fate::Lost]) => "which this one does not: the bytes are lost",
+                    Some([Fate::Arrives, Fate::Lost]) => "which this one does for writes and not for reads",
+                    _ => "which this one is not known to do",
+                };
+                format!(
+                    "an IOVA leaves the switch upwards instead: the IOMMU translates it and the root complex would have \
+                     to send it back down, {then}"
+                )
             }
             (Address::Bus(_), _) if offset => {
                 "the CPU's address is another number here (the host bridge's window lies at an offset): no port claims it, \
@@ -140,20 +149,39 @@ impl PairVerdict {
             }
             (Address::Iova, _) => {
                 "a bus or CPU-physical address is compared with the windows of every port on the way up: where a port \
-                 claims it, it bypasses the IOMMU; where none does, the IOMMU refuses it (write dropped, read failed)"
+                 claims it, it bypasses the IOMMU; where none does, the IOMMU takes it for an IOVA and refuses it (write \
+                 dropped, read failed), or reaches whatever is mapped there"
                     .into()
             }
             (Address::CpuPhysical(_), _) if offset => {
-                "the bus address is another number here (the host bridge's window lies at an offset): above the ports it \
-                 means other memory"
-                    .into()
+                let means = self.aliased_ram.map_or_else(|| "other memory".into(), |ram| format!("the RAM at {ram}"));
+                format!(
+                    "the bus address is another number here (the host bridge's window lies at an offset): above the \
+                     ports it means {means}"
+                )
             }
             (Address::CpuPhysical(_), _) => "an IOVA means nothing without a translating domain: it reaches whatever memory has that number".into(),
         })
     }
 
+    /// A window at an offset may show BARs at numbers that are RAM's to the CPU. Ports compare
+    /// numbers and nothing else, so below them that RAM is out of an untranslated reach.
+    pub(super) fn alias_reason(&self, target: String) -> Option<Reason> {
+        let ram = self.aliased_ram?;
+        let meet = matches!(self.kernel.common, Common::At(_) | Common::AtOrBelow(_));
+        (meet && self.domain.translates() != Some(true)).then(|| Reason {
+            gate: Gate::FabricPort,
+            object: target,
+            evidence: format!(
+                "its bus address holds the numbers of the RAM at {ram}: where no port redirects, what the initiator sends \
+                 to that RAM without translation arrives here"
+            ),
+            fix: Some("let an IOMMU translate for the initiator, which keeps its addresses out of all windows".into()),
+        })
+    }
+
     /// What the domain has to do with the address, as a reason.
-    pub(super) fn address_reason(&self, initiator: String) -> Option<Reason> {
+    pub(super) fn address_reason(&self, initiator: String, machine: &Machine) -> Option<Reason> {
         let reason = |evidence: String, fix: Option<String>| Reason {
             gate: Gate::IommuMode,
             object: initiator.clone(),
@@ -161,6 +189,7 @@ impl PairVerdict {
             fix,
         };
         let how = &self.domain.evidence;
+        let passthrough = passthrough_parameter(machine);
         // Where ports redirect, the reader is about to clear them; that is not all.
         let would_be_direct = self.kernel.redirects().next().is_some()
             && matches!(self.kernel.common, Common::At(_) | Common::AtOrBelow(_));
@@ -171,10 +200,9 @@ impl PairVerdict {
                      DMA or DMA-FQ) a driver that hands out IOVAs for peer memory still sends its requests up to the \
                      IOMMU and the root complex: clearing ACS is not enough for it"
                 ),
-                Some("boot with iommu=pt besides; peerdma fix prints both".into()),
+                Some(format!("boot with {passthrough} besides; peerdma fix prints both")),
             )),
-            (Address::None, ..) => None,
-            (Address::Iova, Owner::Vfio, _) if self.kernel.map_type == MapType::BusAddr => Some(reason(
+            (Address::Iova | Address::None, Owner::Vfio, _) if self.kernel.map_type == MapType::BusAddr => Some(reason(
                 format!(
                     "{how}; they go up to the host bridge, past the switch that would deliver bus addresses directly"
                 ),
@@ -184,12 +212,13 @@ impl PairVerdict {
                         .into(),
                 ),
             )),
+            (Address::None, ..) => None,
             (Address::Bus(_), _, Some(true)) => Some(reason(
                 format!(
                     "{how}; this route takes bus addresses all the same, and a driver that hands out IOVAs for peer \
                      memory sends its requests up to the IOMMU instead: clear ACS bits alone do not help it"
                 ),
-                Some("boot with iommu=pt, or use a driver that maps by Linux's peer-to-peer rules".into()),
+                Some(format!("boot with {passthrough}, or use a driver that maps by Linux's peer-to-peer rules")),
             )),
             (Address::Bus(_), _, None) => Some(reason(
                 format!(

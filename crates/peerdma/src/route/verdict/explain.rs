@@ -19,9 +19,11 @@ impl Judge<'_> {
         for reason in self.fabric_reasons(pair) {
             push_new(&mut reasons, reason);
         }
-        reasons.extend(pair.address_reason(self.name(pair.initiator)));
+        reasons.extend(pair.address_reason(self.name(pair.initiator), self.topology().machine()));
+        reasons.extend(pair.alias_reason(self.name(pair.target.function())));
         reasons.extend(self.merging_reason(pair));
         reasons.extend(self.width_reason(pair));
+        reasons.extend(self.aperture_reason(pair));
         reasons.extend(self.payload_reasons(pair));
         reasons
     }
@@ -57,7 +59,29 @@ impl Judge<'_> {
                 push_new(&mut reasons, reason);
             }
         }
+        reasons.extend(self.atomic_reason(pair));
         reasons
+    }
+
+    /// What AtomicOps meet and reads do not, in one reason: often nothing was read of any port.
+    fn atomic_reason(&self, pair: &PairVerdict) -> Option<Reason> {
+        let maps = matches!(pair.kernel.map_type, MapType::BusAddr | MapType::ThruHostBridge);
+        if !maps || pair.fabric_read.fate != Fate::Arrives {
+            return None;
+        }
+        let all = self.hardware(pair, &pair.fabric_atomic).reasons;
+        // What was not read has a remedy; of what loses them for sure only that is told.
+        let is_lost = pair.fabric_atomic.fate == Fate::Lost;
+        let tells = |reason: &Reason| reason.gate == Gate::Atomics && !(is_lost && reason.fix.is_some());
+        let mut of_atomics = all.into_iter().filter(tells);
+        let mut first = of_atomics.next()?;
+        let more = of_atomics.count();
+        if more != 0 {
+            first
+                .evidence
+                .push_str(&format!(", and {more} more facts about AtomicOps on the way are against them or missing"));
+        }
+        Some(first)
     }
 
     /// Linux 7.2 `vfio_iommu_map`: type1 maps everything as cacheable memory, BARs too.
@@ -88,6 +112,25 @@ impl Judge<'_> {
                 "bring the BAR below {has} bits in firmware (above-4G decoding, MMIO base or size), or let an IOMMU \
                  translate for the initiator"
             )),
+        })
+    }
+
+    /// Machine monitors give a guest's BAR the address it has in the guest, often its own.
+    fn aperture_reason(&self, pair: &PairVerdict) -> Option<Reason> {
+        let takes = self.topology().machine().iommu_address_bits?;
+        if pair.domain.owner != Owner::Vfio || pair.address != Address::Iova {
+            return None;
+        }
+        let needs = u64::BITS - pair.target.cpu()?.last().as_u64().leading_zeros();
+        (needs > u32::from(takes)).then(|| Reason {
+            gate: Gate::AddressWidth,
+            object: self.name(pair.initiator),
+            evidence: format!(
+                "an IOMMU of this machine takes addresses of {takes} bits, and {} ends at a CPU address of {needs} bits: \
+                 an IOVA equal to that cannot be mapped",
+                self.name(pair.target.function())
+            ),
+            fix: Some("map the BAR at a lower IOVA, or place it lower in firmware (above-4G decoding, MMIO base)".into()),
         })
     }
 

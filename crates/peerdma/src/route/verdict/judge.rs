@@ -3,12 +3,14 @@
 use super::address::Address;
 use super::views::Difference;
 use super::{Need, Permission, Verdict};
+use crate::addr::{AddrRange, PhysAddr};
+use crate::pcie::Fact;
 use crate::route::Target;
 use crate::route::domain::{Domain, Owner};
 use crate::route::fabric::{FabricView, Fate, Handed, Kind, Passage, Way};
 use crate::route::kernel_view::{Common, Decision, KernelView, MapType};
 use crate::route::payload::{Between, Payload};
-use crate::topology::{FunctionId, IommuMode, Topology};
+use crate::topology::{FunctionId, IommuMode, MemoryRegion, Topology};
 use alloc::vec::Vec;
 
 /// Judges pairs of one topology.
@@ -50,10 +52,16 @@ pub struct PairVerdict {
     pub on_request: Option<[Passage; 2]>,
     /// What it does with translated addresses, of initiators with ATS enabled: writes, then reads.
     pub translated: Option<[Passage; 2]>,
+    /// What it does with IOVAs, where a kernel driver's domain translates and the route takes
+    /// bus addresses: writes, then reads. Drivers that do not ask Linux hand those out.
+    pub astray: Option<[Passage; 2]>,
     /// Payload sizes on the way, and its narrowest link.
     pub payload: Payload,
     /// Whether the initiator cannot form the address: bits it has, and bits it needs.
     pub too_narrow: Option<(u8, u8)>,
+    /// RAM that the CPU addresses by the numbers of the target's bus address, where a window
+    /// at an offset makes those another thing than its CPU address.
+    pub aliased_ram: Option<AddrRange<PhysAddr>>,
     /// Where the two views differ.
     pub difference: Option<Difference>,
 }
@@ -107,6 +115,7 @@ impl<'t> Judge<'t> {
             (kernel.map_type == MapType::BusAddr && domain.owner == Owner::Vfio).then(|| both(Handed::Bus));
         let has_ats = self.topology().function(initiator).info().registers.ats.known().flatten();
         let sends_translated = has_ats.is_some_and(|ats| ats.enabled) && domain.translates() == Some(true);
+        let may_stray = matches!(address, Address::Bus(_)) && domain.translates() == Some(true);
         let between = between(&kernel, &fabric_write);
         let mut pair = PairVerdict {
             initiator,
@@ -120,6 +129,8 @@ impl<'t> Judge<'t> {
             payload: Payload::between(&self.kernel, initiator, target.function(), between),
             on_request,
             translated: sends_translated.then(|| both(Handed::Translated)),
+            astray: may_stray.then(|| both(Handed::Iova)),
+            aliased_ram: self.aliased_ram(target),
             difference: None,
             kernel,
             domain,
@@ -156,7 +167,26 @@ impl<'t> Judge<'t> {
         };
         // The first of equals, so that translation, the default of most kernels, is described.
         let best = (0..all.len()).max_by_key(|&index| (rank(&all[index]), core::cmp::Reverse(index)));
-        all.swap_remove(best.unwrap_or(0))
+        let mut best = all.swap_remove(best.unwrap_or(0));
+        // What a root complex loses is lost only if it gets there: Linux may yet hand out bus addresses.
+        if kernel.map_type == MapType::Unknown && kernel.goes_up != Fact::Known(true) && !vfio {
+            for passage in best.iter_mut().filter(|passage| passage.fate == Fate::Lost) {
+                *passage = self.fabric.pass(initiator, target, passage.kind, Handed::Bus);
+            }
+        }
+        best
+    }
+
+    fn aliased_ram(&self, target: &Target) -> Option<AddrRange<PhysAddr>> {
+        let (bus, cpu) = target.bus().zip(target.cpu())?;
+        if bus.start().as_u64() == cpu.start().as_u64() {
+            return None;
+        }
+        let [first, last] = [bus.start(), bus.last()].map(|address| PhysAddr::new(address.as_u64()));
+        let regions = self.topology().machine().memory_map.iter();
+        regions.filter(|region| region.name == MemoryRegion::SYSTEM_RAM).find_map(|region| {
+            AddrRange::from_inclusive(first.max(region.range.start()), last.min(region.range.last()))
+        })
     }
 
     /// The mask of a driver that is not bound says nothing: it is the kernel's default.

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Of `peerdma fix --json`.
 #[derive(Clone, Deserialize, PartialEq, Eq, Debug)]
 pub(super) struct Fix {
+    /// In the order in which they were asked for.
+    pub(super) pairs: Vec<Fixed>,
     pub(super) ports: Vec<Port>,
     /// The parameter to use.
     cmdline: Option<String>,
@@ -25,6 +27,13 @@ pub(super) struct Fix {
     groups_after: Vec<Vec<String>>,
     groups_unknown: Vec<String>,
     merged: Vec<Merged>,
+}
+
+/// One of the pairs.
+#[derive(Clone, Deserialize, PartialEq, Eq, Debug)]
+pub(super) struct Fixed {
+    /// The verdict with the ports changed.
+    pub(super) then: String,
 }
 
 /// A port to change.
@@ -222,7 +231,7 @@ mod tests {
     use super::*;
 
     const FIX: &str = r#"{
-        "schema": 1, "outcome": "found",
+        "schema": 1, "outcome": "found", "pairs": [{"now": "host_bridge", "then": "direct"}],
         "ports": [{"bdf": "0000:00:04.0", "path": "0000:00:04.0", "clear": ["rr", "cr"], "set": []}],
         "cmdline": "pci=config_acs=0x10001@0000:00:04.0",
         "parameters": [{"argument": "pci=config_acs=0x10001@0000:00:04.0", "suffices": true,

@@ -17,6 +17,7 @@ use super::ground::{Ground, Terms};
 use super::tlp::{At, Number, Tlp};
 use crate::addr::{AddrRange, BusAddr, Bytes, Iova, PhysAddr};
 use crate::pcie::{Fact, PciAddr};
+use crate::route::payload;
 use crate::topology::{FunctionId, Parent, PeerForwarding, Topology};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -218,7 +219,7 @@ impl<'t> StatedFabric<'t> {
 
     /// A completer cuts its data at its own Max_Payload_Size.
     fn cut(&self, completer: FunctionId, len: Bytes) -> Bytes {
-        self.ground.express(completer).max_payload.map_or(len, |most| most.min(len))
+        payload::in_force(self.ground.topology, completer).max_payload.map_or(len, |most| most.min(len))
     }
 
     fn request(&self, request: &Request) -> Outcome {

@@ -5,6 +5,7 @@ use super::{Ending, Request, StatedFabric, ending};
 use crate::addr::{AddrRange, BusAddr, Iova, PhysAddr};
 use crate::route::fabric::Kind;
 use crate::route::fabric::tlp::{At, Number, Tlp};
+use crate::route::payload;
 use crate::topology::{FunctionId, HostBridgeId, Parent};
 
 impl StatedFabric<'_> {
@@ -78,7 +79,9 @@ impl StatedFabric<'_> {
 
     /// Whether a port on the way down from the root complex sends less than this at once.
     fn is_too_long(&self, request: &Request, to: FunctionId) -> bool {
-        let too_long = |at: FunctionId| self.ground.express(at).max_payload.is_some_and(|most| most < request.len);
+        let too_long = |at: FunctionId| {
+            payload::in_force(self.ground.topology, at).max_payload.is_some_and(|most| most < request.len)
+        };
         let mut at = to;
         let mut found = too_long(at);
         while let Parent::Bridge(above) = self.ground.topology.upstream(at) {
