@@ -48,7 +48,7 @@ impl fmt::Display for Bytes {
                 return write!(f, "{} {unit}", self.0 >> shift);
             }
         }
-        write!(f, "{} bytes", self.0)
+        write!(f, "{} {}", self.0, if self.0 == 1 { "byte" } else { "bytes" })
     }
 }
 
@@ -233,5 +233,6 @@ mod tests {
         assert_eq!(Bytes::new(4097).to_string(), "4097 bytes");
         assert_eq!(Bytes::new(64 << 30).to_string(), "64 GiB");
         assert_eq!(Bytes::ZERO.to_string(), "0 bytes");
+        assert_eq!(Bytes::new(1).to_string(), "1 byte");
     }
 }

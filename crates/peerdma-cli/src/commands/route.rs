@@ -14,7 +14,7 @@ use peerdma::route::fabric::{Handed, Passage, Way};
 use peerdma::route::kernel_view::{Common, Decision, KernelView, MapType, TableChoice};
 use peerdma::route::knowledge;
 use peerdma::route::payload;
-use peerdma::route::{Judge, PairVerdict, Reason, Target, Verdict};
+use peerdma::route::{Gate, Judge, PairVerdict, Reason, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
 use std::io::Write;
 
@@ -202,7 +202,12 @@ pub(super) fn write_reasons(out: &mut impl Write, title: &str, reasons: &[Reason
         let title = if index == 0 { title } else { "" };
         let repeats = reason.object.replace(' ', "_") == reason.gate.code();
         let object = if repeats { String::new() } else { format!(" {}", reason.object) };
-        writeln!(out, "  {title:<10} {}{object}: {}", reason.gate, reason.evidence)?;
+        if reason.gate == Gate::Assumed {
+            // The title says it already.
+            writeln!(out, "  {title:<10}{object}: {}", reason.evidence)?;
+        } else {
+            writeln!(out, "  {title:<10} {}{object}: {}", reason.gate, reason.evidence)?;
+        }
         let next = reasons.get(index + 1).and_then(|next| next.fix.as_ref());
         if let Some(fix) = reason.fix.as_ref().filter(|fix| next != Some(fix)) {
             writeln!(out, "  {:<10}   fix: {fix}", "")?;

@@ -44,12 +44,14 @@ impl Domain {
         let kernel = |mode, evidence| Self { mode, owner: Owner::Kernel, evidence };
         let group = info.iommu_group.and_then(|id| topology.groups().iter().find(|group| group.id == id));
         if let Some((group, kind)) = group.and_then(|group| Some((group, group.kind.as_deref()?))) {
+            // What a domain that nobody named understands is not told; one that blocks, no address at all.
             let mode = match kind {
-                "DMA" | "DMA-FQ" => Some(IommuMode::Translated),
-                "identity" => Some(IommuMode::Identity),
+                "DMA" | "DMA-FQ" => Some(Some(IommuMode::Translated)),
+                "identity" => Some(Some(IommuMode::Identity)),
+                "blocked" => Some(None),
                 _ => None,
             };
-            if mode.is_some() {
+            if let Some(mode) = mode {
                 return kernel(mode, format!("IOMMU group {} has a default domain of type {kind}", group.id));
             }
         }
@@ -104,11 +106,15 @@ mod tests {
         ] {
             assert_eq!(with(in_group(kind)).mode, mode, "{kind}");
         }
-        let stated = with(|info, builder| {
-            builder.machine().iommu = Some(IommuMode::None);
-            in_group("DMA")(info, builder);
-        });
-        assert_eq!(stated.mode, Some(IommuMode::Translated));
+        for (kind, mode) in
+            [("DMA", Some(IommuMode::Translated)), ("blocked", None), ("unmanaged", Some(IommuMode::None))]
+        {
+            let stated = with(|info, builder| {
+                builder.machine().iommu = Some(IommuMode::None);
+                in_group(kind)(info, builder);
+            });
+            assert_eq!(stated.mode, mode, "{kind}");
+        }
     }
 
     /// sysfs shows the type of the default domain, which VFIO has put aside.

@@ -1,6 +1,6 @@
 //! BARs: whether they have an address, show all of the memory, and lie within reach.
 
-use super::{Case, Check, Scope, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::addr::Bytes;
 use crate::route::verdict::Address;
 use crate::route::{Gate, PairVerdict};
@@ -11,15 +11,16 @@ use alloc::vec::Vec;
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
     let before = checks.len();
-    match (&case.scope, &case.pair) {
-        (Scope::Pair(_, target), Some(pair)) => {
-            of_function(case, target.function(), checks);
+    match &case.subject {
+        Subject::Pair(pair) => {
+            let target = pair.target.function();
+            of_function(case, target, checks);
             if checks.len() == before {
-                checks.push(fine_bars(case, target.function()));
+                checks.push(fine_bars(case, target));
             }
             checks.push(reach(case, pair));
         }
-        (Scope::Machine(functions), _) => {
+        Subject::Machine(functions) => {
             for &function in *functions {
                 of_function(case, function, checks);
             }
@@ -27,7 +28,6 @@ pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
                 checks.push(all_fine(case, functions));
             }
         }
-        (Scope::Pair(..), None) => {}
     }
 }
 

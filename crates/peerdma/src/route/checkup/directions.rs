@@ -1,6 +1,6 @@
 //! Directions: what the hardware does with writes and with reads, whatever Linux says.
 
-use super::{Case, Check, Scope, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::pcie::Fact;
 use crate::route::fabric::{Fate, Passage, Way};
 use crate::route::{Gate, PairVerdict, knowledge, root_complex};
@@ -11,10 +11,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
-    match (&case.scope, &case.pair) {
-        (_, Some(pair)) => checks.push(of_pair(case, pair)),
-        (Scope::Machine(functions), None) => of_machine(case, functions, checks),
-        (Scope::Pair(..), None) => {}
+    match &case.subject {
+        Subject::Pair(pair) => checks.push(of_pair(case, pair)),
+        Subject::Machine(functions) => of_machine(case, functions, checks),
     }
 }
 

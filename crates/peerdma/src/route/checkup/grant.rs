@@ -3,7 +3,7 @@
 //! A driver's word is worth little (NVIDIA/nccl#2335), so the best that is said here is
 //! that two drivers are known to go together.
 
-use super::{Case, Check, Scope, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::pcie::Fact;
 use crate::route::compat::{self, Exporter, Importer, Memory, Outcome};
 use crate::route::domain::Owner;
@@ -19,10 +19,9 @@ use alloc::vec::Vec;
 const VERIFY: &str = "move bytes and compare them at their destination, in both directions";
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
-    match (&case.scope, &case.pair) {
-        (_, Some(pair)) => of_pair(case, pair, checks),
-        (Scope::Machine(functions), None) => checks.push(of_machine(case, functions)),
-        (Scope::Pair(..), None) => {}
+    match &case.subject {
+        Subject::Pair(pair) => of_pair(case, pair, checks),
+        Subject::Machine(functions) => checks.push(of_machine(case, functions)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The kernel: its configuration, its command line, what is loaded.
 
-use super::{Case, Check, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::pcie::Fact;
 use crate::route::lint::{Code, Severity, lint};
 use crate::topology::FunctionId;
@@ -29,7 +29,7 @@ pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
 /// Options that decide only where a certain driver is at one end.
 fn driver_options(case: &Case<'_>, checks: &mut Vec<Check>) {
     let machine = case.topology().machine();
-    let ends = case.scope.ends();
+    let ends = case.ends();
     let has = |wanted: fn(&str) -> bool| {
         ends.iter().any(|&end| case.topology().function(end).info().driver.as_deref().is_some_and(wanted))
     };
@@ -78,12 +78,9 @@ fn peermem(case: &Case<'_>, checks: &mut Vec<Check>) {
         driver(id).is_some_and(|driver| rdma.contains(&driver))
     };
     let gives = |id: FunctionId| driver(id) == Some("nvidia");
-    let is_asked = match &case.pair {
-        Some(pair) => takes(pair.initiator) && gives(pair.target.function()),
-        None => {
-            let ends = case.scope.ends();
-            ends.iter().any(|&id| takes(id)) && ends.iter().any(|&id| gives(id))
-        }
+    let is_asked = match &case.subject {
+        Subject::Pair(pair) => takes(pair.initiator) && gives(pair.target.function()),
+        Subject::Machine(ends) => ends.iter().any(|&id| takes(id)) && ends.iter().any(|&id| gives(id)),
     };
     let Some(modules) = case.topology().machine().modules.as_ref().filter(|_| is_asked) else { return };
     let module = "nvidia_peermem";

@@ -28,6 +28,7 @@ mod way;
 use super::{Judge, PairVerdict, Target};
 use crate::pcie::Fact;
 use crate::topology::{Function, FunctionId, Origin, Topology};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -144,9 +145,13 @@ impl Scope<'_> {
 /// What is known when the gates are asked.
 struct Case<'a> {
     judge: &'a Judge<'a>,
-    scope: Scope<'a>,
-    /// The pair's verdict, where there is one pair.
-    pair: Option<PairVerdict>,
+    subject: Subject<'a>,
+}
+
+/// What is looked at, with the verdict of a pair.
+enum Subject<'a> {
+    Pair(Box<PairVerdict>),
+    Machine(&'a [FunctionId]),
 }
 
 impl<'a> Case<'a> {
@@ -156,6 +161,14 @@ impl<'a> Case<'a> {
 
     fn name(&self, function: FunctionId) -> String {
         self.topology().function(function).address().to_string()
+    }
+
+    /// The functions at the ends of pairs.
+    fn ends(&self) -> Vec<FunctionId> {
+        match &self.subject {
+            Subject::Pair(pair) => [pair.initiator, pair.target.function()].to_vec(),
+            Subject::Machine(functions) => functions.to_vec(),
+        }
     }
 
     fn in_guest(&self) -> bool {
@@ -169,11 +182,11 @@ impl<'a> Case<'a> {
 
 /// Asks the six gates, in order; each has at least one check.
 pub fn examine(judge: &Judge<'_>, scope: Scope<'_>) -> Vec<Check> {
-    let pair = match scope {
-        Scope::Pair(initiator, target) => Some(judge.judge(initiator, target)),
-        Scope::Machine(_) => None,
+    let subject = match scope {
+        Scope::Pair(initiator, target) => Subject::Pair(Box::new(judge.judge(initiator, target))),
+        Scope::Machine(functions) => Subject::Machine(functions),
     };
-    let case = Case { judge, scope, pair };
+    let case = Case { judge, subject };
     let mut checks = Vec::new();
     kernel::check(&case, &mut checks);
     bars::check(&case, &mut checks);

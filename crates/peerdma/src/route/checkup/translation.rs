@@ -1,6 +1,6 @@
 //! The IOMMU: how the initiator's addresses are treated, and which kind it must be given.
 
-use super::{Case, Check, Scope, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::route::domain::{Domain, Owner};
 use crate::route::verdict::AddressKind;
 use crate::route::{Gate, PairVerdict, Verdict};
@@ -9,10 +9,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
-    match (&case.scope, &case.pair) {
-        (_, Some(pair)) => checks.push(of_pair(case, pair)),
-        (Scope::Machine(functions), None) => checks.push(of_machine(case, functions)),
-        (Scope::Pair(..), None) => {}
+    match &case.subject {
+        Subject::Pair(pair) => checks.push(of_pair(case, pair)),
+        Subject::Machine(functions) => checks.push(of_machine(case, functions)),
     }
 }
 

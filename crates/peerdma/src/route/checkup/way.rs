@@ -1,6 +1,6 @@
 //! The route: what both views say of a pair, or of all pairs of a machine.
 
-use super::{Case, Check, Scope, Station, Status};
+use super::{Case, Check, Station, Status, Subject};
 use crate::route::{Gate, PairVerdict, Target, Verdict};
 use crate::topology::FunctionId;
 use alloc::format;
@@ -11,10 +11,9 @@ use alloc::vec::Vec;
 const ELSEWHERE: [Gate; 4] = [Gate::IommuMode, Gate::AddressWidth, Gate::Assumed, Gate::Atomics];
 
 pub(super) fn check(case: &Case<'_>, checks: &mut Vec<Check>) {
-    match (&case.scope, &case.pair) {
-        (_, Some(pair)) => checks.push(of_pair(case, pair)),
-        (Scope::Machine(functions), None) => checks.push(of_machine(case, functions)),
-        (Scope::Pair(..), None) => {}
+    match &case.subject {
+        Subject::Pair(pair) => checks.push(of_pair(case, pair)),
+        Subject::Machine(functions) => checks.push(of_machine(case, functions)),
     }
 }
 

@@ -87,10 +87,10 @@ impl KernelView<'_> {
                 .map(|port| self.topology.function(port).address().to_string())
                 .collect();
             let shared = if function.info().is_bridge() { "devices below it" } else { "it and its other functions" };
+            let quoting = if ports.len() > 1 { "one parameter; quote the ; for the boot loader; " } else { "" };
             format!(
-                "boot with pci=disable_acs_redir={} (one parameter; quote the ; for the boot loader; peerdma fix prints it \
-                 quoted, and with paths that survive renumbering) to clear RR, CR and EC there; {shared} may then share \
-                 an IOMMU group with their peers",
+                "boot with pci=disable_acs_redir={} ({quoting}peerdma fix prints it quoted, and with paths that survive \
+                 renumbering) to clear RR, CR and EC there; {shared} may then share an IOMMU group with their peers",
                 ports.join(";")
             )
         };
