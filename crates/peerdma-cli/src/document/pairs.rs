@@ -90,6 +90,27 @@ struct FabricDocument {
     read: PassageDocument,
     /// Atomic operations.
     atomic: PassageDocument,
+    /// Bus addresses on the switch-direct route, of an initiator that VFIO owns and that gets
+    /// them on request only; null for all others.
+    on_request: Option<BothDocument>,
+    /// Translated addresses, of an initiator with ATS enabled in a translating domain; null for
+    /// all others.
+    translated: Option<BothDocument>,
+}
+
+/// Writes and reads that carry another address than the route's.
+#[derive(Serialize, JsonSchema, Debug)]
+struct BothDocument {
+    /// Writes.
+    write: PassageDocument,
+    /// Reads.
+    read: PassageDocument,
+}
+
+impl From<&[Passage; 2]> for BothDocument {
+    fn from([write, read]: &[Passage; 2]) -> Self {
+        Self { write: write.into(), read: read.into() }
+    }
 }
 
 /// One kind of request.
@@ -301,6 +322,8 @@ impl Pair {
                 write: (&pair.fabric_write).into(),
                 read: (&pair.fabric_read).into(),
                 atomic: (&pair.fabric_atomic).into(),
+                on_request: pair.on_request.as_ref().map(Into::into),
+                translated: pair.translated.as_ref().map(Into::into),
             },
             views_differ: pair
                 .difference

@@ -35,6 +35,22 @@ fn all_twelve_directions_take_bus_addresses() {
     assert!(pairs.iter().all(|pair| pair["verdict"] == "direct" && pair["address"] == "bus"), "{document}");
 }
 
+/// A virtual machine that owns one of the cards: what it maps are IOVAs, and those go past the switch.
+#[test]
+fn a_card_that_vfio_owns_goes_through_the_host_bridge_and_has_the_direct_route_on_request() {
+    let owned = "bdf = \"13:00.0\"\nmodel = \"gpu\"\ndriver = ";
+    let case = Case::read("four-gpus.toml").with(&format!("{owned}\"xe\""), &format!("{owned}\"vfio-pci\""));
+    let pair = case.pair("gpu1", "gpu0", 0);
+    assert_eq!((&pair["verdict"], &pair["address"]), (&json!("host_bridge"), &json!("iova")));
+    assert_eq!(pair["kernel"]["map_type"], "BUS_ADDR");
+    for kind in ["write", "read"] {
+        let direct = json!({"fate": "arrives", "way": "below_root", "with": "bus"});
+        assert_eq!(pair["fabric"]["on_request"][kind], direct, "{pair}");
+    }
+    assert_eq!(case.pair("gpu0", "gpu1", 0)["fabric"]["on_request"], json!(null));
+    assert_says(&case.explained("gpu1", "gpu0", 0), &["on request", "merged"]);
+}
+
 /// The reporter's second boot: `iommu=pt` and nothing else.
 #[test]
 fn with_iommu_pt_nothing_is_left_to_warn_of() {
