@@ -5,24 +5,21 @@
 
 #![expect(clippy::unwrap_used, reason = "the fixtures are ours, and a test may stop at a damaged one")]
 
+mod captures;
+
+use captures::{names_with, topology};
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::AcsBits;
 use peerdma::route::change::{Change, apply, left_by_boot};
 use peerdma::route::groups::{predict, told};
-use peerdma::topology::{FunctionId, Origin, Topology};
-use peerdma_linux::assemble;
-use peerdma_linux::capture::Capture;
-use peerdma_linux::pci_names::PciNames;
-use std::fs;
-use std::path::Path;
+use peerdma::topology::{FunctionId, Topology};
 
-const GUESTS: [&str; 3] = ["multifunction-intel", "multifunction-disable", "multifunction-config"];
+/// All guests that are this machine, in order.
+const GUESTS: [&str; 3] = ["multifunction-config", "multifunction-disable", "multifunction-intel"];
 
-fn topology(guest: &str) -> Topology {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
-    let bytes = fs::read(folder.join(format!("{guest}.0.root.peerdma"))).unwrap();
-    let snapshot = Capture::read(&bytes).unwrap().snapshot;
-    assemble::builder(&snapshot, Origin::Sysfs, &PciNames::built_in()).unwrap().build()
+/// A guest as it booted.
+fn booted(guest: &str) -> Topology {
+    topology(&format!("{guest}.0"), "root")
 }
 
 fn control(topology: &Topology, function: FunctionId) -> Option<AcsBits> {
@@ -35,9 +32,12 @@ fn same_function(from: &Topology, to: &Topology, function: FunctionId) -> Functi
 
 #[test]
 fn bits_said_to_be_forced_are_what_the_other_boot_left() {
+    let mut captured = names_with(".0.root.peerdma");
+    captured.retain(|guest| guest.starts_with("multifunction-"));
+    assert_eq!(captured, GUESTS);
     let (mut forced, mut open) = (0, 0);
     for (from, to) in GUESTS.iter().flat_map(|from| GUESTS.iter().map(move |to| (from, to))) {
-        let (before, after) = (topology(from), topology(to));
+        let (before, after) = (booted(from), booted(to));
         let line = after.machine().command_line.clone().unwrap();
         for (id, _) in before.functions() {
             let Some(left) = control(&after, same_function(&before, &after, id)) else { continue };
@@ -55,10 +55,10 @@ fn bits_said_to_be_forced_are_what_the_other_boot_left() {
 /// Whatever firmware left, the kernel sets SV, RR, CR and UF where nobody keeps it from it.
 #[test]
 fn without_parameters_the_kernels_own_words_come_back_and_with_them_the_groups() {
-    let after = topology("multifunction-intel");
+    let after = booted("multifunction-intel");
     let line = after.machine().command_line.clone().unwrap();
     for from in ["multifunction-disable", "multifunction-config"] {
-        let here = topology(from);
+        let here = booted(from);
         let changed = apply(&here, &[Change::CommandLine(line.clone())]).unwrap();
         for (id, function) in after.functions() {
             let then = same_function(&after, &changed.topology, id);

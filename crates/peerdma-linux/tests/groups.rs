@@ -6,33 +6,17 @@
 
 #![expect(clippy::unwrap_used, reason = "the fixtures are ours, and a test may stop at a damaged one")]
 
+mod captures;
+
+use captures::{names_with, topology};
 use peerdma::pcie::Fact;
 use peerdma::route::groups::{Groups, predict};
-use peerdma::topology::{FunctionId, Origin, Topology};
-use peerdma_linux::assemble;
-use peerdma_linux::capture::Capture;
-use peerdma_linux::pci_names::PciNames;
+use peerdma::topology::{FunctionId, Topology};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
-}
 
 /// Names of all rounds, `GUEST.ROUND`, that `user` captured.
 fn rounds(user: &str) -> Vec<String> {
-    let names = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let suffix = format!(".{user}.peerdma");
-    let mut rounds: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(&suffix)?.to_string())).collect();
-    rounds.sort();
-    rounds
-}
-
-fn topology(round: &str, user: &str) -> Topology {
-    let bytes = fs::read(folder().join(format!("{round}.{user}.peerdma"))).unwrap();
-    let snapshot = Capture::read(&bytes).unwrap().snapshot;
-    assemble::builder(&snapshot, Origin::Sysfs, &PciNames::built_in()).unwrap().build()
+    names_with(&format!(".{user}.peerdma"))
 }
 
 /// The kernel's groups; functions that its IOMMU does not cover are left out.

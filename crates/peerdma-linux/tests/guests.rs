@@ -11,37 +11,22 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the fixtures are ours, and a test may stop at a damaged one")]
 
+mod captures;
+
+use captures::{folder, names_with, topology};
 use flate2::read::GzDecoder;
 use peerdma::pcie::PciAddr;
 use peerdma::route::kernel_view::{Decision, KernelView, MapType};
-use peerdma::topology::{Origin, Topology};
-use peerdma_linux::assemble;
-use peerdma_linux::capture::Capture;
-use peerdma_linux::pci_names::PciNames;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
 /// Fewest pairs that are replayed; the suite promises as many.
 const PAIRS: usize = 2000;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
-}
-
 /// Names of all rounds, `GUEST.ROUND`.
 fn rounds() -> Vec<String> {
-    let names = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut rounds: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".kernel.gz")?.to_string())).collect();
-    rounds.sort();
-    rounds
-}
-
-fn topology(round: &str, user: &str) -> Topology {
-    let bytes = fs::read(folder().join(format!("{round}.{user}.peerdma"))).unwrap();
-    let snapshot = Capture::read(&bytes).unwrap().snapshot;
-    assemble::builder(&snapshot, Origin::Sysfs, &PciNames::built_in()).unwrap().build()
+    names_with(".kernel.gz")
 }
 
 /// Provider, client, map type, hops.

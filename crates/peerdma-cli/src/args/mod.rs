@@ -208,6 +208,20 @@ impl From<Need> for peerdma::route::Need {
     }
 }
 
+/// One pair, and what is needed of it.
+#[derive(Args, Debug)]
+pub(crate) struct PairArguments {
+    /// The initiator: address (0000:03:00.0) or name (mlx5_0, nvme0, card1, eth0).
+    #[arg(value_name = "FROM", required_unless_present_any = ["schema", "platform"])]
+    pub(crate) from_function: Option<String>,
+    /// The target: address or name, then optionally a BAR and a range in it.
+    #[arg(value_name = "TO[/barN[+OFFSET,LEN]]", required_unless_present_any = ["schema", "platform"])]
+    pub(crate) to_function: Option<String>,
+    /// What is needed of FROM -> TO.
+    #[arg(long, value_name = "DIRECTION", default_value = "both")]
+    pub(crate) need: Need,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -218,15 +232,8 @@ Examples:
 
 The exit code is that of FROM -> TO: 0 permitted, 1 refused, 3 unknown.")]
 pub(crate) struct RouteArguments {
-    /// The initiator: address (0000:03:00.0) or name (mlx5_0, nvme0, card1, eth0).
-    #[arg(value_name = "FROM", required_unless_present_any = ["schema", "platform"])]
-    pub(crate) from_function: Option<String>,
-    /// The target: address or name, then optionally a BAR and a range in it.
-    #[arg(value_name = "TO[/barN[+OFFSET,LEN]]", required_unless_present_any = ["schema", "platform"])]
-    pub(crate) to_function: Option<String>,
-    /// What is needed of FROM -> TO.
-    #[arg(long, value_name = "DIRECTION", default_value = "both")]
-    pub(crate) need: Need,
+    #[command(flatten)]
+    pub(crate) pair: PairArguments,
     #[command(flatten)]
     pub(crate) input: InputArguments,
     #[command(flatten)]

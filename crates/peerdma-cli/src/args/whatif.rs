@@ -1,6 +1,6 @@
 //! Arguments of `peerdma whatif`.
 
-use super::{InputArguments, Need, OutputArguments};
+use super::{InputArguments, OutputArguments, PairArguments};
 use clap::Args;
 use peerdma::pcie::PciAddr;
 use peerdma::pcie::acs::AcsBits;
@@ -26,12 +26,8 @@ Examples:
 The exit code is that of the verdict then: 0 permitted, 1 refused, 3 unknown."
 )]
 pub(crate) struct WhatifArguments {
-    /// The initiator: address (0000:03:00.0) or name (mlx5_0, nvme0, card1, eth0).
-    #[arg(value_name = "FROM", required_unless_present_any = ["schema", "platform"])]
-    pub(crate) from_function: Option<String>,
-    /// The target: address or name, then optionally a BAR and a range in it.
-    #[arg(value_name = "TO[/barN[+OFFSET,LEN]]", required_unless_present_any = ["schema", "platform"])]
-    pub(crate) to_function: Option<String>,
+    #[command(flatten)]
+    pub(crate) pair: PairArguments,
     /// Clear bits of a port's ACS control word: sv, tb, rr, cr, uf, ec, dt.
     #[arg(long, value_name = "acs:BDF/BITS", help_heading = "Changes")]
     pub(crate) clear: Vec<AcsArgument>,
@@ -44,9 +40,6 @@ pub(crate) struct WhatifArguments {
     /// Boot with another kernel command line.
     #[arg(long, value_name = "LINE", help_heading = "Changes")]
     pub(crate) cmdline: Option<String>,
-    /// What is needed of FROM -> TO.
-    #[arg(long, value_name = "DIRECTION", default_value = "both")]
-    pub(crate) need: Need,
     #[command(flatten)]
     pub(crate) input: InputArguments,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &RouteArguments) -> Result<Exit, Failure> {
     if input::platform_help(&arguments.input)? {
         return Ok(Exit::Done);
     }
-    let (Some(from), Some(to)) = (&arguments.from_function, &arguments.to_function) else {
+    let (Some(from), Some(to)) = (&arguments.pair.from_function, &arguments.pair.to_function) else {
         return Err(Failure::usage("route needs FROM and TO, such as peerdma route mlx5_0 0000:41:00.0/bar1"));
     };
     let loaded = input::load(&arguments.input)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &RouteArguments) -> Result<Exit, Failure> {
     } else {
         print_both()
     };
-    output::concluded(Exit::judge([there.permits(arguments.need.into())]), printed)
+    output::concluded(Exit::judge([there.permits(arguments.pair.need.into())]), printed)
 }
 
 fn print(loaded: &Loaded, judge: &Judge<'_>, pair: &PairVerdict, asked: Asked) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &WhatifArguments) -> Result<Exit, Failure> {
     if input::platform_help(&arguments.input)? {
         return Ok(Exit::Done);
     }
-    let (Some(from), Some(to)) = (&arguments.from_function, &arguments.to_function) else {
+    let (Some(from), Some(to)) = (&arguments.pair.from_function, &arguments.pair.to_function) else {
         return Err(Failure::usage("whatif needs FROM and TO, such as peerdma whatif mlx5_0 card1 --iommu identity"));
     };
     let loaded = input::load(&arguments.unchanged_input())?;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &WhatifArguments) -> Result<Exit, Failure> {
             Ok(write_reasons(&mut out, "assumed", &after.assumed)?)
         })
     };
-    output::concluded(Exit::judge([then.permits(arguments.need.into())]), printed)
+    output::concluded(Exit::judge([then.permits(arguments.pair.need.into())]), printed)
 }
 
 /// The changes asked for, in the order of their options.

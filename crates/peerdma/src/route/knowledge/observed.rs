@@ -17,6 +17,10 @@ const BROADCOM: u16 = 0x1000;
 /// Families of vendors that have none.
 const ALL_FAMILIES: RangeInclusive<u32> = 0..=u32::MAX;
 
+/// Boards of two makers with the same switches, laid out alike.
+const TWO_VIRTUAL_SWITCHES: &str = "each switch chip is two virtual switches with an uplink each; posted writes from two \
+                                    sources to two root ports fall to 2.7 GB/s";
+
 const fn root_complex(vendor: u16, device: u16) -> Key {
     Key::RootComplex(Ids { vendor, device: Some(device) })
 }
@@ -117,18 +121,14 @@ static OBSERVED: [Entry; 13] = [
     Entry {
         key: Key::PlatformName("ESC8000A-E13P"),
         finding: Finding::SpeedNote,
-        what: Borrowed(
-            "each switch chip is two virtual switches with an uplink each; posted writes from two sources to two root ports fall to 2.7 GB/s",
-        ),
+        what: Borrowed(TWO_VIRTUAL_SWITCHES),
         source: Borrowed("local-inference-lab/rtx6kpro#32 and that repository's notes"),
         checked: Borrowed("July 2026"),
     },
     Entry {
         key: Key::PlatformName("G494-ZB4"),
         finding: Finding::SpeedNote,
-        what: Borrowed(
-            "each switch chip is two virtual switches with an uplink each; posted writes from two sources to two root ports fall to 2.7 GB/s",
-        ),
+        what: Borrowed(TWO_VIRTUAL_SWITCHES),
         source: Borrowed("local-inference-lab/rtx6kpro#32 and that repository's notes"),
         checked: Borrowed("July 2026"),
     },

@@ -103,6 +103,6 @@ fn class(view: &KernelView<'_>, host: HostBridgeId) -> u8 {
     let mut tables = view.tables.candidates();
     let mut passes = |none| tables.next().map_or(none, |table| gate::host_passes(view.topology, table, host, false));
     let (first, second) = (passes(Possible::YES_OR_NO), passes(Possible::NONE));
-    debug_assert!(tables.next().is_none(), "a kernel lies between two tables at most");
+    assert!(tables.next().is_none(), "a kernel lies between two tables at most");
     first.bits() | second.bits() << 2
 }
