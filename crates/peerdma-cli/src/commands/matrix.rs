@@ -9,8 +9,9 @@ use crate::{output, proximity, select};
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::{Acs, AcsUnread};
 use peerdma::route::kernel_view::{Decision, KernelView, MapType, Representative, representative};
-use peerdma::route::{Judge, PairVerdict, Permission, Target, Verdict};
+use peerdma::route::{Judge, Need, PairVerdict, Permission, Target, Verdict};
 use peerdma::topology::{FunctionId, Topology};
+use std::cell::Cell;
 use std::io::Write;
 
 pub(crate) fn run(arguments: &MatrixArguments) -> Result<Exit, Failure> {
@@ -61,17 +62,24 @@ fn show_platform_instead(arguments: &MatrixArguments, loaded: &Loaded, found: us
 }
 
 fn show(arguments: &MatrixArguments, loaded: &Loaded, functions: &[FunctionId]) -> Result<Exit, Failure> {
-    let shown = Shown { judge: Judge::new(&loaded.topology), targets: targets(&loaded.topology, functions), functions };
+    let shown = Shown {
+        judge: Judge::new(&loaded.topology),
+        targets: targets(&loaded.topology, functions),
+        functions,
+        need: arguments.need.into(),
+        worst: Cell::new(Permission::Permitted),
+    };
     let _progress = Progress::start("deciding pairs");
     // Pairs are shown as they are decided, so what they amount to is known only afterwards.
     let printed = print(arguments, loaded, &shown);
     if !arguments.check {
         return output::concluded(Exit::Done, printed);
     }
-    let judged = shown.pairs().filter(|(initiator, target)| *initiator != target.function());
-    let need = arguments.need.into();
-    let exit = Exit::judge(judged.map(|(initiator, target)| shown.judge.judge(initiator, target).permits(need)));
-    output::concluded(exit, printed)
+    // Where nobody read to the end the rest was not decided either, and the answer is that of all.
+    if printed.is_err() {
+        shown.pairs().for_each(|(initiator, target)| drop(shown.judged(initiator, target)));
+    }
+    output::concluded(Exit::judge([shown.worst.get()]), printed)
 }
 
 /// What every pair of the matrix reaches for: the largest BAR of each function.
@@ -84,9 +92,20 @@ struct Shown<'a> {
     judge: Judge<'a>,
     functions: &'a [FunctionId],
     targets: Vec<Target>,
+    need: Need,
+    /// What all pairs judged so far amount to, the diagonal left out.
+    worst: Cell<Permission>,
 }
 
 impl Shown<'_> {
+    fn judged(&self, initiator: FunctionId, target: &Target) -> PairVerdict {
+        let pair = self.judge.judge(initiator, target);
+        if initiator != target.function() {
+            self.worst.set(self.worst.get().and(pair.permits(self.need)));
+        }
+        pair
+    }
+
     /// All ordered pairs, row-major: initiators are rows.
     fn pairs(&self) -> impl Iterator<Item = (FunctionId, &Target)> {
         self.functions.iter().flat_map(|&initiator| self.targets.iter().map(move |target| (initiator, target)))
@@ -97,7 +116,7 @@ fn print(arguments: &MatrixArguments, loaded: &Loaded, shown: &Shown<'_>) -> Res
     let (judge, functions) = (&shown.judge, shown.functions);
     if arguments.output.json {
         let pairs = shown.pairs().map(|(initiator, target)| {
-            let verdict = judge.judge(initiator, target);
+            let verdict = shown.judged(initiator, target);
             let pair = Pair::new(judge, &verdict);
             let word = || proximity::word(judge.kernel(), &verdict.kernel);
             if arguments.proximity { pair.with_proximity(word()) } else { pair }
@@ -251,7 +270,7 @@ fn table(arguments: &MatrixArguments, shown: &Shown<'_>) -> Result<(), Failure> 
     for (row, &initiator) in functions.iter().enumerate() {
         write!(out, " {:<number_width$}  {:<name_width$}", number(row), names[row])?;
         for target in &shown.targets {
-            let pair = judge.judge(initiator, target);
+            let pair = shown.judged(initiator, target);
             let mut text = cell(&pair);
             if initiator == target.function() {
                 write!(out, "  {text:>cell_width$}")?;
@@ -340,7 +359,7 @@ fn list(arguments: &MatrixArguments, shown: &Shown<'_>) -> Result<(), Failure> {
     let topology = judge.topology();
     let mut out = std::io::BufWriter::new(anstream::stdout().lock());
     for (initiator, target) in shown.pairs() {
-        let pair = judge.judge(initiator, target);
+        let pair = shown.judged(initiator, target);
         let style = output::style(pair.verdict);
         write!(
             out,
