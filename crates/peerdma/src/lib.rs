@@ -42,8 +42,13 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod addr;
+pub mod chunk;
 pub mod dma;
+pub mod iopt;
+pub mod iova;
 pub mod pcie;
 pub mod route;
+pub mod sync;
 pub mod topology;

@@ -12,20 +12,27 @@ pub(super) struct Module {
 /// Rows of modules that do not exist yet cost nothing and settle their place.
 pub(super) const MODULES: &[Module] = &[
     Module { name: "addr", may_use: &[] },
+    Module { name: "access", may_use: &[] },
     Module { name: "sync", may_use: &[] },
     Module { name: "event", may_use: &["addr"] },
     Module { name: "pin", may_use: &["addr"] },
-    Module { name: "chunk", may_use: &["addr"] },
+    Module { name: "chunk", may_use: &["access", "addr"] },
     Module { name: "pcie", may_use: &["addr", "chunk"] },
     Module { name: "topology", may_use: &["addr", "chunk", "pcie"] },
     Module { name: "route", may_use: &["addr", "chunk", "pcie", "topology"] },
     Module { name: "iova", may_use: &["addr", "sync"] },
-    Module { name: "iopt", may_use: &["addr", "sync"] },
-    Module { name: "dma", may_use: &["addr", "chunk", "pcie", "topology", "route", "iova", "iopt", "event", "sync"] },
-    Module { name: "buffer", may_use: &["addr", "chunk", "pcie", "topology", "route", "dma", "event", "sync"] },
+    Module { name: "iopt", may_use: &["access", "addr", "sync"] },
+    Module {
+        name: "dma",
+        may_use: &["access", "addr", "chunk", "pcie", "topology", "route", "iova", "iopt", "event", "sync"],
+    },
+    Module {
+        name: "buffer",
+        may_use: &["access", "addr", "chunk", "pcie", "topology", "route", "dma", "event", "sync"],
+    },
     Module {
         name: "mirror",
-        may_use: &["addr", "chunk", "pcie", "topology", "route", "dma", "buffer", "event", "sync"],
+        may_use: &["access", "addr", "chunk", "pcie", "topology", "route", "dma", "buffer", "event", "sync"],
     },
 ];
 

@@ -16,10 +16,10 @@
 //! Not here: checks that need to know what is mapped ([`Mapped`](super::Mapped)).
 
 use super::error::{MapError, Misaligned, UnmapError};
-use super::granule::Granule;
-use super::io_space::{MemAttrs, Prot, Source, SourceKind};
-use super::usable::IovaRanges;
-use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
+use super::io_space::{Source, SourceKind};
+use crate::access::{MemAttrs, Prot};
+use crate::addr::{AddrRange, Bytes, Granule, Iova, PhysAddr, ProcVa};
+use crate::iova::IovaRanges;
 use core::fmt;
 
 /// What becomes of a source that is device memory ([`MemAttrs::MMIO`]).

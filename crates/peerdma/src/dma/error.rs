@@ -6,9 +6,9 @@
 //! carry its [`Errno`], since EINVAL alone has five meanings in type1.
 
 use super::abilities::Sources;
-use super::granule::Granule;
-use super::io_space::{MemAttrs, SourceKind};
-use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
+use super::io_space::SourceKind;
+use crate::access::MemAttrs;
+use crate::addr::{AddrRange, Bytes, Granule, Iova, PhysAddr, ProcVa};
 use core::fmt;
 
 /// An error number as Linux returned it.

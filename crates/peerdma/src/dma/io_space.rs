@@ -16,6 +16,7 @@
 
 use super::abilities::Abilities;
 use super::error::{MapError, UnmapError};
+use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
 use core::fmt;
 
@@ -83,6 +84,30 @@ pub trait IoSpace {
         attrs: MemAttrs,
     ) -> Result<(), MapError>;
 
+    /// Maps like [`map`](Self::map), but devices may reach it only after [`sync`](Self::sync).
+    ///
+    /// The second of two steps of a mapping of many ranges, which are made visible once. As
+    /// written here it maps at once, as spaces behind a system call do.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    fn link(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        self.map(iova, source, prot, attrs)
+    }
+
+    /// Makes visible to the devices what was linked in `iova`.
+    ///
+    /// Nothing to do as written here.
+    fn sync(&mut self, iova: AddrRange<Iova>) {
+        let _ = iova;
+    }
+
     /// Unmaps what is mapped in `iova` and returns how many bytes that were.
     ///
     /// The result is `iova.len()` where `iova` is exactly what was mapped, and less
@@ -143,99 +168,5 @@ impl fmt::Display for SourceKind {
             Self::Process => "process addresses",
             Self::File => "files",
         })
-    }
-}
-
-/// What a device may do through a mapping.
-///
-/// A mapping without any access is not a value of this type, as neither VFIO nor
-/// iommufd maps one (both answer EINVAL).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Prot {
-    /// The device reads.
-    Read,
-    /// The device writes; whether it can read too is [`WriteOnly`](super::WriteOnly)'s question.
-    Write,
-    /// The device reads and writes.
-    ReadWrite,
-}
-
-impl Prot {
-    /// Whether reads are asked for.
-    pub const fn reads(self) -> bool {
-        matches!(self, Self::Read | Self::ReadWrite)
-    }
-
-    /// Whether writes are asked for.
-    pub const fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::ReadWrite)
-    }
-}
-
-impl fmt::Display for Prot {
-    /// Writes `r`, `w` or `rw`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "r",
-            Self::Write => "w",
-            Self::ReadWrite => "rw",
-        })
-    }
-}
-
-bitflags::bitflags! {
-    /// What the caller knows or wants about the memory behind a mapping.
-    ///
-    /// Empty means memory: cacheable, coherent, reachable by every context of the device.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
-    pub struct MemAttrs: u32 {
-        /// The source is device memory: a BAR, never to be cached or speculated on.
-        const MMIO = 0x1;
-        /// Only privileged contexts of the device may use the mapping.
-        const PRIVILEGED = 0x2;
-        /// Attributes of later versions are kept, and refused by spaces that do not know them.
-        const _ = !0;
-    }
-}
-
-impl fmt::Display for MemAttrs {
-    /// Writes `memory`, or names joined by `+`, as in `mmio+privileged`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return f.write_str("memory");
-        }
-        let known = Self::MMIO.union(Self::PRIVILEGED);
-        let mut separator = "";
-        for (name, bit) in [("mmio", Self::MMIO), ("privileged", Self::PRIVILEGED)] {
-            if self.contains(bit) {
-                write!(f, "{separator}{name}")?;
-                separator = "+";
-            }
-        }
-        match self.difference(known) {
-            unknown if unknown.is_empty() => Ok(()),
-            unknown => write!(f, "{separator}{:#x}", unknown.bits()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::string::ToString;
-
-    #[test]
-    fn attributes_of_later_versions_are_kept_and_shown() {
-        let attrs = MemAttrs::from_bits_retain(0x41);
-        assert_eq!(attrs.bits(), 0x41);
-        assert_eq!(attrs.to_string(), "mmio+0x40");
-        assert_eq!(MemAttrs::empty().to_string(), "memory");
-    }
-
-    #[test]
-    fn every_protection_gives_the_device_something_to_do() {
-        for prot in [Prot::Read, Prot::Write, Prot::ReadWrite] {
-            assert!(prot.reads() || prot.writes(), "{prot}");
-        }
     }
 }

@@ -6,8 +6,8 @@
 //! library: what lies above asks for mappings and never for ioctls, what lies
 //! below says what it takes ([`Abilities`]) and refuses the rest by name.
 //!
-//! - [`io_space`]: the trait and its vocabulary ([`Source`], [`Prot`], [`MemAttrs`]).
-//! - [`abilities`]: what a space takes ([`granule`] and [`usable`] IOVAs among it), and the
+//! - [`io_space`]: the trait, and what it maps ([`Source`], [`Prot`], [`MemAttrs`]).
+//! - [`abilities`]: what a space takes ([`Granule`] and usable [`IovaRanges`] among it), and the
 //!   checks that follow from it alone.
 //! - [`mapped`]: which ranges are mapped, and the checks that follow from that.
 //! - [`error`]: why a mapping or an unmapping was refused.
@@ -21,15 +21,14 @@
 pub mod abilities;
 pub mod contract;
 pub mod error;
-pub mod granule;
 pub mod io_space;
 pub mod mapped;
 pub mod recording;
-pub mod usable;
 
+pub use crate::access::{MemAttrs, Prot};
+pub use crate::addr::Granule;
+pub use crate::iova::IovaRanges;
 pub use abilities::{Abilities, Changes, Mmio, Sources, WriteOnly};
 pub use error::{Errno, MapError, UnmapError};
-pub use granule::Granule;
-pub use io_space::{IoSpace, MemAttrs, Prot, Source, SourceKind};
+pub use io_space::{IoSpace, Source, SourceKind};
 pub use mapped::Mapped;
-pub use usable::IovaRanges;

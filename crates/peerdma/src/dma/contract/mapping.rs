@@ -2,9 +2,9 @@
 
 use super::trial::{Claim, Expected, Stop, Trial};
 use super::{Access, Fixture};
+use crate::access::Prot;
 use crate::dma::abilities::WriteOnly;
 use crate::dma::error::MapError;
-use crate::dma::io_space::Prot;
 
 pub(super) fn claims<X: Fixture>() -> [Claim<X>; 5] {
     [

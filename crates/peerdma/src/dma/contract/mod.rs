@@ -35,7 +35,8 @@ mod unmapping;
 
 use super::abilities::Changes;
 use super::error::UnmapError;
-use super::io_space::{IoSpace, MemAttrs, Source, SourceKind};
+use super::io_space::{IoSpace, Source, SourceKind};
+use crate::access::MemAttrs;
 use crate::addr::{AddrRange, Address, Bytes, Iova};
 use alloc::format;
 use alloc::string::String;

@@ -1,8 +1,9 @@
 //! The recording space as a fixture of the contract suite.
 
 use super::{Access, Fixture, Lent};
+use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova, ProcVa};
-use crate::dma::io_space::{MemAttrs, Prot, Source, SourceKind};
+use crate::dma::io_space::{Source, SourceKind};
 use crate::dma::recording::{FileId, FileKind, ProcessKind, RecordingSpace};
 
 /// Where the process's memory lies.

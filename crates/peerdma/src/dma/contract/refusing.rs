@@ -2,11 +2,12 @@
 
 use super::trial::{Claim, Expected, FileOf, Stop, Trial};
 use super::{Access, Fixture};
+use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
 use crate::dma::abilities::{Changes, Mmio};
 use crate::dma::error::MapError;
-use crate::dma::io_space::{IoSpace, MemAttrs, Prot, Source, SourceKind};
-use crate::dma::usable::IovaRanges;
+use crate::dma::io_space::{IoSpace, Source, SourceKind};
+use crate::iova::IovaRanges;
 use alloc::format;
 use alloc::vec::Vec;
 

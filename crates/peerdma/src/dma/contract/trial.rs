@@ -5,10 +5,11 @@
 //! that one broken claim does not break the next.
 
 use super::{AREA_UNITS, Access, Fixture, LENT_UNITS, Lent, Verdict, advanced};
+use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova};
 use crate::dma::abilities::{Abilities, Changes};
 use crate::dma::error::{MapError, UnmapError};
-use crate::dma::io_space::{IoSpace, MemAttrs, Prot, Source};
+use crate::dma::io_space::{IoSpace, Source};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

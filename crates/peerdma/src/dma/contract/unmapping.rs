@@ -2,10 +2,10 @@
 
 use super::trial::{Claim, Expected, Stop, Trial};
 use super::{Access, Fixture};
+use crate::access::Prot;
 use crate::addr::{AddrRange, Bytes, Iova};
 use crate::dma::abilities::Changes;
 use crate::dma::error::UnmapError;
-use crate::dma::io_space::Prot;
 use alloc::format;
 use alloc::vec::Vec;
 

@@ -16,11 +16,11 @@ mod provider;
 
 use super::abilities::{Abilities, Changes, Mmio, Sources, WriteOnly, check_within_file};
 use super::error::{Errno, MapError, UnmapError};
-use super::granule::Granule;
-use super::io_space::{IoSpace, MemAttrs, Prot, Source, SourceKind};
+use super::io_space::{IoSpace, Source, SourceKind};
 use super::mapped::Mapped;
-use super::usable::IovaRanges;
-use crate::addr::{AddrRange, Bytes, Iova, ProcVa};
+use crate::access::{MemAttrs, Prot};
+use crate::addr::{AddrRange, Bytes, Granule, Iova, ProcVa};
+use crate::iova::IovaRanges;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use provider::Provider;

@@ -3,7 +3,7 @@
 //! Not the page size of the CPU: an IOMMU may know larger pages only, and an iommufd
 //! space asks for none at all before a device is attached.
 
-use crate::addr::{Address, Bytes};
+use super::{Address, Bytes};
 use core::fmt;
 
 /// Smallest unit of an address space: a power of two of bytes.
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_address_is_aligned_if_it_is_a_multiple() {
-        use crate::addr::Iova;
+        use super::super::Iova;
         let page = Granule::PAGE_4K;
         assert!(page.aligns(Iova::new(0)) && page.aligns(Iova::new(0x3000)));
         assert!(!page.aligns(Iova::new(0x3800)) && !page.aligns(Iova::new(u64::MAX)));

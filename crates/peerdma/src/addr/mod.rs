@@ -8,8 +8,11 @@
 //! x86 machines the first two are equal in number, which is exactly why they must
 //! differ in type.
 
+mod granule;
+
 use core::fmt;
 use core::marker::PhantomData;
+pub use granule::Granule;
 
 /// Number of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -3,7 +3,7 @@
 //! IOMMUs end somewhere, and windows inside are taken: interrupts on x86, what firmware
 //! reserved, what somebody excluded. Linux lists what is left, and so does this.
 //!
-//! Not here: which of these IOVAs are mapped ([`Mapped`](super::Mapped)).
+//! Not here: which of these IOVAs are mapped ([`Mapped`](crate::dma::Mapped)).
 
 use crate::addr::{AddrRange, Bytes, Iova};
 use alloc::vec::Vec;
@@ -72,7 +72,7 @@ impl IovaRanges {
     }
 
     /// The range that holds `iova`, or else the last one below it, or else the first one.
-    pub(super) fn nearest(&self, iova: Iova) -> Option<AddrRange<Iova>> {
+    pub fn nearest(&self, iova: Iova) -> Option<AddrRange<Iova>> {
         let at_or_below = self.sorted.partition_point(|range| range.start() <= iova);
         self.sorted.get(at_or_below.saturating_sub(1)).copied()
     }

@@ -1,0 +1,1 @@
+//! Memory as ranges with an owner.

@@ -1,0 +1,1 @@
+//! I/O page tables: one walker, formats as descriptions.

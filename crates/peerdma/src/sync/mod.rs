@@ -1,0 +1,6 @@
+//! Atomics and locks, in one place, so that a model checker can stand in for them.
+
+#[cfg(not(peerdma_shuttle))]
+pub use core::sync::atomic;
+#[cfg(peerdma_shuttle)]
+pub use shuttle::sync::atomic;
