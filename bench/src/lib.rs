@@ -6,5 +6,14 @@
 
 pub mod bare_walk;
 pub mod callgrind;
+pub mod command;
+pub mod count;
+pub mod draw;
 pub mod dump;
+pub mod judge;
+pub mod limits;
+pub mod peers;
+pub mod round;
+pub mod row;
+pub mod rows;
 pub mod shelf;

@@ -4,6 +4,7 @@
 //! parses into a machine on which a decision panics, does not end, or contradicts
 //! itself.
 
+pub mod page_tables;
 pub mod readers;
 
 use peerdma::pcie::Fact;

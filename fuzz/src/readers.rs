@@ -91,6 +91,7 @@ pub fn kernel_log(data: &[u8]) -> Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page_tables;
     use std::fs;
 
     #[test]
@@ -109,6 +110,17 @@ mod tests {
                 let functions = read(&fs::read(&path).unwrap()).map(|topology| topology.functions().len());
                 assert!(functions.is_some_and(|functions| functions > 0), "{}: {functions:?}", path.display());
             }
+        }
+    }
+
+    #[test]
+    fn every_seed_of_page_tables_operates_or_leads_somewhere() {
+        for seed in fs::read_dir("seeds/iopt").unwrap() {
+            let path = seed.unwrap().path();
+            let data = fs::read(&path).unwrap();
+            let (first, rest) = data.split_first().unwrap();
+            let done = if first % 2 == 0 { page_tables::operate(rest) } else { page_tables::walk(rest) };
+            assert!(done > 0, "{}", path.display());
         }
     }
 

@@ -11,6 +11,7 @@ mod cases;
 mod failure;
 mod fuzz;
 mod layers;
+mod models;
 mod mutants;
 mod questions;
 mod repo;
@@ -32,7 +33,7 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 6] = [
+const SUBCOMMANDS: [Subcommand; 7] = [
     Subcommand {
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
@@ -46,6 +47,13 @@ const SUBCOMMANDS: [Subcommand; 6] = [
         examples: &["cargo xtask questions"],
         options: "",
         run: questions::run,
+    },
+    Subcommand {
+        name: "models",
+        does: "threads over page tables and other lock-free parts, in many orders of their accesses",
+        examples: &["cargo xtask models", "cargo xtask models walker"],
+        options: "",
+        run: models::run,
     },
     Subcommand {
         name: "mutants",

@@ -59,6 +59,8 @@ pub(crate) struct Loaded {
     pub(crate) privileged: Option<bool>,
     /// What the reader of the input should know.
     pub(crate) notes: Vec<String>,
+    /// The described machine, with what a topology does not hold.
+    pub(crate) platform: Option<Platform>,
 }
 
 /// Loads what the arguments name, with what they add.
@@ -147,7 +149,7 @@ fn from_path(path: &Path, names: &PciNames) -> Result<Loaded, Failure> {
     if is_platform(path, &text) {
         let platform =
             Platform::parse(&text, &shown).map_err(|error| Failure::Input { what: error.to_string(), source: None })?;
-        return Ok(described(&platform, shown));
+        return Ok(described(platform, shown));
     }
     let dump = lspci::read(&text, names).map_err(|error| {
         Failure::input(
@@ -163,6 +165,7 @@ fn from_path(path: &Path, names: &PciNames) -> Result<Loaded, Failure> {
         path: Some(shown),
         privileged: dump.privileged,
         notes: dump.notes,
+        platform: None,
     })
 }
 
@@ -209,12 +212,19 @@ fn from_snapshot(
 ) -> Result<Loaded, Failure> {
     let builder: Builder = assemble::builder(snapshot, origin, names)
         .map_err(|error| Failure::input(format!("cannot read {}", path.as_deref().unwrap_or("sysfs")), error))?;
-    Ok(Loaded { topology: builder.build(), kind, path, privileged: snapshot.machine.privileged, notes: Vec::new() })
+    Ok(Loaded {
+        topology: builder.build(),
+        kind,
+        path,
+        privileged: snapshot.machine.privileged,
+        notes: Vec::new(),
+        platform: None,
+    })
 }
 
 fn from_platform(name: &str) -> Result<Loaded, Failure> {
     match Platform::built_in(name) {
-        Some(platform) => Ok(described(&platform, name.to_string())),
+        Some(platform) => Ok(described(platform, name.to_string())),
         None => Err(Failure::usage(format!("no built-in platform is called {name:?}; {}", platform_list()))),
     }
 }
@@ -236,12 +246,13 @@ pub(crate) fn platform_help(arguments: &InputArguments) -> Result<bool, Failure>
     Ok(true)
 }
 
-fn described(platform: &Platform, path: String) -> Loaded {
+fn described(platform: Platform, path: String) -> Loaded {
     Loaded {
         topology: platform.topology(),
         kind: Kind::Platform,
         path: Some(path),
         privileged: Some(true),
         notes: Vec::new(),
+        platform: Some(platform),
     }
 }

@@ -7,6 +7,7 @@
 //! Exit codes: 0 done or permitted, 1 refused, 2 usage, 3 unknown, 4 failed.
 
 mod args;
+mod chunk;
 mod commands;
 mod document;
 mod exit;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Matrix(arguments) => commands::matrix::run(arguments),
         Command::Route(arguments) => commands::route::run(arguments),
         Command::Capture(arguments) => commands::capture::run(arguments),
+        Command::Map(arguments) => commands::map::run(arguments),
         Command::Copy(arguments) => commands::copy::run(arguments),
         Command::Whatif(arguments) => commands::whatif::run(arguments),
         Command::Fix(arguments) => commands::fix::run(arguments),

@@ -150,6 +150,15 @@ pub(crate) fn target(topology: &Topology, text: &str) -> Result<Asked, Failure> 
     Ok(Asked { target, bar_is_named: true })
 }
 
+/// Reads an address: hexadecimal with `0x`, else decimal.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok(),
+        None if text.bytes().all(|digit| digit.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    }
+}
+
 /// Reads `0x1000`, `4096`, `4KiB`, `64K`, `2MiB`, `1GiB`.
 pub(crate) fn size(text: &str) -> Option<Bytes> {
     if let Some(digits) = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')) {

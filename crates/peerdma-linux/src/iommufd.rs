@@ -135,6 +135,7 @@ fn described(ranges: &[(u64, u64)], alignment: u64) -> Result<Abilities, Damage>
         granule,
         usable: IovaRanges::from_inclusive(ranges).map_err(Damage::new)?,
         attrs: MemAttrs::empty(),
+        placement: peerdma::dma::Placement::Chosen,
         write_only: WriteOnly::MayRead,
         changes: Changes::UNMAP_SEVERAL,
         max_mappings: None,

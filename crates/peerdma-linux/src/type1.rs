@@ -182,6 +182,7 @@ fn abilities(info: &Type1Info) -> Result<Abilities, OpenError> {
         usable: IovaRanges::from_inclusive(ranges).map_err(|error| damaged(&error))?,
         attrs: MemAttrs::empty(),
         // IOMMU_WRITE alone goes down to the page table, whose format decides.
+        placement: peerdma::dma::Placement::Chosen,
         write_only: WriteOnly::MayRead,
         changes: Changes::UNMAP_SEVERAL | Changes::UNMAP_NOTHING,
         max_mappings: info.left,

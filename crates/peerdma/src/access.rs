@@ -45,6 +45,35 @@ impl fmt::Display for Prot {
     }
 }
 
+/// What a device does with an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Access {
+    /// It reads.
+    Read,
+    /// It writes.
+    Write,
+}
+
+impl Access {
+    /// Whether a mapping of this protection lets it happen.
+    pub const fn is_permitted_by(self, prot: Prot) -> bool {
+        match self {
+            Self::Read => prot.reads(),
+            Self::Write => prot.writes(),
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    /// Writes `read` or `write`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
+}
+
 bitflags::bitflags! {
     /// What the caller knows or wants about the memory behind a mapping.
     ///

@@ -3,13 +3,17 @@
 use peerdma::pcie::PciAddr;
 
 /// What is asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Asked {
     pub(super) group: String,
     /// The engine.
     pub(super) edu: Option<PciAddr>,
     /// The function whose memory the engine is to reach: an `ivshmem-plain`.
     pub(super) target: Option<PciAddr>,
+    /// Another function like the target, at another root port.
+    pub(super) far: Option<PciAddr>,
+    /// Another engine, a register of which is a doorbell.
+    pub(super) bell: Option<PciAddr>,
     /// A controller whose BAR 0 holds an MSI-X table, bound to vfio-pci.
     pub(super) nvme: Option<PciAddr>,
     /// A controller that the kernel's own driver has, which shares its memory as p2pmem.
@@ -21,14 +25,15 @@ pub(super) struct Asked {
 impl Asked {
     /// Takes the words after `checks`.
     pub(super) fn parse(words: &[String]) -> Result<Self, String> {
-        let mut asked =
-            Self { group: String::new(), edu: None, target: None, nvme: None, shared: None, worker_from: None };
+        let mut asked = Self::default();
         let mut rest = words.iter();
         while let Some(word) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("{word} takes a value"));
             match word.as_str() {
                 "--edu" => asked.edu = Some(address(value()?)?),
                 "--target" => asked.target = Some(address(value()?)?),
+                "--far" => asked.far = Some(address(value()?)?),
+                "--bell" => asked.bell = Some(address(value()?)?),
                 "--nvme" => asked.nvme = Some(address(value()?)?),
                 "--shared" => asked.shared = Some(address(value()?)?),
                 "--worker" => {

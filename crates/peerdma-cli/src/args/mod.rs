@@ -4,6 +4,7 @@ mod compat;
 mod doctor;
 mod fix;
 mod lint_cmdline;
+mod map;
 mod verify;
 mod whatif;
 mod whose;
@@ -12,6 +13,7 @@ pub(crate) use compat::CompatArguments;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
+pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
 pub(crate) use verify::VerifyArguments;
 pub(crate) use whatif::{WhatifArguments, bit};
 pub(crate) use whose::{AddressArgument, WhoseArguments};
@@ -38,6 +40,7 @@ Examples:
   peerdma matrix --platform two-socket     a machine that is only described
   sudo peerdma doctor mlx5_0 card1         every gate between two devices, OK, FAIL or UNKNOWN
   peerdma fix card0 card1                  which ports to change, and the kernel parameters for it
+  peerdma map --initiator mlx5_0 ram:0x100000000+2M card1/bar0   at which addresses, and in which pages
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
 
 Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
@@ -53,6 +56,8 @@ pub(crate) enum Command {
     Route(RouteArguments),
     /// Write everything that verdicts depend on to one file, without serial numbers.
     Capture(CaptureArguments),
+    /// Plan a mapping: for each range of memory its kind of address, page sizes and attributes, or the refusal.
+    Map(MapArguments),
     /// Let one device move bytes into another's BAR, and check that they arrive.
     Copy(CopyArguments),
     /// Show the verdict after a change, beside the verdict now, and what isolation it costs.

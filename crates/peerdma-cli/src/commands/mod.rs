@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod fix;
 mod isolation;
 pub(crate) mod lint_cmdline;
+pub(crate) mod map;
 pub(crate) mod matrix;
 pub(crate) mod route;
 pub(crate) mod topo;

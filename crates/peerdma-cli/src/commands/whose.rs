@@ -54,12 +54,7 @@ impl Asked {
             Some((start, len)) => (start, select::size(len).ok_or_else(form)?),
             None => (text, Bytes::new(1)),
         };
-        let start = match start.strip_prefix("0x").or(start.strip_prefix("0X")) {
-            Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16),
-            None if start.bytes().all(|digit| digit.is_ascii_digit()) => start.parse(),
-            _ => return Err(form()),
-        };
-        let start = start.map_err(|_| form())?;
+        let start = select::number(start).ok_or_else(form)?;
         let range = (
             AddrRange::new(PhysAddr::new(start), len),
             AddrRange::new(BusAddr::new(start), len),

@@ -7,6 +7,7 @@ mod copy;
 pub(crate) mod doctor;
 pub(crate) mod fix;
 pub(crate) mod lint_cmdline;
+pub(crate) mod map;
 mod pairs;
 mod topology;
 pub(crate) mod verify;

@@ -168,7 +168,7 @@ fn every_document_has_the_members_its_schema_requires_and_no_others() {
 }
 
 /// Checks members against `properties` and `required`, through references.
-fn conforms(root: &Value, schema: &Value, value: &Value, at: &str) {
+pub(crate) fn conforms(root: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = match schema["$ref"].as_str() {
         Some(reference) => root.pointer(reference.trim_start_matches('#')).unwrap(),
         None => schema,

@@ -10,6 +10,7 @@ mod fix;
 mod inputs;
 mod lint;
 mod machine;
+mod map;
 mod verify;
 mod whatif;
 mod whose;

@@ -11,6 +11,7 @@ mod addresses;
 mod bars;
 mod case;
 mod directions;
+mod mappings;
 mod parameters;
 mod redirects;
 mod root_complexes;

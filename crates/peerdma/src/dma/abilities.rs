@@ -17,6 +17,7 @@
 
 use super::error::{MapError, Misaligned, UnmapError};
 use super::io_space::{Source, SourceKind};
+use super::windows::Windows;
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Granule, Iova, PhysAddr, ProcVa};
 use crate::iova::IovaRanges;
@@ -100,14 +101,28 @@ bitflags::bitflags! {
         /// Maps over a mapping of exactly the same range, without a moment in which
         /// neither holds.
         const REPLACE = 0x08;
+        /// Points parts of mappings elsewhere, see [`IoSpace::relink`](super::IoSpace::relink).
+        const RELINK = 0x10;
         /// Changes of later versions are kept as they came.
         const _ = !0;
     }
 }
 
+/// Who chooses where a source appears.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Placement {
+    /// Whoever maps it.
+    #[default]
+    Chosen,
+    /// Nobody: every physical address has one number below the host bridge, if any.
+    Dictated(Windows),
+}
+
 /// What an address space takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Abilities {
+    /// Who chooses IOVAs.
+    pub placement: Placement,
     /// The kinds of source.
     pub sources: Sources,
     /// Smallest unit of IOVAs, lengths and starts of sources.
@@ -247,6 +262,7 @@ mod tests {
             write_only: WriteOnly::Refused,
             changes: Changes::empty(),
             max_mappings: None,
+            placement: Placement::Chosen,
         }
     }
 

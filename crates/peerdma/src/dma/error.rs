@@ -153,6 +153,18 @@ impl fmt::Display for Existing<'_> {
     }
 }
 
+/// Writes where a space shows a source.
+struct Shown<'a>(&'a Option<Iova>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(at) => write!(f, "at {at}"),
+            None => f.write_str("nowhere"),
+        }
+    }
+}
+
 /// Writes the limit where it is known.
 struct Limit<'a>(&'a Option<u32>);
 
@@ -219,7 +231,8 @@ pub enum MapError {
     Overlap {
         /// The range that was asked for.
         iova: AddrRange<Iova>,
-        /// The first mapping in the way; none if somebody else mapped it in the same space.
+        /// The first mapping in the way, or the page of it where a space knows no more; none if
+        /// somebody else mapped it in the same space.
         existing: Option<AddrRange<Iova>>,
     },
     /// The file is shorter than the range; map less of it.
@@ -238,6 +251,42 @@ pub enum MapError {
         /// The number that fits, where it is known.
         limit: Option<u32>,
     },
+    /// The space changes no mapping in place; unmap it and map anew.
+    #[error("this address space cannot point IOVA {iova} elsewhere while it is mapped; unmap it and map it anew")]
+    RelinkNotTaken {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+    },
+    /// Some of the range leads nowhere, so there is nothing to point elsewhere; map it.
+    #[error("nothing is mapped at {at} of IOVA {iova}; map it")]
+    NotMapped {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+        /// Where the first hole is.
+        at: Iova,
+    },
+    /// The memory for page tables is used up; unmap something and reclaim, or give it more.
+    #[error("no frame is left for a page table of IOVA {iova}; unmap something, or give the tables more memory")]
+    NoTableMemory {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+    },
+    /// The page tables cannot hold so high an output address.
+    #[error("{address} is beyond the {bits} address bits that these page tables hold")]
+    SourceTooHigh {
+        /// The address.
+        address: PhysAddr,
+        /// Bits of output address.
+        bits: u8,
+    },
+    /// The space says where a source appears, and that is not there.
+    #[error("this address space shows the source {}, not at IOVA {iova}", Shown(.dictated))]
+    PlacementDictated {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+        /// Where it appears; `None` if nowhere.
+        dictated: Option<Iova>,
+    },
     /// The kernel does not take these very bytes; they are of a sort it cannot map, or not there.
     #[error("the kernel cannot map these {kind} ({errno}); {}", Takes(.kind))]
     SourceRefused {
@@ -253,6 +302,15 @@ pub enum MapError {
     SourceRevoked {
         /// The kernel's answer.
         errno: Errno,
+    },
+    /// The page tables hold nothing that devices may only read; ask for both.
+    #[error("these page tables take no read-only mappings; ask for rw")]
+    ReadOnlyNotTaken,
+    /// An entry on the way is none of the tables' format; somebody else writes to them.
+    #[error("the page tables of IOVA {iova} are damaged; find who else writes to them")]
+    TablesDamaged {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
     },
     /// The kernel refused for a reason of its own.
     #[error("{call} refused with {errno}")]
@@ -293,6 +351,22 @@ pub enum UnmapError {
     /// The range holds more than one mapping, or gaps; unmap each by itself.
     #[error("IOVA {iova} is not exactly one mapping; unmap each mapping by itself")]
     NotOneMapping {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+    },
+    /// A large page has to be split, and no frame is left for the table of its parts; unmap
+    /// something else first, or all of the page.
+    #[error("no frame is left to split the large page at {at} of IOVA {iova}; unmap whole pages, or give the tables more memory")]
+    NoTableMemory {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+        /// The end of it that lies inside a large page.
+        at: Iova,
+    },
+    /// An entry on the way is none of the tables' format; somebody else writes to them, and a part
+    /// of the range may be unmapped.
+    #[error("the page tables of IOVA {iova} are damaged; find who else writes to them")]
+    TablesDamaged {
         /// The range that was asked for.
         iova: AddrRange<Iova>,
     },

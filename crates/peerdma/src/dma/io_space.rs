@@ -55,7 +55,7 @@ pub trait IoSpace {
     ///
     /// A space may keep a clone for as long as the mapping lasts, or none: the
     /// mapping itself outlives the descriptor in iommufd.
-    type File: Clone;
+    type File: Clone + fmt::Debug;
 
     /// What this space takes; changes only when devices are attached or detached.
     ///
@@ -108,6 +108,27 @@ pub trait IoSpace {
         let _ = iova;
     }
 
+    /// Points a part of what is mapped elsewhere, page by page, without a moment in which a page
+    /// leads nowhere.
+    ///
+    /// All of `iova` is mapped before; mappings may reach out of it and keep their ends.
+    ///
+    /// # Errors
+    /// [`MapError::RelinkNotTaken`] in spaces without
+    /// [`Changes::RELINK`](super::Changes::RELINK), which is what is written here: unmap and map
+    /// instead. [`MapError::NotMapped`] where some of `iova` leads nowhere; else as
+    /// [`map`](Self::map). Nothing is changed after any of them.
+    fn relink(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        let _ = (source, prot, attrs);
+        Err(MapError::RelinkNotTaken { iova })
+    }
+
     /// Unmaps what is mapped in `iova` and returns how many bytes that were.
     ///
     /// The result is `iova.len()` where `iova` is exactly what was mapped, and less
@@ -117,6 +138,53 @@ pub trait IoSpace {
     /// Nothing is unmapped after any of them but [`UnmapError::Kernel`], after which
     /// the space should be closed. See [`UnmapError`].
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError>;
+}
+
+/// A space that somebody else keeps.
+impl<S: IoSpace + ?Sized> IoSpace for &mut S {
+    type File = S::File;
+
+    fn abilities(&self) -> &Abilities {
+        (**self).abilities()
+    }
+
+    fn map(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        (**self).map(iova, source, prot, attrs)
+    }
+
+    fn link(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        (**self).link(iova, source, prot, attrs)
+    }
+
+    fn sync(&mut self, iova: AddrRange<Iova>) {
+        (**self).sync(iova);
+    }
+
+    fn relink(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        (**self).relink(iova, source, prot, attrs)
+    }
+
+    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
+        (**self).unmap(iova)
+    }
 }
 
 /// What a mapping points at; its length is that of the IOVA range.

@@ -12,6 +12,7 @@
 //! - [`mapped`]: which ranges are mapped, and the checks that follow from that.
 //! - [`error`]: why a mapping or an unmapping was refused.
 //! - [`contract`]: what every space promises, as a list of claims to try on any.
+//! - [`spaces`]: our own: a software IOMMU, no IOMMU, a small legacy window.
 //! - [`recording`]: a space for tests, with the answers of type1 or of iommufd.
 //!
 //! Not here: whether two devices reach each other at all ([`route`](crate::route)
@@ -19,16 +20,40 @@
 //! the system calls (`peerdma-linux`).
 
 pub mod abilities;
+pub mod aperture;
+pub mod bounce;
+pub mod confidential;
+pub mod consumer;
 pub mod contract;
+pub mod engine;
 pub mod error;
+pub mod initiator;
 pub mod io_space;
 pub mod mapped;
+pub mod misuse;
+pub mod owner;
+pub mod publish;
+pub mod reach;
 pub mod recording;
+pub mod spaces;
+pub mod span;
+pub mod windows;
 
 pub use crate::access::{MemAttrs, Prot};
 pub use crate::addr::Granule;
 pub use crate::iova::IovaRanges;
-pub use abilities::{Abilities, Changes, Mmio, Sources, WriteOnly};
+pub use abilities::{Abilities, Changes, Mmio, Placement, Sources, WriteOnly};
+pub use confidential::Interface;
+pub use engine::{
+    Context, ContextError, LinkError, LinkManyError, MapRangesError, Mapping, RelinkError, Reservation, ReserveError,
+    Spans, Staged, SyncError, UnlinkError,
+};
 pub use error::{Errno, MapError, UnmapError};
+pub use initiator::{Bouncing, Initiator, Segments};
 pub use io_space::{IoSpace, Source, SourceKind};
 pub use mapped::Mapped;
+pub use owner::{Owner, OwnerId, Owners, ResolveError, Stretch};
+pub use reach::{Peers, Reach, Reached, Refusal, Why};
+pub use spaces::{DirectSpace, SoftIommu, SoftSpace, TceSpace};
+pub use span::{Behind, DeviceAddress, Span};
+pub use windows::Windows;

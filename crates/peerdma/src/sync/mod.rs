@@ -1,5 +1,9 @@
 //! Atomics and locks, in one place, so that a model checker can stand in for them.
 
+mod lock;
+
+pub(crate) use lock::Lock;
+
 #[cfg(not(peerdma_shuttle))]
 pub use core::sync::atomic;
 #[cfg(peerdma_shuttle)]

@@ -13,7 +13,7 @@ pub(crate) fn outcomes<X: Fixture>(fixture: &mut X) -> (Tally, Vec<Outcome>) {
     (tally, outcomes)
 }
 
-fn assert_kept<X: Fixture>(fixture: &mut X, at_least: usize) -> Vec<Outcome> {
+pub(crate) fn assert_kept<X: Fixture>(fixture: &mut X, at_least: usize) -> Vec<Outcome> {
     let (tally, outcomes) = outcomes(fixture);
     let broken: Vec<_> = outcomes.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Broken { .. })).collect();
     assert!(broken.is_empty(), "{broken:#?}");
@@ -34,6 +34,7 @@ fn liberal() -> Abilities {
         ])
         .expect("two ranges apart"),
         attrs: MemAttrs::all(),
+        placement: peerdma::dma::Placement::Chosen,
         write_only: WriteOnly::MayRead,
         changes: Changes::UNMAP_PART | Changes::UNMAP_SEVERAL | Changes::UNMAP_NOTHING | Changes::REPLACE,
         max_mappings: Some(64),

@@ -1,11 +1,14 @@
-//! Address spaces: the contract suite on the recording space, on a paged model that shares
-//! none of its code, and on spaces that are broken on purpose.
+//! Address spaces: the contract suite on the recording space, on our own spaces, on a paged
+//! model that shares none of their code, and on spaces that are broken on purpose.
 
 mod broken;
+mod broken_soft;
 mod contract;
 mod facts;
 mod paged;
+mod plain;
 mod random;
+mod soft;
 
 use peerdma::addr::{AddrRange, Bytes, Iova};
 

@@ -19,7 +19,7 @@ struct Group {
     fewest: usize,
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group {
         name: "dma-buf export",
         kernel: Which::Stock,
@@ -80,6 +80,18 @@ const GROUPS: [Group; 7] = [
             "contract-iommufd-bar --edu 05:00.0 --target 06:00.0",
         ],
         fewest: 76,
+    },
+    // Memory, a BAR below the same switch, one across root ports and a doorbell in one mapping.
+    Group {
+        name: "one mapping of everything, on type1 and iommufd",
+        kernel: Which::Small,
+        zen: true,
+        vfio: &["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0"],
+        words: &[
+            "mixed-type1 --edu 05:00.0 --target 06:00.0 --far 09:00.0 --bell 08:00.0",
+            "mixed-iommufd --edu 05:00.0 --target 06:00.0 --far 09:00.0 --bell 08:00.0",
+        ],
+        fewest: 6,
     },
 ];
 

@@ -161,6 +161,7 @@ mod tests {
             granule: Granule::PAGE_4K,
             usable: IovaRanges::from_inclusive(pairs).unwrap_or_default(),
             attrs: MemAttrs::empty(),
+            placement: peerdma::dma::Placement::Chosen,
             write_only: WriteOnly::MayRead,
             changes: Changes::empty(),
             max_mappings: None,

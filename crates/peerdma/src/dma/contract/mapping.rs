@@ -18,7 +18,7 @@ pub(super) fn claims<X: Fixture>() -> [Claim<X>; 5] {
 
 fn maps_and_unmaps<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     for units in [1, 2, 4] {
-        let (iova, source) = (trial.range(0, units)?, trial.source(0)?);
+        let (iova, source) = trial.place(0, units, 0)?;
         trial.map(iova, &source, Prot::ReadWrite)?;
         trial.seen(iova, &source, Access::Write)?;
         trial.seen(iova, &source, Access::Read)?;
@@ -28,7 +28,7 @@ fn maps_and_unmaps<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
 }
 
 fn maps_again<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (iova, source) = (trial.range(8, 2)?, trial.source(0)?);
+    let (iova, source) = trial.place(8, 2, 0)?;
     for _ in 0..3 {
         trial.map(iova, &source, Prot::ReadWrite)?;
         trial.unmap(iova, iova.len())?;
@@ -37,7 +37,7 @@ fn maps_again<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     trial.unseen(iova, &source, Access::Write)?;
     // Also by another division of the same IOVAs, which leftovers in page tables would refuse.
     for at in [8, 9] {
-        let (iova, source) = (trial.range(at, 1)?, trial.source(1)?);
+        let (iova, source) = trial.place(at, 1, 1)?;
         trial.map(iova, &source, Prot::ReadWrite)?;
         trial.seen(iova, &source, Access::Write)?;
     }
@@ -45,14 +45,15 @@ fn maps_again<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
 }
 
 fn maps_a_middle<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (iova, middle, start) = (trial.range(16, 2)?, trial.source(1)?, trial.source(0)?);
+    let ((iova, middle), start) = (trial.place(16, 2, 1)?, trial.source(0)?);
     trial.map(iova, &middle, Prot::ReadWrite)?;
     trial.seen(iova, &middle, Access::Write)?;
     trial.unseen(iova, &start, Access::Write)
 }
 
 fn protects<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (iova, source) = (trial.range(24, 1)?, trial.source(0)?);
+    trial.keeps_devices_out()?;
+    let (iova, source) = trial.place(24, 1, 0)?;
     trial.map(iova, &source, Prot::Read)?;
     trial.seen(iova, &source, Access::Read)?;
     trial.unseen(iova, &source, Access::Write)?;
@@ -74,6 +75,7 @@ fn protects<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
 }
 
 fn maps_twice<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
+    trial.chooses_freely()?;
     let source = trial.source(0)?;
     let (one, other) = (trial.range(32, 1)?, trial.range(40, 1)?);
     trial.map(one, &source, Prot::ReadWrite)?;

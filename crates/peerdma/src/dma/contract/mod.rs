@@ -27,15 +27,17 @@
 //! Not here: revocation, since no call of `IoSpace` causes one; and what a space does
 //! when it is closed.
 
+mod linking;
 mod mapping;
 mod recorded;
 mod refusing;
 mod trial;
 mod unmapping;
 
-use super::abilities::Changes;
+use super::abilities::{Changes, Placement};
 use super::error::UnmapError;
 use super::io_space::{IoSpace, Source, SourceKind};
+pub use crate::access::Access;
 use crate::access::MemAttrs;
 use crate::addr::{AddrRange, Address, Bytes, Iova};
 use alloc::format;
@@ -66,6 +68,9 @@ pub trait Fixture {
 
     /// Lends a source of one kind, at least [`LENT_UNITS`] units long and writable.
     ///
+    /// Where the space dictates placement it has to be [`AREA_UNITS`] units long, since each
+    /// claim can map only what appears where it looks.
+    ///
     /// `None` where there is none, which leaves that kind untried. A file is welcome also
     /// from a space that takes none, to see it refused.
     fn lend(&mut self, kind: SourceKind) -> Option<Lent<<Self::Space as IoSpace>::File>>;
@@ -73,11 +78,17 @@ pub trait Fixture {
     /// IOVAs that the suite may use, at least [`AREA_UNITS`] units inside one usable range.
     ///
     /// Nothing else is mapped there during the run. As written here it is the start of the
-    /// first usable range that is large enough; `None` ends the run.
+    /// first usable range that is large enough, and in a space that dictates placement where
+    /// the source on loan appears; `None` ends the run.
     fn area(&mut self) -> Option<AddrRange<Iova>> {
         let unit = unit_of(self.space());
         let len = Bytes::new(unit.as_u64().checked_mul(AREA_UNITS)?);
-        let usable = self.space().abilities().usable.as_slice();
+        if let Placement::Dictated(windows) = self.space().abilities().placement.clone() {
+            let lent = self.lend(SourceKind::Physical)?;
+            let Source::Physical(at) = lent.source else { return None };
+            return AddrRange::new(windows.appears(at, len, lent.attrs)?, len);
+        }
+        let usable = (*self.space()).abilities().usable.as_slice();
         usable.iter().find_map(|range| {
             let start = range.start().as_u64().checked_next_multiple_of(unit.as_u64())?;
             let area = AddrRange::new(Iova::new(start), len)?;
@@ -104,15 +115,6 @@ pub struct Lent<F> {
     pub len: Bytes,
     /// What it is: empty for memory, [`MemAttrs::MMIO`] for a BAR.
     pub attrs: MemAttrs,
-}
-
-/// What a device does with an address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Access {
-    /// It reads.
-    Read,
-    /// It writes.
-    Write,
 }
 
 /// What became of one claim with one kind of source.
@@ -215,7 +217,8 @@ pub fn run<X: Fixture>(fixture: &mut X, report: &mut dyn FnMut(&Outcome)) -> Tal
                 continue;
             }
         };
-        for claim in mapping::claims().into_iter().chain(refusing::claims()).chain(unmapping::claims()) {
+        let claims = mapping::claims().into_iter().chain(refusing::claims());
+        for claim in claims.chain(unmapping::claims()).chain(linking::claims()) {
             told(claim.sentence, Some(kind), trial.run(&claim));
         }
     }

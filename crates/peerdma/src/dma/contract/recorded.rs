@@ -1,7 +1,7 @@
 //! The recording space as a fixture of the contract suite.
 
 use super::{Access, Fixture, Lent};
-use crate::access::{MemAttrs, Prot};
+use crate::access::MemAttrs;
 use crate::addr::{AddrRange, Bytes, Iova, ProcVa};
 use crate::dma::io_space::{Source, SourceKind};
 use crate::dma::recording::{FileId, FileKind, ProcessKind, RecordingSpace};
@@ -53,13 +53,6 @@ impl Fixture for Recorded {
 
     fn reaches(&mut self, iova: Iova, source: &Source<FileId>, access: Access) -> Option<bool> {
         let at = self.space.translate(iova);
-        Some(at.is_some_and(|at| at.source == *source && permits(at.prot, access)))
-    }
-}
-
-fn permits(prot: Prot, access: Access) -> bool {
-    match access {
-        Access::Read => prot.reads(),
-        Access::Write => prot.writes(),
+        Some(at.is_some_and(|at| at.source == *source && access.is_permitted_by(at.prot)))
     }
 }

@@ -1,7 +1,7 @@
 //! Claims about mappings that are refused, by name and without a trace.
 
 use super::trial::{Claim, Expected, FileOf, Stop, Trial};
-use super::{Access, Fixture};
+use super::{Access, Fixture, advanced};
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
 use crate::dma::abilities::{Changes, Mmio};
@@ -22,38 +22,43 @@ const BEYOND: Expected<MapError> =
     Expected { name: "BeyondFile", is: |error| matches!(error, MapError::BeyondFile { .. }) };
 const WRAPS: Expected<MapError> =
     Expected { name: "SourceWraps", is: |error| matches!(error, MapError::SourceWraps { .. }) };
+const PLACEMENT: Expected<MapError> =
+    Expected { name: "PlacementDictated", is: |error| matches!(error, MapError::PlacementDictated { .. }) };
 const TOO_MANY: Expected<MapError> =
     Expected { name: "TooManyMappings", is: |error| matches!(error, MapError::TooManyMappings { .. }) };
 
-pub(super) fn claims<X: Fixture>() -> [Claim<X>; 7] {
+pub(super) fn claims<X: Fixture>() -> [Claim<X>; 8] {
     [
         Claim { sentence: "a mapping over a mapping is refused and the first stays", tries: overlap },
         Claim { sentence: "an unaligned IOVA, length or source is refused and changes nothing", tries: unaligned },
         Claim { sentence: "a mapping that is not inside one usable range is refused", tries: outside },
-        Claim { sentence: "attributes that the space cannot express are refused", tries: attributes },
+        Claim { sentence: "attributes that the space cannot express are refused, others are taken", tries: attributes },
         Claim { sentence: "a file that ends before the mapping does is refused", tries: beyond_the_file },
         Claim { sentence: "a source that runs past the end of its addresses is refused", tries: wraps },
+        Claim { sentence: "a source is refused where the space does not show it", tries: misplaced },
         Claim { sentence: "one mapping more than fit is refused, and fits after another is gone", tries: too_many },
     ]
 }
 
 fn overlap<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (first, source, attrs) = (trial.range(4, 2)?, trial.source(0)?, trial.attrs());
+    let ((first, source), attrs) = (trial.place(4, 2, 0)?, trial.attrs());
     let other = trial.source(1)?;
     trial.map(first, &source, Prot::ReadWrite)?;
     // Its head, its tail, both, and from inside; of the same source and of another.
     for (at, units) in [(4, 2), (3, 2), (5, 2), (4, 1), (5, 1), (3, 3)] {
-        let iova = trial.range(at, units)?;
+        let (iova, same) = trial.place(at, units, 0)?;
         if iova == first && trial.changes(Changes::REPLACE) {
             continue;
         }
-        trial.refuses(iova, &source, Prot::Read, attrs, &OVERLAP)?;
-        trial.refuses(iova, &other, Prot::ReadWrite, attrs, &OVERLAP)?;
+        trial.refuses(iova, &same, Prot::Read, attrs, &OVERLAP)?;
+        if trial.chooses_freely().is_ok() {
+            trial.refuses(iova, &other, Prot::ReadWrite, attrs, &OVERLAP)?;
+        }
     }
     trial.seen(first, &source, Access::Write)?;
     trial.unmap(first, first.len())?;
     // Had a refused mapping left its part outside the first, this would overlap.
-    let around = trial.range(3, 4)?;
+    let (around, source) = trial.place(3, 4, 0)?;
     trial.nothing_in(around)?;
     trial.map(around, &source, Prot::ReadWrite)
 }
@@ -64,8 +69,9 @@ fn unaligned<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
         return Err(Stop::DoesNotApply("the granule is one byte"));
     }
     let attrs = trial.attrs();
-    let (source, inside) = (trial.source(0)?, trial.source_at(half)?);
-    let around = trial.range(48, 3)?;
+    let (around, source) = trial.place(48, 3, 0)?;
+    let inside =
+        advanced(&source, half).ok_or(Stop::DoesNotApply("the source lies at the end of its address space"))?;
     let unit = trial.unit();
     let longer = Bytes::new(unit.as_u64() + half.as_u64());
     for (offset, len, source) in [
@@ -115,22 +121,18 @@ fn beyond_usable(usable: &IovaRanges, unit: Bytes) -> Vec<AddrRange<Iova>> {
 }
 
 fn attributes<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (iova, source, plain) = (trial.range(56, 1)?, trial.source(0)?, trial.attrs());
-    let abilities = trial.abilities();
-    let mut refused = Vec::new();
-    for attr in [MemAttrs::PRIVILEGED, MemAttrs::from_bits_retain(1 << 31)] {
-        if !abilities.attrs.contains(attr) {
-            refused.push(attr);
+    let ((iova, source), plain) = (trial.place(56, 1, 0)?, trial.attrs());
+    let unknown = MemAttrs::from_bits_retain(1 << 31);
+    for attr in [MemAttrs::PRIVILEGED, MemAttrs::NOT_SNOOPED, MemAttrs::NO_EXECUTE, unknown] {
+        if trial.abilities().attrs.contains(attr) {
+            trial.map_as(iova, &source, Prot::ReadWrite, plain | attr)?;
+            trial.unmap(iova, iova.len())?;
+        } else {
+            trial.refuses(iova, &source, Prot::ReadWrite, plain | attr, &ATTRS)?;
         }
     }
-    if abilities.sources.of(source.kind()) == Some(Mmio::Refused) {
-        refused.push(MemAttrs::MMIO);
-    }
-    if refused.is_empty() {
-        return Err(Stop::DoesNotApply("the space expresses every attribute"));
-    }
-    for attr in refused {
-        trial.refuses(iova, &source, Prot::ReadWrite, plain | attr, &ATTRS)?;
+    if trial.abilities().sources.of(source.kind()) == Some(Mmio::Refused) {
+        trial.refuses(iova, &source, Prot::ReadWrite, plain | MemAttrs::MMIO, &ATTRS)?;
     }
     trial.nothing_in(iova)
 }
@@ -169,6 +171,18 @@ fn wraps<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     trial.nothing_in(iova)
 }
 
+fn misplaced<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
+    if trial.chooses_freely().is_ok() {
+        return Err(Stop::DoesNotApply("whoever maps chooses where a source appears"));
+    }
+    let attrs = trial.attrs();
+    let ((first, source), (second, next)) = (trial.place(80, 1, 0)?, trial.place(81, 1, 0)?);
+    trial.refuses(first, &next, Prot::ReadWrite, attrs, &PLACEMENT)?;
+    trial.refuses(second, &source, Prot::ReadWrite, attrs, &PLACEMENT)?;
+    trial.nothing_in(first)?;
+    trial.nothing_in(second)
+}
+
 fn too_many<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     // More would take a kernel seconds, and the claim is about the last one.
     const MOST: u64 = 64;
@@ -181,12 +195,13 @@ fn too_many<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     if limit == 0 {
         return Err(Stop::DoesNotApply("the space holds no mapping at all"));
     }
-    let (source, attrs) = (trial.source(0)?, trial.attrs());
+    let attrs = trial.attrs();
     for n in 0..limit {
-        let iova = trial.range(2 * n, 1)?;
+        // The last of sixty-four starts at the last unit but one of the area.
+        let (iova, source) = trial.place(2 * n, 1, 0)?;
         trial.map(iova, &source, Prot::ReadWrite)?;
     }
-    let one_more = trial.range(1, 1)?;
+    let (one_more, source) = trial.place(1, 1, 0)?;
     trial.refuses(one_more, &source, Prot::ReadWrite, attrs, &TOO_MANY)?;
     trial.nothing_in(one_more)?;
     let first = trial.range(0, 1)?;

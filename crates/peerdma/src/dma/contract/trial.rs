@@ -7,11 +7,11 @@
 use super::{AREA_UNITS, Access, Fixture, LENT_UNITS, Lent, Verdict, advanced};
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova};
-use crate::dma::abilities::{Abilities, Changes};
+use crate::dma::abilities::{Abilities, Changes, Placement};
 use crate::dma::error::{MapError, UnmapError};
 use crate::dma::io_space::{IoSpace, Source};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What stands for a file in the fixture's space.
@@ -70,7 +70,11 @@ impl<'a, X: Fixture> Trial<'a, X> {
         if units(lent.len) < LENT_UNITS {
             return Err(Stop::Broken(format!("{} of source are fewer than {LENT_UNITS} units of {unit}", lent.len)));
         }
-        Ok(Self { fixture, unit, area, lent, held: Vec::new() })
+        let mut trial = Self { fixture, unit, area, lent, held: Vec::new() };
+        if trial.chooses_freely().is_err() && trial.lent.len < area.len() {
+            return Err(Stop::Broken(format!("{} of source are shorter than the area {area}", trial.lent.len)));
+        }
+        Ok(trial)
     }
 
     /// Tries a claim and leaves nothing mapped.
@@ -92,7 +96,7 @@ impl<'a, X: Fixture> Trial<'a, X> {
 
     /// What the space says it takes.
     pub(super) fn abilities(&mut self) -> &Abilities {
-        self.fixture.space().abilities()
+        (*self.fixture.space()).abilities()
     }
 
     /// Whether the space makes all of these changes.
@@ -127,6 +131,36 @@ impl<'a, X: Fixture> Trial<'a, X> {
         self.source_at(Bytes::new(at * self.unit.as_u64()))
     }
 
+    /// `units` units of IOVA, and a source for them that is as long.
+    ///
+    /// Unit `at` of the area and unit `from` of what is lent; where the space dictates placement
+    /// unit `at` of what is lent, as the area is where that appears.
+    pub(super) fn place(
+        &mut self,
+        at: u64,
+        units: u64,
+        from: u64,
+    ) -> Result<(AddrRange<Iova>, Source<FileOf<X>>), Stop> {
+        let from = if self.chooses_freely().is_ok() { from } else { at };
+        Ok((self.range(at, units)?, self.source(from)?))
+    }
+
+    /// Ends a claim that maps a source at an IOVA of its own choice, in a space that takes none.
+    pub(super) fn chooses_freely(&mut self) -> Result<(), Stop> {
+        match self.abilities().placement {
+            Placement::Chosen => Ok(()),
+            Placement::Dictated(_) => Err(Stop::DoesNotApply("the space says where a source appears")),
+        }
+    }
+
+    /// Ends a claim about what devices do not reach, in a space that translates nothing.
+    pub(super) fn keeps_devices_out(&mut self) -> Result<(), Stop> {
+        match self.abilities().placement {
+            Placement::Chosen => Ok(()),
+            Placement::Dictated(_) => Err(Stop::DoesNotApply("without an IOMMU devices reach all memory")),
+        }
+    }
+
     /// The source, from `offset` bytes after its start.
     pub(super) fn source_at(&self, offset: Bytes) -> Result<Source<FileOf<X>>, Stop> {
         let moved = advanced(&self.lent.source, offset);
@@ -135,13 +169,64 @@ impl<'a, X: Fixture> Trial<'a, X> {
 
     /// Maps, and expects it to work.
     pub(super) fn map(&mut self, iova: AddrRange<Iova>, source: &Source<FileOf<X>>, prot: Prot) -> Result<(), Stop> {
-        let attrs = self.lent.attrs;
+        self.map_as(iova, source, prot, self.lent.attrs)
+    }
+
+    /// Maps as something, and expects it to work.
+    pub(super) fn map_as(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<FileOf<X>>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), Stop> {
         match self.fixture.space().map(iova, source, prot, attrs) {
             Ok(()) => {
                 self.held.push(iova);
                 Ok(())
             }
-            Err(error) => Err(Stop::Broken(format!("mapping {iova} {prot} should have worked: {error}"))),
+            Err(error) => Err(Stop::Broken(format!("mapping {iova} {prot} {attrs} should have worked: {error}"))),
+        }
+    }
+
+    /// Links, and expects it to work.
+    pub(super) fn link(&mut self, iova: AddrRange<Iova>, source: &Source<FileOf<X>>, prot: Prot) -> Result<(), Stop> {
+        let attrs = self.lent.attrs;
+        match self.fixture.space().link(iova, source, prot, attrs) {
+            Ok(()) => {
+                self.held.push(iova);
+                Ok(())
+            }
+            Err(error) => Err(Stop::Broken(format!("linking {iova} {prot} should have worked: {error}"))),
+        }
+    }
+
+    /// Makes links visible.
+    pub(super) fn sync(&mut self, iova: AddrRange<Iova>) {
+        self.fixture.space().sync(iova);
+    }
+
+    /// Points a mapped range elsewhere, and expects it to work.
+    pub(super) fn relink(&mut self, iova: AddrRange<Iova>, source: &Source<FileOf<X>>, prot: Prot) -> Result<(), Stop> {
+        let attrs = self.lent.attrs;
+        let answer = self.fixture.space().relink(iova, source, prot, attrs);
+        answer.map_err(|error| Stop::Broken(format!("relinking {iova} {prot} should have worked: {error}")))
+    }
+
+    /// Points a range elsewhere, and expects a refusal by name.
+    pub(super) fn stays_linked(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<FileOf<X>>,
+        expected: &Expected<MapError>,
+    ) -> Result<(), Stop> {
+        let attrs = self.lent.attrs;
+        match self.fixture.space().relink(iova, source, Prot::ReadWrite, attrs) {
+            Err(error) if (expected.is)(&error) => Ok(()),
+            Err(error) => {
+                Err(Stop::Broken(format!("relinking {iova} was refused, but not as {}: {error}", expected.name)))
+            }
+            Ok(()) => Err(Stop::Broken(format!("relinking {iova} was taken, not refused as {}", expected.name))),
         }
     }
 
@@ -211,14 +296,17 @@ impl<'a, X: Fixture> Trial<'a, X> {
         self.look(iova, source, access, true)
     }
 
-    /// Expects that a device reaches neither end, as far as the fixture can tell.
+    /// Expects that a device reaches neither end, as far as the fixture can tell and the space translates.
     pub(super) fn unseen(
         &mut self,
         iova: AddrRange<Iova>,
         source: &Source<FileOf<X>>,
         access: Access,
     ) -> Result<(), Stop> {
-        self.look(iova, source, access, false)
+        match self.keeps_devices_out() {
+            Ok(()) => self.look(iova, source, access, false),
+            Err(_) => Ok(()),
+        }
     }
 
     fn look(
@@ -238,8 +326,7 @@ impl<'a, X: Fixture> Trial<'a, X> {
             if self.fixture.reaches(at, &part, access).is_some_and(|reached| reached != expected) {
                 let verb =
                     if expected { "should reach its source and does not" } else { "should reach nothing and does" };
-                let what = access_noun(access);
-                return Err(Stop::Broken(format!("a device's {what} at IOVA {at} {verb}")));
+                return Err(Stop::Broken(format!("a device's {access} at IOVA {at} {verb}")));
             }
         }
         Ok(())
@@ -255,12 +342,4 @@ impl<'a, X: Fixture> Trial<'a, X> {
         self.held.retain(|range| *range != from);
         self.held.push(to);
     }
-}
-
-fn access_noun(access: Access) -> String {
-    match access {
-        Access::Read => "read",
-        Access::Write => "write",
-    }
-    .to_string()
 }

@@ -1,11 +1,12 @@
 //! Claims about unmapping, where spaces differ most.
 
-use super::trial::{Claim, Expected, Stop, Trial};
+use super::trial::{Claim, Expected, FileOf, Stop, Trial};
 use super::{Access, Fixture};
 use crate::access::Prot;
 use crate::addr::{AddrRange, Bytes, Iova};
 use crate::dma::abilities::Changes;
 use crate::dma::error::UnmapError;
+use crate::dma::io_space::Source;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -29,36 +30,37 @@ pub(super) fn claims<X: Fixture>() -> [Claim<X>; 6] {
     ]
 }
 
-/// Maps single units at these units of the area, each to the start of the source.
-fn singles<X: Fixture>(trial: &mut Trial<'_, X>, at: &[u64]) -> Result<Vec<AddrRange<Iova>>, Stop> {
-    let source = trial.source(0)?;
-    let mut ranges = Vec::new();
+/// A mapping that a claim made: where, and to what.
+type Single<X> = (AddrRange<Iova>, Source<FileOf<X>>);
+
+/// Maps single units at these units of the area.
+fn singles<X: Fixture>(trial: &mut Trial<'_, X>, at: &[u64]) -> Result<Vec<Single<X>>, Stop> {
+    let mut singles = Vec::new();
     for at in at {
-        let iova = trial.range(*at, 1)?;
+        let (iova, source) = trial.place(*at, 1, 0)?;
         trial.map(iova, &source, Prot::ReadWrite)?;
-        ranges.push(iova);
+        singles.push((iova, source));
     }
-    Ok(ranges)
+    Ok(singles)
 }
 
 fn several<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let source = trial.source(0)?;
     let unit = trial.unit().as_u64();
     // Two neighbours, then a gap on each side of them, then a gap between them.
     for (mapped, all) in [(&[1, 2], (1, 2)), (&[1, 2], (0, 4)), (&[0, 3], (0, 4))] {
-        let ranges = singles(trial, mapped)?;
+        let singles = singles(trial, mapped)?;
         let all = trial.range(all.0, all.1)?;
         if trial.changes(Changes::UNMAP_SEVERAL) {
             trial.unmap(all, Bytes::new(2 * unit))?;
         } else {
             trial.keeps(all, &NOT_ONE)?;
-            for range in &ranges {
-                trial.seen(*range, &source, Access::Write)?;
+            for (range, source) in &singles {
+                trial.seen(*range, source, Access::Write)?;
                 trial.unmap(*range, range.len())?;
             }
         }
-        for range in &ranges {
-            trial.unseen(*range, &source, Access::Write)?;
+        for (range, source) in &singles {
+            trial.unseen(*range, source, Access::Write)?;
         }
         trial.nothing_in(all)?;
     }
@@ -66,7 +68,7 @@ fn several<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
 }
 
 fn part<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
-    let (whole, source) = (trial.range(8, 4)?, trial.source(0)?);
+    let (whole, source) = trial.place(8, 4, 0)?;
     for (at, units) in [(8, 2), (10, 2), (9, 2), (6, 4), (10, 4)] {
         trial.map(whole, &source, Prot::ReadWrite)?;
         let cut = trial.range(at, units)?;
@@ -96,17 +98,17 @@ fn part_of_the_last<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     if trial.changes(Changes::UNMAP_PART) {
         return Err(Stop::DoesNotApply("the space unmaps parts of mappings"));
     }
-    let source = trial.source(0)?;
-    let (first, second) = (trial.range(16, 2)?, trial.range(18, 2)?);
-    trial.map(first, &source, Prot::ReadWrite)?;
-    trial.map(second, &source, Prot::ReadWrite)?;
+    let both = [trial.place(16, 2, 0)?, trial.place(18, 2, 0)?];
+    for (whole, source) in &both {
+        trial.map(*whole, source, Prot::ReadWrite)?;
+    }
     let all_but_the_end = trial.range(16, 3)?;
     trial.keeps(all_but_the_end, &SPLIT)?;
     let all_but_the_start = trial.range(17, 3)?;
     trial.keeps(all_but_the_start, &SPLIT)?;
-    for whole in [first, second] {
-        trial.seen(whole, &source, Access::Write)?;
-        trial.unmap(whole, whole.len())?;
+    for (whole, source) in &both {
+        trial.seen(*whole, source, Access::Write)?;
+        trial.unmap(*whole, whole.len())?;
     }
     Ok(())
 }
@@ -115,7 +117,7 @@ fn nothing<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     let never = trial.range(24, 2)?;
     trial.nothing_in(never)?;
     let once = singles(trial, &[24])?;
-    for range in once {
+    for (range, _) in once {
         trial.unmap(range, range.len())?;
         trial.nothing_in(range)?;
     }
@@ -123,7 +125,7 @@ fn nothing<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     let neighbours = singles(trial, &[28, 30])?;
     let between = trial.range(29, 1)?;
     trial.nothing_in(between)?;
-    for range in neighbours {
+    for (range, _) in neighbours {
         trial.unmap(range, range.len())?;
     }
     Ok(())
@@ -136,13 +138,12 @@ fn unaligned<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     }
     let whole = singles(trial, &[33])?;
     let around = trial.range(32, 3)?;
-    for range in whole {
+    for (range, source) in whole {
         for (offset, len) in [(half, 2 * range.len().as_u64()), (0, 2 * range.len().as_u64() + half)] {
             if let Some(iova) = around.slice(Bytes::new(offset), Bytes::new(len)) {
                 trial.keeps(iova, &MISALIGNED)?;
             }
         }
-        let source = trial.source(0)?;
         trial.seen(range, &source, Access::Write)?;
         trial.unmap(range, range.len())?;
     }
@@ -160,24 +161,24 @@ fn many<X: Fixture>(trial: &mut Trial<'_, X>) -> Result<(), Stop> {
     for n in 0..COUNT {
         at.push(32 + n);
     }
-    let ranges = singles(trial, &at)?;
-    let source = trial.source(0)?;
+    let singles = singles(trial, &at)?;
     for n in 0..COUNT {
         let index = (n * STRIDE % COUNT) as usize;
-        let Some(range) = ranges.get(index) else { continue };
+        let Some((range, _)) = singles.get(index) else { continue };
         trial.unmap(*range, range.len())?;
         // A neighbour that is still there stays within reach; looking at a few is enough.
-        let neighbour = (index + 1) % ranges.len();
+        let neighbour = (index + 1) % singles.len();
         let still_there = (n + 1..COUNT).any(|later| (later * STRIDE % COUNT) as usize == neighbour);
         if n % 16 == 0 && still_there {
-            trial.seen(ranges[neighbour], &source, Access::Read)?;
+            let (range, source) = &singles[neighbour];
+            trial.seen(*range, source, Access::Read)?;
         }
     }
     let all = trial.range(32, COUNT)?;
     if trial.changes(Changes::UNMAP_SEVERAL) {
         trial.nothing_in(all)?;
     }
-    match ranges.len() as u64 {
+    match singles.len() as u64 {
         COUNT => Ok(()),
         other => Err(Stop::Broken(format!("{other} mappings were made"))),
     }

@@ -60,6 +60,7 @@ impl Profile {
             granule: Granule::PAGE_4K,
             usable: usable.unwrap_or_default(),
             attrs: MemAttrs::empty(),
+            placement: super::abilities::Placement::Chosen,
             write_only: WriteOnly::Exact,
             changes,
             max_mappings,

@@ -1,0 +1,10 @@
+//! Addresses, tables, translations, lists and copies, beside what others reach and what
+//! cannot be beaten. Rows, gates and the command line are `bench/src`'s; `--help` has them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    peerdma_bench::command::run(&arguments, PathBuf::from(env!("CARGO_BIN_EXE_heap")))
+}

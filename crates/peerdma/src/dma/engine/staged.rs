@@ -1,0 +1,200 @@
+//! Ranges that are linked and not yet visible.
+
+use super::Lists;
+use super::context::{Context, Inner};
+use super::error::{LinkError, LinkManyError, SyncError};
+use super::mapping::Mapping;
+use super::place::Range;
+use crate::access::Prot;
+use crate::addr::{AddrRange, Bytes, Iova};
+use crate::chunk::{Chunk, View};
+use crate::dma::io_space::IoSpace;
+use crate::dma::owner::Owner;
+use crate::iova::Depot;
+use core::mem::{self, ManuallyDrop};
+
+/// Ranges that are linked one after the other, and that no device sees for sure yet.
+///
+/// It has no addresses to give away: only [`sync`](Self::sync) makes a [`Mapping`] of it.
+/// Dropping it unmaps what was linked and gives the IOVAs back.
+///
+/// ```compile_fail
+/// # use peerdma::dma::{IoSpace, Staged};
+/// # use peerdma::iova::Depot;
+/// fn addresses<S: IoSpace, D: Depot>(staged: &Staged<'_, '_, S, D>) {
+///     staged.spans(); // only a mapping that is visible has spans
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping what is staged unmaps it"]
+pub struct Staged<'c, 'a, S: IoSpace, D: Depot> {
+    pub(super) context: &'c Context<'a, S, D>,
+    pub(super) iova: Option<AddrRange<Iova>>,
+    /// Length of the IOVAs.
+    pub(super) room: u64,
+    reserved: Bytes,
+    /// Where in the IOVAs the next range starts; 0 while none is used.
+    pub(super) next: u64,
+    /// Bytes linked, by whatever address.
+    pub(super) linked: Bytes,
+    pub(super) lists: Lists,
+}
+
+/// How far a mapping had come before a call.
+#[derive(Clone, Copy)]
+struct Checkpoint {
+    next: u64,
+    linked: Bytes,
+    spans: usize,
+    last_len: Option<Bytes>,
+    bounced: usize,
+}
+
+impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
+    pub(super) fn new(
+        context: &'c Context<'a, S, D>,
+        iova: Option<AddrRange<Iova>>,
+        reserved: Bytes,
+        lists: Lists,
+    ) -> Self {
+        let room = iova.map_or(0, |iova| iova.len().as_u64());
+        Self { context, iova, room, reserved, next: 0, linked: Bytes::ZERO, lists }
+    }
+
+    /// Bytes linked so far.
+    pub fn linked(&self) -> Bytes {
+        self.linked
+    }
+
+    /// Links a range after those that are linked.
+    ///
+    /// Only the first range may start inside a granule and only the last may end inside one; an
+    /// initiator that is trusted sees the rest of those granules, one that is not sees copies.
+    ///
+    /// # Errors
+    /// [`LinkError`]; what was linked before still is, and nothing of this range.
+    #[inline]
+    pub fn link(&mut self, chunk: Chunk<Owner>, prot: Prot) -> Result<(), LinkError> {
+        let context = self.context;
+        let mut inner = context.inner.borrow_mut();
+        let reached = inner.may(context, chunk.owner(), prot)?;
+        let range = Range { owner: chunk.owner(), attrs: chunk.attrs(), offset: chunk.offset(), len: chunk.len() };
+        let before = self.checkpoint();
+        match self.put(&mut inner, reached.reach, &range, prot) {
+            Ok(()) => Ok(()),
+            Err(cause) => Err(self.undone(&mut inner, before, cause)),
+        }
+    }
+
+    /// Links all ranges of a list; each run of one owner and kind is decided about once.
+    ///
+    /// # Errors
+    /// [`LinkManyError`] names the range; nothing of the list is linked then, and what was linked
+    /// before still is.
+    pub fn link_many(&mut self, list: View<'_, Owner>, prot: Prot) -> Result<(), LinkManyError> {
+        let context = self.context;
+        let mut guard = context.inner.borrow_mut();
+        let inner = &mut *guard;
+        let before = self.checkpoint();
+        let mut index = 0;
+        for run in list.runs() {
+            let (owner, attrs) = (run.owner(), run.attrs());
+            let reached = inner.may(context, owner, prot);
+            for (offset, len) in run.ranges() {
+                let range = Range { owner, attrs, offset, len };
+                let answer = match &reached {
+                    Ok(reached) => self.put(inner, reached.reach, &range, prot),
+                    Err(refusal) => Err(refusal.clone()),
+                };
+                if let Err(cause) = answer {
+                    let cause = self.undone(inner, before, cause);
+                    return Err(LinkManyError { index, owner, offset, len, cause });
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what is linked visible to the device, and so gives addresses to it.
+    ///
+    /// # Errors
+    /// [`SyncError`]; what was linked is unmapped then.
+    #[track_caller]
+    #[inline]
+    pub fn sync(self) -> Result<Mapping<'c, 'a, S, D>, SyncError> {
+        if self.linked == Bytes::ZERO {
+            return Err(SyncError::Empty);
+        }
+        if let Some(used) = self.used() {
+            self.context.inner.borrow_mut().space.sync(used);
+        }
+        let mut this = ManuallyDrop::new(self);
+        let (used, lists) = (this.used(), mem::take(&mut this.lists));
+        let mapping = Mapping::new(this.context, this.iova, used, (this.reserved, this.linked), lists);
+        mapping.within_limits()
+    }
+
+    /// The IOVAs that are mapped, in whole granules.
+    pub(super) fn used(&self) -> Option<AddrRange<Iova>> {
+        self.granules(0, self.next)
+    }
+
+    /// `from..to` of the IOVAs, rounded up to granules at both ends.
+    fn granules(&self, from: u64, to: u64) -> Option<AddrRange<Iova>> {
+        let up = |at: u64| at.next_multiple_of(self.context.fixed.granule.bytes().as_u64());
+        let len = up(to).checked_sub(up(from))?;
+        self.iova?.slice(Bytes::new(up(from)), Bytes::new(len))
+    }
+
+    #[inline]
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            next: self.next,
+            linked: self.linked,
+            spans: self.lists.spans.len(),
+            last_len: self.lists.spans.last().map(|noted| noted.span.len),
+            bounced: self.lists.bounced.len(),
+        }
+    }
+
+    /// Takes back what a failed call did.
+    #[cold]
+    fn undone(&mut self, inner: &mut Inner<S>, before: Checkpoint, cause: LinkError) -> LinkError {
+        if let Some(mapped) = self.granules(before.next, self.next)
+            && let Err(error) = inner.space.unmap(mapped)
+        {
+            // The position stays behind what is still mapped, so that unlinking takes it along.
+            return LinkError::Stuck { cause: cause.into(), still_mapped: mapped, error };
+        }
+        self.next = before.next;
+        self.linked = before.linked;
+        self.lists.spans.truncate(before.spans);
+        if let (Some(last), Some(len)) = (self.lists.spans.last_mut(), before.last_len) {
+            last.span.len = len;
+        }
+        let taken = self.lists.bounced.drain(before.bounced..);
+        if let Some(pool) = self.context.bouncer {
+            taken.for_each(|copy| pool.give_back(copy.slot));
+        }
+        cause
+    }
+}
+
+impl<S: IoSpace, D: Depot> Drop for Staged<'_, '_, S, D> {
+    fn drop(&mut self) {
+        let used = self.used();
+        let unmapped = match used {
+            Some(used) => self.context.inner.borrow_mut().space.unmap(used).is_ok(),
+            None => true,
+        };
+        if let Some(pool) = self.context.bouncer {
+            // Nothing was visible, so there is nothing to write back.
+            self.lists.bounced.drain(..).for_each(|copy| pool.give_back(copy.slot));
+        }
+        if !unmapped && let Some(iova) = self.iova.take() {
+            self.context.lose(iova);
+        }
+        self.context.give_back(self.iova.take(), mem::take(&mut self.lists));
+    }
+}

@@ -1,0 +1,464 @@
+//! A page table: its root, its frames, and the tables that wait to be given back.
+//!
+//! All of it works through `&self`: callers that own disjoint IOVAs need no lock between them,
+//! though they share tables. A missing table is installed by compare-exchange, and who loses
+//! gives its frame back; leaf entries are stored relaxed and whole (single-copy atomic),
+//! because only the owner of an IOVA writes its entry, and devices are told afterwards.
+//!
+//! Tables taken out are queued and not freed, since an IOMMU may be walking them until its
+//! caches are invalidated. The queue is threaded through the tables themselves: the first
+//! entry of a dead table holds the address of the next, which no format takes for present.
+
+use super::cursor::Cursor;
+use super::entry::{Entry, Leaf};
+use super::error::CreateError;
+use super::format::{Format, shift_of};
+use super::memory::{FRAME_SIZE, TableMemory};
+use super::walk::reaches;
+use crate::access::{MemAttrs, Prot};
+use crate::addr::{Bytes, Iova, PhysAddr};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use alloc::sync::Arc;
+
+/// Entries in a frame.
+pub(super) const FRAME_ENTRIES: usize = 512;
+
+/// Where a table begins, and how high it is; what a context, device-table or stream-table entry is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// First frame.
+    pub at: PhysAddr,
+    /// How many tables it stands above a leaf table.
+    pub height: u8,
+    /// The same as the format's documentation numbers it.
+    pub level: u8,
+}
+
+impl Root {
+    /// The root of a table of this format at its height of creation.
+    pub fn new<F: Format>(format: &F, at: PhysAddr) -> Self {
+        Self::at_height(format, at, format.shape().height())
+    }
+
+    /// The root of a table that has grown.
+    pub fn at_height<F: Format>(format: &F, at: PhysAddr, height: u8) -> Self {
+        Self { at, height, level: format.level(height) }
+    }
+}
+
+/// The word of a caller that nobody can reach tables that were taken out.
+///
+/// That is: since the last unmapping through any reference to the page table, the IOTLB and
+/// paging-structure caches of every device of the domain were invalidated, no walk that began
+/// before is still going on, and no unmapping is under way.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// Gives the word.
+    pub const fn promise() -> Self {
+        Self(())
+    }
+}
+
+/// An I/O page table of a format, in frames of a memory.
+///
+/// ```
+/// use peerdma::access::{MemAttrs, Prot};
+/// use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr};
+/// use peerdma::iopt::{Cursor, FrameArena, Gather, PageTable, VtdOptions, VtdSecondStage};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let arena = FrameArena::new(PhysAddr::new(0x10_0000), 64);
+/// let table = PageTable::new(VtdSecondStage::new(VtdOptions::default())?, &arena)?;
+/// let page = AddrRange::new(Iova::new(0x7_1234_5000), Bytes::new(0x1000)).unwrap();
+/// let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
+/// let mut cursor = Cursor::new();
+/// table.map(&mut cursor, page, PhysAddr::new(0x3_abcd_e000), leaf)?;
+///
+/// let found = table.walk(Iova::new(0x7_1234_5123))?;
+/// assert_eq!(found.pa, PhysAddr::new(0x3_abcd_e123));
+/// assert_eq!(found.entry, 0x3_abcd_e003);
+///
+/// let mut gather = Gather::new();
+/// assert_eq!(table.unmap(&mut cursor, page, &mut gather), page.len());
+/// assert_eq!(gather.range(), Some(page));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Concurrency
+/// `map`, `unmap`, `split`, `replace` and `read_dirty` may run at once on IOVAs that do not
+/// overlap, `walk` beside all of them. Overlapping calls are the callers' fault: no memory is
+/// harmed, but which mapping stands is open.
+///
+/// Dropping it gives all frames back at once; devices must have been detached before.
+#[derive(Debug)]
+pub struct PageTable<F: Format, M: TableMemory> {
+    format: F,
+    memory: M,
+    /// Address of the root, its height in the low bits; changes only where the root grows.
+    root: AtomicU64,
+    /// Marks this table among others, for cursors.
+    mark: Arc<()>,
+    /// How often a table was taken out.
+    generation: AtomicU64,
+    /// First table taken out, 0 for none.
+    dead: AtomicU64,
+    tables: AtomicUsize,
+    /// Second smallest page size: a shorter run has pages of one size only.
+    pub(super) second_size: u64,
+}
+
+impl<F: Format, M: TableMemory> PageTable<F, M> {
+    /// Frames of a table that is no root.
+    pub(super) const TABLE_FRAMES: usize = (1 << F::INDEX_BITS) / FRAME_ENTRIES;
+    pub(super) const INDEX_MASK: u64 = (1 << F::INDEX_BITS) - 1;
+    pub(super) const PAGE: u64 = 1 << F::PAGE_SHIFT;
+    /// Logarithm of what a leaf table translates.
+    pub(super) const LEAF_TABLE_SHIFT: u32 = F::PAGE_SHIFT + F::INDEX_BITS;
+    /// Logarithm of what a table of leaf tables translates.
+    const DIRECTORY_SHIFT: u32 = Self::LEAF_TABLE_SHIFT + F::INDEX_BITS;
+
+    /// Makes an empty table: its root.
+    ///
+    /// # Errors
+    /// [`CreateError`], if the memory gives no frames for it.
+    pub fn new(format: F, memory: M) -> Result<Self, CreateError> {
+        let frames = root_frames(&format);
+        let at = memory.allocate(frames).ok_or(CreateError::NoMemory { frames })?;
+        if memory.frame(at).is_none() || !at.as_u64().is_multiple_of(FRAME_SIZE.as_u64()) {
+            return Err(CreateError::BadFrame { at });
+        }
+        let height = format.shape().height();
+        let second_size = format.shape().page_sizes().above(F::PAGE_SHIFT).map_or(u64::MAX, |shift| 1 << shift);
+        Ok(Self {
+            format,
+            memory,
+            root: AtomicU64::new(at.as_u64() | u64::from(height)),
+            mark: Arc::new(()),
+            generation: AtomicU64::new(0),
+            dead: AtomicU64::new(0),
+            tables: AtomicUsize::new(1),
+            second_size,
+        })
+    }
+
+    /// The format.
+    #[inline]
+    pub fn format(&self) -> &F {
+        &self.format
+    }
+
+    /// The memory that tables live in.
+    #[inline]
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Where the table begins now.
+    ///
+    /// Changes only with formats that grow at the top (AMD v1), and then at once; the old root
+    /// stays part of the table, so that a device which still starts there finds what it found.
+    #[inline]
+    pub fn root(&self) -> Root {
+        let word = self.root.load(Ordering::Acquire);
+        let height = (word & 0xff) as u8;
+        Root { at: PhysAddr::new(word & !0xff), height, level: self.format.level(height) }
+    }
+
+    /// Bits for a run of leaves, computed once.
+    ///
+    /// Attributes that the format cannot express are left out, as Linux does; whoever maps for
+    /// somebody else compares with [`Format::expresses`] and [`Format::write_only`] before.
+    pub fn leaf(&self, prot: Prot, attrs: MemAttrs) -> Leaf {
+        match self.format.leaf_bits(prot, attrs) {
+            Some(bits) => Leaf { bits, last: self.format.shape().last_output(), refused: false },
+            None => Leaf { bits: 0, last: 0, refused: true },
+        }
+    }
+
+    /// How many tables there are, the root (however many side by side) among them, dead ones not.
+    pub fn tables(&self) -> usize {
+        self.tables.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes those tables take.
+    pub fn table_bytes(&self) -> Bytes {
+        let below = self.tables().saturating_sub(1) * Self::TABLE_FRAMES;
+        Bytes::new((root_frames(&self.format) + below) as u64 * FRAME_SIZE.as_u64())
+    }
+
+    /// Gives the frames of tables that were taken out back to the memory; answers how many tables.
+    ///
+    /// The exclusive reference proves that no walk through this value is going on. Devices are
+    /// the caller's part: what was unmapped must be invalidated in all of them before.
+    pub fn reclaim(&mut self) -> usize {
+        self.free_dead()
+    }
+
+    /// The same for a table that several share.
+    pub fn reclaim_quiesced(&self, _quiesced: Quiesced) -> usize {
+        self.free_dead()
+    }
+
+    /// Gives back the frames of tables in which nothing is mapped any more; answers how many tables.
+    ///
+    /// Unmapping takes out only tables that lie in the range as a whole, so others are left
+    /// empty, and a map that failed leaves those it made. Looks at every entry of the table.
+    /// Devices must have been invalidated as for [`reclaim`](Self::reclaim), which this does
+    /// as well, and must not be walking the table.
+    pub fn prune(&mut self) -> usize {
+        let root = self.root();
+        let root_entries = root_frames(&self.format) * FRAME_ENTRIES;
+        self.prune_below(root.at, root.height, root_entries);
+        self.free_dead()
+    }
+
+    fn prune_below(&self, table: PhysAddr, height: u8, entries: usize) -> bool {
+        let mut empty = true;
+        for index in 0..entries {
+            let Some(slot) = self.slot(table, index) else { return false };
+            let entry = slot.load(Ordering::Acquire);
+            match self.format.decode(entry, height) {
+                Entry::Table(child) if height > 0 && self.prune_below(child, height - 1, 1 << F::INDEX_BITS) => {
+                    slot.store(0, Ordering::Relaxed);
+                    self.bury(child);
+                }
+                _ => empty &= entry == 0,
+            }
+        }
+        empty
+    }
+
+    /// The entry `index` of a table.
+    #[inline]
+    pub(super) fn slot(&self, table: PhysAddr, index: usize) -> Option<&AtomicU64> {
+        self.entries(table, index).map(|(frame, index)| &frame[index])
+    }
+
+    /// The frame that holds entry `index` of a table, and the entry's place in it.
+    #[inline]
+    pub(super) fn entries(&self, table: PhysAddr, index: usize) -> Option<(&super::Frame, usize)> {
+        let offset = (index / FRAME_ENTRIES) as u64 * FRAME_SIZE.as_u64();
+        let frame = self.memory.frame(PhysAddr::new(table.as_u64().wrapping_add(offset)))?;
+        Some((frame, index % FRAME_ENTRIES))
+    }
+
+    /// The entry of the root that translates an IOVA.
+    #[inline]
+    pub(super) fn root_index(&self, root: Root, iova: u64) -> usize {
+        ((iova & self.format.shape().translated()) >> shift_of::<F>(root.height)) as usize
+    }
+
+    /// How many entries the root has.
+    pub(super) fn root_entries(&self, root: Root) -> usize {
+        let bits = u32::from(self.format.shape().input_bits()).saturating_sub(shift_of::<F>(root.height));
+        1 << if F::GROWS { bits.min(F::INDEX_BITS) } else { bits }
+    }
+
+    /// The entry of a table below the root that translates an IOVA.
+    #[inline]
+    pub(super) fn index(iova: u64, height: u8) -> usize {
+        ((iova >> shift_of::<F>(height)) & Self::INDEX_MASK) as usize
+    }
+
+    /// How often a table was taken out.
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// A remembered leaf table.
+    #[inline]
+    pub(super) fn warm(&self, cursor: &Cursor, iova: u64) -> Option<PhysAddr> {
+        cursor.leaf(&self.mark, self.generation.load(Ordering::Relaxed), iova >> Self::LEAF_TABLE_SHIFT)
+    }
+
+    /// The leaf table of an IOVA, remembered by the cursor; made where there is none if `MAKE`.
+    ///
+    /// `None`: there is none, a larger leaf is in its place, or it could not be made.
+    #[inline(never)]
+    pub(super) fn leaf_table<const MAKE: bool>(&self, cursor: &mut Cursor, iova: u64) -> Option<PhysAddr> {
+        cursor.follow(&self.mark, self.generation.load(Ordering::Relaxed));
+        let directory = match cursor.directory(iova >> Self::DIRECTORY_SHIFT) {
+            Some(directory) => directory,
+            None => self.table_below_root::<MAKE>(iova, 1)?,
+        };
+        // A root of that height may be several tables side by side, which an index of one does not reach.
+        let root = self.root();
+        if root.height <= 1 {
+            return if root.height == 1 { self.table_below_root::<MAKE>(iova, 0) } else { None };
+        }
+        cursor.remember_directory(iova >> Self::DIRECTORY_SHIFT, directory);
+        let table = self.step::<MAKE>(self.slot(directory, Self::index(iova, 1))?, 1)?;
+        cursor.remember_leaf(iova >> Self::LEAF_TABLE_SHIFT, table);
+        Some(table)
+    }
+
+    /// The table of `height` for an IOVA, from the root down; the root itself if it is no higher.
+    #[inline(never)]
+    fn table_below_root<const MAKE: bool>(&self, iova: u64, height: u8) -> Option<PhysAddr> {
+        let root = self.root();
+        if !self.format.shape().contains(Iova::new(iova)) || (F::GROWS && !reaches::<F>(root.height, iova)) {
+            return None;
+        }
+        let (mut table, mut above, mut index) = (root.at, root.height, self.root_index(root, iova));
+        while above > height {
+            table = self.step::<MAKE>(self.slot(table, index)?, above)?;
+            above -= 1;
+            index = Self::index(iova, above);
+        }
+        Some(table)
+    }
+
+    /// The table that an entry of a table of `height` points to, put there if `MAKE` and it is empty.
+    #[inline]
+    fn step<const MAKE: bool>(&self, slot: &AtomicU64, height: u8) -> Option<PhysAddr> {
+        let mut entry = slot.load(Ordering::Acquire);
+        if MAKE && entry == 0 {
+            entry = self.install(slot, height)?;
+        }
+        match self.format.decode(entry, height) {
+            Entry::Table(next) => Some(next),
+            Entry::Leaf { .. } | Entry::Empty | Entry::Bad => None,
+        }
+    }
+
+    /// The table that an empty entry is to point to: ours, or the one that somebody else put there first.
+    pub(super) fn install(&self, slot: &AtomicU64, height: u8) -> Option<u64> {
+        let at = self.memory.allocate(Self::TABLE_FRAMES)?;
+        let entry = self.format.table_entry(at, height);
+        // Release: who finds the entry finds zeroed frames behind it.
+        match slot.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+                Some(entry)
+            }
+            Err(theirs) => {
+                self.memory.free(at, Self::TABLE_FRAMES);
+                Some(theirs)
+            }
+        }
+    }
+
+    /// Counts a table that was put in the place of a leaf.
+    pub(super) fn count_table(&self) {
+        self.tables.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes room above the root until it reaches `last` and can hold leaves of `height`; false: no memory.
+    pub(super) fn grow(&self, last: u64, height: u8) -> bool {
+        loop {
+            let root = self.root();
+            if root.height >= height && reaches::<F>(root.height, last) {
+                return true;
+            }
+            if root.height >= self.format.shape().max_height() {
+                return true;
+            }
+            let Some(at) = self.memory.allocate(Self::TABLE_FRAMES) else { return false };
+            let above = root.height + 1;
+            if let Some(slot) = self.slot(at, 0) {
+                slot.store(self.format.table_entry(root.at, above), Ordering::Relaxed);
+            }
+            let (old, new) = (root.at.as_u64() | u64::from(root.height), at.as_u64() | u64::from(above));
+            if self.root.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                self.tables.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.memory.free(at, Self::TABLE_FRAMES);
+            }
+        }
+    }
+
+    /// Queues a table, which no entry points to any more, and everything below it.
+    pub(super) fn bury_all(&self, table: PhysAddr, height: u8) {
+        if height > 0 {
+            for index in 0..1 << F::INDEX_BITS {
+                let Some(slot) = self.slot(table, index) else { break };
+                if let Entry::Table(child) = self.format.decode(slot.load(Ordering::Acquire), height) {
+                    self.bury_all(child, height - 1);
+                }
+            }
+        }
+        self.bury(table);
+    }
+
+    /// Queues a table that no entry points to any more and that points to none.
+    pub(super) fn bury(&self, table: PhysAddr) {
+        // Cursors forget before the frame can become anything else.
+        self.generation.fetch_add(1, Ordering::Release);
+        let Some(link) = self.slot(table, 0) else { return };
+        self.tables.fetch_sub(1, Ordering::Relaxed);
+        let mut next = self.dead.load(Ordering::Relaxed);
+        loop {
+            link.store(next, Ordering::Relaxed);
+            match self.dead.compare_exchange_weak(next, table.as_u64(), Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => next = now,
+            }
+        }
+    }
+
+    fn free_dead(&self) -> usize {
+        let mut freed = 0;
+        let mut table = self.dead.swap(0, Ordering::Acquire);
+        while let Some(link) = (table != 0).then(|| self.slot(PhysAddr::new(table), 0)).flatten() {
+            let next = link.load(Ordering::Relaxed);
+            self.memory.free(PhysAddr::new(table), Self::TABLE_FRAMES);
+            freed += 1;
+            table = next;
+        }
+        freed
+    }
+
+    /// Whether nothing is mapped in a table and those below it.
+    pub(super) fn is_empty(&self, table: PhysAddr, height: u8) -> bool {
+        (0..1 << F::INDEX_BITS).all(|index| {
+            let Some(slot) = self.slot(table, index) else { return false };
+            let entry = slot.load(Ordering::Acquire);
+            match self.format.decode(entry, height) {
+                _ if entry == 0 => true,
+                Entry::Table(child) if height > 0 => self.is_empty(child, height - 1),
+                _ => false,
+            }
+        })
+    }
+
+    /// Whether the table, with the root it has now, translates all from `first` to `last`.
+    pub(super) fn reaches_range(&self, first: Iova, last: Iova) -> bool {
+        let shape = self.format.shape();
+        match crate::addr::AddrRange::from_inclusive(first, last) {
+            Some(range) => {
+                shape.contains_range(&range) && (!F::GROWS || reaches::<F>(self.root().height, last.as_u64()))
+            }
+            None => false,
+        }
+    }
+}
+
+impl<F: Format, M: TableMemory> Drop for PageTable<F, M> {
+    fn drop(&mut self) {
+        self.free_dead();
+        let root = self.root();
+        let frames = root_frames(&self.format);
+        if root.height > 0 {
+            for index in 0..frames * FRAME_ENTRIES {
+                let Some(slot) = self.slot(root.at, index) else { break };
+                if let Entry::Table(child) = self.format.decode(slot.load(Ordering::Acquire), root.height) {
+                    self.bury_all(child, root.height - 1);
+                }
+            }
+        }
+        self.free_dead();
+        self.memory.free(root.at, frames);
+    }
+}
+
+/// Frames of the root: all its entries, at least one frame.
+fn root_frames<F: Format>(format: &F) -> usize {
+    let shape = format.shape();
+    let bits = u32::from(shape.input_bits()).saturating_sub(shift_of::<F>(shape.height()));
+    let bits = if F::GROWS { bits.min(F::INDEX_BITS) } else { bits };
+    ((1_usize << bits.min(31)) / FRAME_ENTRIES).max(1)
+}
