@@ -47,9 +47,9 @@ pub fn run(arguments: &[String], heap: PathBuf) -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let outcome = parse(&arguments).map_err(|error| (2, error)).and_then(|options| {
-        measure(&options, heap).map_err(|error| (4, error.to_string()))
-    });
+    let outcome = parse(&arguments)
+        .map_err(|error| (2, error))
+        .and_then(|options| measure(&options, heap).map_err(|error| (4, error.to_string())));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -147,9 +147,10 @@ fn print_sides(row: &Row, outcome: &Outcome) -> io::Result<()> {
             number(taken.instructions),
             number(taken.nanoseconds)
         )?;
-        match taken.heap {
-            Some(heap) => writeln!(out, ", {} bytes held", heap.held)?,
-            None => writeln!(out)?,
+        match (taken.heap, taken.nanoseconds) {
+            (Some(heap), None) => writeln!(out, ", {} bytes held", heap.held)?,
+            (Some(heap), Some(_)) => writeln!(out, ", {} allocations", heap.allocations)?,
+            (None, _) => writeln!(out)?,
         }
     }
     writeln!(out)

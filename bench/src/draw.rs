@@ -12,6 +12,7 @@ impl Draw {
 
     /// The next number.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "numbers without an end are no iteration")]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -102,11 +102,8 @@ pub struct Conditions<'p> {
 /// # Errors
 /// If a program that counts cannot be run.
 pub fn judge(row: &Row, conditions: &Conditions<'_>) -> io::Result<Outcome> {
-    let counts = if conditions.counts {
-        count::instructions(row, conditions.programs)?
-    } else {
-        vec![None; row.sides.len()]
-    };
+    let counts =
+        if conditions.counts { count::instructions(row, conditions.programs)? } else { vec![None; row.sides.len()] };
     let repeats: Vec<round::Times> = (0..conditions.repeat).map(|_| round::times(row)).collect();
     let mut heaps = heaps(row, conditions.programs)?;
     let taken = (row.sides.iter().zip(&counts).enumerate())
@@ -188,14 +185,13 @@ impl Judge<'_> {
                 self.unless_implausible(to, finding(of, most, found, &format!("x {to}"), self.strict))
             }
             Gate::Equal { of, to, within } => {
-                let found = self.ratio(of, to);
+                let counted = |name| self.of(name).and_then(|taken| taken.instructions);
+                let found = counted(of).zip(counted(to)).map(|(of, to)| of / to);
                 Finding {
                     what: of.to_owned(),
-                    target: format!("{}..{} x {to}", short(1.0 - within), short(1.0 + within)),
-                    result: found.map_or_else(|| "-".to_owned(), |found| format!("{} x", short(found))),
-                    verdict: found.map_or(Verdict::Skipped, |found| {
-                        verdict((found - 1.0).abs() <= within, self.strict)
-                    }),
+                    target: format!("{}..{} x {to}, instr", short(1.0 - within), short(1.0 + within)),
+                    result: found.map_or_else(|| "-".to_owned(), short),
+                    verdict: found.map_or(Verdict::Skipped, |found| verdict((found - 1.0).abs() <= within, true)),
                 }
             }
             Gate::Held { of, most, fixed } => {
@@ -279,4 +275,78 @@ pub fn short(number: f64) -> String {
     };
     let text = format!("{number:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Side;
+
+    fn judged(gate: Gate, taken: Vec<Taken>, repeats: Vec<round::Times>, strict: bool) -> Finding {
+        let nothing = || -> crate::row::Turn { Box::new(|_| ()) };
+        let sides = taken.iter().map(|taken| Side::new(taken.side, nothing)).collect();
+        let row = Row { sides, ..Row::new("X1", "nothing", "op") };
+        Judge { row: &row, taken, repeats, strict }.gate(&gate)
+    }
+
+    fn taken(side: &'static str, instructions: f64, reference: Option<f64>) -> Taken {
+        Taken { side, instructions: Some(instructions), reference, nanoseconds: None, heap: None }
+    }
+
+    fn ours_and_limit(limit: f64) -> Vec<Taken> {
+        vec![taken("peerdma", 50.0, None), taken("L", limit, Some(10.0))]
+    }
+
+    const RATIO: Gate = Gate::Ratio { of: "peerdma", to: "L", most: 2.0 };
+
+    fn times(of: f64, to: f64) -> round::Times {
+        vec![Some(of), Some(to)]
+    }
+
+    #[test]
+    fn a_count_above_its_ceiling_fails() {
+        let gate = |most| Gate::Instructions { of: "peerdma", most };
+        assert_eq!(judged(gate(49.0), ours_and_limit(10.0), vec![], false).verdict, Verdict::Failed);
+        assert_eq!(judged(gate(50.0), ours_and_limit(10.0), vec![], false).verdict, Verdict::Met);
+    }
+
+    #[test]
+    fn a_time_decides_only_on_request() {
+        let repeats = || vec![times(3.0, 1.0)];
+        assert_eq!(judged(RATIO, ours_and_limit(10.0), repeats(), false).verdict, Verdict::Missed);
+        assert_eq!(judged(RATIO, ours_and_limit(10.0), repeats(), true).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn the_median_of_repeats_counts() {
+        let repeats = vec![times(9.0, 1.0), times(1.5, 1.0), times(1.0, 1.0)];
+        let finding = judged(RATIO, ours_and_limit(10.0), repeats, true);
+        assert_eq!((finding.verdict, finding.result.as_str()), (Verdict::Met, "1.5"));
+    }
+
+    #[test]
+    fn an_implausible_limit_is_said_and_never_a_good_ratio() {
+        for (limit, verdict) in
+            [(12.0, Verdict::Met), (12.1, Verdict::LimitInvalid), (8.0, Verdict::Met), (7.9, Verdict::LimitInvalid)]
+        {
+            let finding = judged(RATIO, ours_and_limit(limit), vec![times(1.0, 1.0)], true);
+            assert_eq!(finding.verdict, verdict, "{limit}: {}", finding.result);
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_skipped() {
+        let side = |side| Taken { instructions: None, ..taken(side, 0.0, None) };
+        let both = || vec![side("peerdma"), side("L")];
+        let most = Gate::Instructions { of: "peerdma", most: 1.0 };
+        for gate in [RATIO, most, Gate::Held { of: "peerdma", most: 8.0, fixed: 0 }, Gate::NoAllocation { of: "L" }] {
+            assert_eq!(judged(gate, both(), vec![], true).verdict, Verdict::Skipped);
+        }
+    }
+
+    #[test]
+    fn numbers_keep_the_digits_that_matter() {
+        let written = [0.123, 1.0, 9.996, 42.25, 1234.5].map(short);
+        assert_eq!(written, ["0.12", "1", "10", "42.2", "1234"]);
+    }
 }

@@ -1,8 +1,13 @@
-//! What the benches share: machines to read, and a way to count instructions.
+//! What the benches share: machines to read, rows to measure, and ways to count.
 //!
-//! Instruction counts, not times: callgrind's total is the same on every run of one
+//! Instruction counts before times: callgrind's total is the same on every run of one
 //! binary, whatever else the machine does. Each bench states its ceilings beside the
-//! raw limit for the same bytes, and fails when one is passed.
+//! raw limit for the same work, and fails when one is passed. Times are compared within one
+//! process only, everybody in turns ([`round`]).
+//!
+//! - `routes`, `pairs`: one file each, with [`dump`], [`shelf`] and [`bare_walk`].
+//! - `mapping`: [`rows`] of [`row`]s, with [`peers`] and [`limits`], timed by [`round`], counted by
+//!   [`count`], judged by [`judge`], asked for and printed by [`command`].
 
 pub mod bare_walk;
 pub mod callgrind;

@@ -121,7 +121,7 @@ pub enum Gate {
         /// At most.
         most: f64,
     },
-    /// Times a unit, in proportion, and neither may be much the dearer.
+    /// Instructions a unit, in proportion, and neither may be much the dearer.
     Equal {
         /// Whose.
         of: &'static str,

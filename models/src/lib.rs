@@ -13,4 +13,6 @@
 //! updates and torn sequences, and no missing fence: orderings are argued where they stand.
 
 #[cfg(peerdma_shuttle)]
+pub mod frames;
+#[cfg(peerdma_shuttle)]
 pub mod orders;

@@ -66,6 +66,15 @@ impl KnownTables {
         }
     }
 
+    /// Unmaps so many pages of the first table from its start.
+    #[inline]
+    pub fn unmap_first(&self, pages: u64) {
+        let Some(entries) = self.tables.first().and_then(|table| table.get(..pages as usize)) else { return };
+        for entry in entries {
+            entry.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Stores one entry.
     #[inline]
     pub fn set(&self, at: usize, entry: u64) {

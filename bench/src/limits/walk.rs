@@ -65,6 +65,10 @@ fn empty() -> Frame {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
 
+/// What a mapping permits.
+const READ: u64 = 1;
+const WRITE: u64 = 2;
+
 /// One answer for each page number's last bits, with a generation.
 pub struct Hits {
     slots: Vec<Slot>,
@@ -76,25 +80,29 @@ struct Slot {
     page: u64,
     target: u64,
     generation: u64,
+    permits: u64,
 }
 
 impl Hits {
     /// Holds these pairs of IOVA and target; a power of two of them, one behind the other.
     pub fn of(pages: &[(u64, u64)]) -> Self {
-        let mut slots = vec![Slot { page: u64::MAX, target: 0, generation: 0 }; pages.len().next_power_of_two()];
+        let mut slots =
+            vec![Slot { page: u64::MAX, target: 0, generation: 0, permits: 0 }; pages.len().next_power_of_two()];
         let last = slots.len() - 1;
         for &(iova, target) in pages {
-            slots[(iova >> 12) as usize & last] = Slot { page: iova >> 12, target, generation: 1 };
+            slots[(iova >> 12) as usize & last] =
+                Slot { page: iova >> 12, target, generation: 1, permits: READ | WRITE };
         }
         Self { slots, generation: AtomicU64::new(1) }
     }
 
-    /// Where an access goes, or 0.
+    /// Where a read goes, or 0.
     #[inline]
     pub fn translate(&self, iova: u64) -> u64 {
         let page = iova >> 12;
         let slot = &self.slots[page as usize & (self.slots.len() - 1)];
-        if slot.page == page && slot.generation == self.generation.load(Ordering::Acquire) {
+        let now = self.generation.load(Ordering::Acquire);
+        if slot.page == page && slot.generation == now && slot.permits & READ != 0 {
             return slot.target | (iova & 0xfff);
         }
         0

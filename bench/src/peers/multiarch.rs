@@ -29,7 +29,8 @@ impl PagingHandler for Frames {
             return None;
         }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = free.pop().unwrap_or_else(|| std::ptr::from_mut(Box::leak(Box::new(Frame([0; 4096])))).expose_provenance());
+        let at =
+            free.pop().unwrap_or_else(|| std::ptr::from_mut(Box::leak(Box::new(Frame([0; 4096])))).expose_provenance());
         Some(at.into())
     }
 

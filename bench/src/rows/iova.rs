@@ -75,7 +75,7 @@ fn hundred_thousand() -> Row {
             Side::new("peerdma", || LIVE_NARROW.replaced(Queue::new(NARROW, USUAL))).turns(20_000, 10_000),
             Side::new("allocator alone", || LIVE_NARROW.replaced(Alone::new(NARROW))).turns(5_000, 5_000),
             Side::new("vm-allocator", || LIVE_NARROW.placed(VmAllocator::new(FIRST, NARROW), 0)).turns(6, 0),
-            Side::new("BTreeMap first fit", || LIVE_NARROW.placed(FirstFit::new(FIRST, NARROW), 1_500))
+            Side::new("BTreeMap first fit", || LIVE_NARROW.placed(FirstFit::new(FIRST, NARROW), 1_100))
                 .turns(20, 100)
                 .reference(6_345.0),
             Side::new("L", || LIVE_NARROW.taken(Bump::new(FIRST, NARROW))).turns(200_000, 10_000).reference(47.0),

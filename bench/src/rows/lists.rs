@@ -18,7 +18,8 @@ pub(super) fn scattered(lengths: &[u64]) -> Vec<(u64, u64)> {
     let longest = lengths.iter().copied().max().unwrap_or(1).next_power_of_two();
     // Twice the room, so that no two touch.
     let place = longest * 2;
-    let mut ranges: Vec<_> = (0u64..).zip(lengths).map(|(nth, &pages)| (MEMORY + (nth * place << SHIFT), pages)).collect();
+    let mut ranges: Vec<_> =
+        (0u64..).zip(lengths).map(|(nth, &pages)| (MEMORY + ((nth * place) << SHIFT), pages)).collect();
     Draw::new(3).shuffle(&mut ranges);
     ranges
 }

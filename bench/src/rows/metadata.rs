@@ -14,7 +14,7 @@ use std::hint::black_box;
 /// Single pages of 1 GiB.
 const SCATTERED: u64 = 1 << 18;
 
-/// The header of a list, which is part of the value and not on the heap.
+/// The header of the one group of pages of one owner.
 const HEADER: u64 = 64;
 
 /// The rows of this file.
@@ -34,7 +34,8 @@ fn bytes_a_range() -> Row {
             .units(SCATTERED),
         ],
         gates: vec![
-            Gate::Held { of: "Chunks", most: 8.0, fixed: HEADER },
+            // The value itself lies where the bench keeps it, on the heap too.
+            Gate::Held { of: "Chunks", most: 8.0, fixed: HEADER + size_of::<Chunks<Owner>>() as u64 },
             Gate::HeldRatio { of: "Chunks", to: "Iotlb", most: 1.0 / 7.0 },
         ],
         ..Row::new("M1", "a list of 262144 scattered pages", "range")
@@ -48,7 +49,7 @@ fn with_tables() -> Row {
 fn totals() -> Vec<Figure> {
     // As performance is stated: 8.5 KB, 1.7 MB and 4.3 MB, counted in thousands.
     let kinds = [
-        ("contiguous", vec![(MEMORY + (1 << SHIFT), SCATTERED)], 8_500.0),
+        ("contiguous", vec![(MEMORY, SCATTERED)], 8_500.0),
         ("mixed", mixed(), 1_700_000.0),
         ("scattered", scattered(), 4_300_000.0),
     ];
@@ -66,7 +67,7 @@ const MEMORY: u64 = 0x1_0000_0000;
 
 /// As many pages in ranges of so many, none next to another, in an order of their own.
 fn apart(pages: u64, count: u64, from: u64) -> Vec<(u64, u64)> {
-    (0..count).map(|nth| (from + (nth * 2 * pages << SHIFT), pages)).collect()
+    (0..count).map(|nth| (from + ((nth * 2 * pages) << SHIFT), pages)).collect()
 }
 
 fn scattered() -> Vec<(u64, u64)> {
@@ -97,9 +98,9 @@ fn chunks(ranges: &[(u64, u64)]) -> Chunks<Owner> {
     list
 }
 
-/// Bytes of the list with its header, and of the tables that map it one range behind the other.
+/// Bytes of the list, the value itself among them, and of the tables that map it one range behind the other.
 fn total(ranges: &[(u64, u64)]) -> u64 {
-    let list = chunks(ranges).metadata().as_u64() + HEADER;
+    let list = chunks(ranges).metadata().as_u64() + size_of::<Chunks<Owner>>() as u64;
     let arena = FrameArena::new(PhysAddr::new(1 << 40), 1024);
     let format = VtdSecondStage::new(VtdOptions::default());
     let Some(table) = format.ok().and_then(|format| PageTable::new(format, &arena).ok()) else {

@@ -12,10 +12,11 @@ use crate::row::Row;
 
 /// All rows, in the table's order.
 pub fn all() -> Vec<Row> {
-    let mut rows: Vec<Row> = [iova::rows(), tables::rows(), two_step::rows(), translate::rows(), metadata::rows(), bounce::rows()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut rows: Vec<Row> =
+        [iova::rows(), tables::rows(), two_step::rows(), translate::rows(), metadata::rows(), bounce::rows()]
+            .into_iter()
+            .flatten()
+            .collect();
     // PT7 stands between PT6 and PT8.
     rows.sort_by_key(|row| ORDER.iter().position(|kind| row.id.starts_with(kind)).map(|kind| (kind, row.id)));
     rows
@@ -27,4 +28,75 @@ const ORDER: [&str; 5] = ["I", "PT", "T", "M", "BO"];
 /// The row with that id.
 pub fn row(id: &str) -> Option<Row> {
     all().into_iter().find(|row| row.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Gate;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_gate_is_about_sides_of_its_row() {
+        for row in all() {
+            for gate in &row.gates {
+                let (of, to) = match *gate {
+                    Gate::Instructions { of, .. } | Gate::Held { of, .. } | Gate::NoAllocation { of } => (of, of),
+                    Gate::Ratio { of, to, .. } | Gate::Equal { of, to, .. } | Gate::HeldRatio { of, to, .. } => {
+                        (of, to)
+                    }
+                };
+                assert!(row.side(of).is_some() && row.side(to).is_some(), "{}: {of}, {to}", row.id);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_compared_by_instructions_is_counted_and_by_time_timed() {
+        for row in all() {
+            let side = |name| row.side(name).map(|side| (side.counted, side.timed));
+            for gate in &row.gates {
+                let well = match *gate {
+                    Gate::Instructions { of, .. } => side(of).is_some_and(|(counted, _)| counted > 0),
+                    Gate::Equal { of, to, .. } => [of, to].iter().all(|name| side(name).is_some_and(|side| side.0 > 0)),
+                    Gate::Ratio { of, to, .. } => [of, to].iter().all(|name| side(name).is_some_and(|side| side.1 > 0)),
+                    _ => true,
+                };
+                assert!(well, "{}", row.id);
+            }
+            for side in &row.sides {
+                assert!(
+                    side.reference.is_none() || side.counted > 0,
+                    "{} of {} is expected, not counted",
+                    side.name,
+                    row.id
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ids_and_the_names_of_sides_are_unique() {
+        let rows = all();
+        assert_eq!(rows.iter().map(|row| row.id).collect::<BTreeSet<_>>().len(), rows.len());
+        for row in &rows {
+            assert_eq!(
+                row.sides.iter().map(|side| side.name).collect::<BTreeSet<_>>().len(),
+                row.sides.len(),
+                "{}",
+                row.id
+            );
+        }
+    }
+
+    #[test]
+    fn rows_stand_in_the_order_of_the_targets() {
+        let ids: Vec<_> = all().iter().map(|row| row.id).collect();
+        let place = |id| ids.iter().position(|other| *other == id);
+        for [before, after] in
+            [["I5", "PT1"], ["PT1", "PT2"], ["PT6", "PT7"], ["PT8", "T1"], ["T3", "M1"], ["M2", "BO1"]]
+        {
+            assert!(place(before).is_some() && place(before) < place(after), "{before} {after}: {ids:?}");
+        }
+    }
 }

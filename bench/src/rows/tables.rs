@@ -146,9 +146,8 @@ mod ours {
 
     fn table() -> (Table, Leaf) {
         let format = VtdSecondStage::new(VtdOptions::default());
-        let table = format.ok().and_then(|format| {
-            PageTable::new(format, FrameArena::new(PhysAddr::new(GIB), 1024)).ok()
-        });
+        let table =
+            format.ok().and_then(|format| PageTable::new(format, FrameArena::new(PhysAddr::new(GIB), 1024)).ok());
         let Some(table) = table else { unreachable!("an arena has a frame for the root") };
         let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
         (table, leaf)

@@ -23,14 +23,14 @@ pub fn rows() -> Vec<Row> {
 fn hit() -> Row {
     Row {
         sides: vec![
-            Side::new("peerdma 16", || ours::hits(FEW)).turns(400_000, 20_000),
-            Side::new("Iotlb 16", || iotlb_lookups(FEW)).turns(10_000, 2_000).reference(679.0),
-            Side::new("L 16", || raw_hits(FEW)).turns(400_000, 20_000).reference(32.0),
-            Side::new("peerdma 1k", || ours::hits(SOME)).turns(400_000, 20_000),
-            Side::new("Iotlb 1k", || iotlb_lookups(SOME)).turns(5_000, 2_000).reference(1_080.0),
-            Side::new("L 1k", || raw_hits(SOME)).turns(400_000, 20_000).reference(32.0),
-            Side::new("peerdma 64k", || ours::hits(MANY)).turns(200_000, 20_000),
-            Side::new("Iotlb 64k", || iotlb_lookups(MANY)).turns(5_000, 2_000).reference(1_508.0),
+            Side::new("peerdma 16", || ours::hits(FEW)).turns(1_000_000, 20_000),
+            Side::new("Iotlb 16", || iotlb_lookups(FEW)).turns(20_000, 2_000).reference(679.0),
+            Side::new("L 16", || raw_hits(FEW)).turns(1_000_000, 20_000).reference(32.0),
+            Side::new("peerdma 1k", || ours::hits(SOME)).turns(1_000_000, 20_000),
+            Side::new("Iotlb 1k", || iotlb_lookups(SOME)).turns(10_000, 2_000).reference(1_080.0),
+            Side::new("L 1k", || raw_hits(SOME)).turns(1_000_000, 20_000).reference(32.0),
+            Side::new("peerdma 64k", || ours::hits(MANY)).turns(500_000, 20_000),
+            Side::new("Iotlb 64k", || iotlb_lookups(MANY)).turns(10_000, 2_000).reference(1_508.0),
         ],
         gates: vec![
             Gate::Instructions { of: "peerdma 16", most: 45.0 },
@@ -48,8 +48,8 @@ fn hit() -> Row {
 fn walk() -> Row {
     Row {
         sides: vec![
-            Side::new("peerdma", || ours::walks(SOME)).turns(200_000, 20_000),
-            Side::new("L", || raw_walks(SOME)).turns(200_000, 20_000).reference(61.0),
+            Side::new("peerdma", || ours::walks(SOME)).turns(500_000, 20_000),
+            Side::new("L", || raw_walks(SOME)).turns(500_000, 20_000).reference(61.0),
         ],
         gates: vec![
             Gate::Instructions { of: "peerdma", most: 85.0 },

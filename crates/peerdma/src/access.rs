@@ -16,7 +16,7 @@ use core::fmt;
 pub enum Prot {
     /// The device reads.
     Read,
-    /// The device writes; whether it can read too is [`WriteOnly`](super::WriteOnly)'s question.
+    /// The device writes; whether it can read too is [`WriteOnly`](crate::dma::WriteOnly)'s question.
     Write,
     /// The device reads and writes.
     ReadWrite,

@@ -35,7 +35,8 @@ pub enum ApertureError {
 /// The free IOVAs of a domain in which `initiators` are.
 ///
 /// Left out are: what the windows of their host bridges show (where the input tells no windows, the
-/// BARs below each bridge), what their IOMMU groups reserve, what lies outside `inbound` where that is
+/// BARs below each bridge; where it does not tell which host bridge an initiator is below, both of
+/// all of them), what their IOMMU groups reserve, what lies outside `inbound` where that is
 /// not one to one, and [`X86_INTERRUPTS`], which no space on any architecture misses.
 ///
 /// # Errors
@@ -47,13 +48,17 @@ pub fn iovas_for(
     inbound: &Windows,
 ) -> Result<Allocator, ApertureError> {
     let mut free = Allocator::new(abilities.granule, &abilities.usable)?;
-    let bridges: Vec<HostBridgeId> = initiators.iter().filter_map(|at| bridge_of(topology, *at)).collect();
+    let bridges: Vec<Option<HostBridgeId>> = initiators.iter().map(|at| bridge_of(topology, *at)).collect();
+    let anywhere = bridges.contains(&None);
     let mut taken: Vec<(u64, u64)> = Vec::new();
-    for (bridge, host) in topology.host_bridges().filter(|(bridge, _)| bridges.contains(bridge)) {
+    if anywhere {
+        taken.extend(bars_below(topology, None).map(|bar| numbers(&bar)));
+    }
+    for (bridge, host) in topology.host_bridges().filter(|(bridge, _)| anywhere || bridges.contains(&Some(*bridge))) {
         let windows = &host.facts().windows;
         taken.extend(windows.iter().map(|window| numbers(&window.bus())));
         if windows.is_empty() {
-            taken.extend(bars_below(topology, bridge).map(|bar| numbers(&bar)));
+            taken.extend(bars_below(topology, Some(bridge)).map(|bar| numbers(&bar)));
         }
     }
     let groups: Vec<u32> = initiators.iter().filter_map(|at| topology.function(*at).info().iommu_group).collect();
@@ -74,9 +79,10 @@ fn numbers(range: &AddrRange<BusAddr>) -> (u64, u64) {
     (range.start().as_u64(), range.last().as_u64())
 }
 
-/// BARs of functions below one host bridge, where their bus addresses and sizes are known.
-fn bars_below(topology: &Topology, bridge: HostBridgeId) -> impl Iterator<Item = AddrRange<BusAddr>> + '_ {
-    let below = topology.functions().filter(move |(id, _)| bridge_of(topology, *id) == Some(bridge));
+/// BARs of functions below one host bridge, or below one that is not told, where their bus addresses and
+/// sizes are known.
+fn bars_below(topology: &Topology, bridge: Option<HostBridgeId>) -> impl Iterator<Item = AddrRange<BusAddr>> + '_ {
+    let below = topology.functions().filter(move |(id, _)| bridge_of(topology, *id) == bridge);
     below.flat_map(|(_, function)| {
         let bars = function.info().bars.iter();
         bars.filter_map(|bar| AddrRange::new(bar.bus?, bar.size.or(bar.cpu.map(|range| range.len()))?))
@@ -193,6 +199,23 @@ mod tests {
         let mut inside = iovas_for(&Profile::Type1.abilities(), &topology, &[at], &Windows::one_to_one()).unwrap();
         assert_eq!(outside.free_bytes().as_u64() - inside.free_bytes().as_u64(), 0x1_0000);
         assert!(inside.claim(range(0x4000_0000, 0x4000_0fff)).is_err());
+    }
+
+    /// An IOVA with the number of a BAR beside the initiator would go to that BAR.
+    #[test]
+    fn an_initiator_of_which_nobody_knows_the_host_bridge_keeps_off_the_windows_of_all() {
+        let mut builder = machine([window(0x60_8000_0000, 0x8000_0000, 0x1000_0000)].into()).0.to_builder();
+        let mut info = FunctionInfo::new("05:00.0".parse().unwrap(), Position::Below("04:1f.0".parse().unwrap()));
+        let (at, len) = (BusAddr::new(0xa000_0000), Bytes::new(0x1000));
+        info.bars =
+            [crate::topology::Bar { index: 0, cpu: None, bus: Some(at), size: Some(len), prefetchable: false }].into();
+        builder.function(info);
+        let topology = builder.build();
+        let lost = topology.at("05:00.0".parse().unwrap()).unwrap();
+        assert_eq!(bridge_of(&topology, lost), None);
+        let mut free = iovas_for(&Profile::Type1.abilities(), &topology, &[lost], &Windows::one_to_one()).unwrap();
+        assert!(free.claim(range(0x8000_0000, 0x8000_0fff)).is_err());
+        assert!(free.claim(range(0xa000_0000, 0xa000_0fff)).is_err(), "the BAR of one that is as lost");
     }
 
     /// Linux reserves the first granule of each range after a gap too.

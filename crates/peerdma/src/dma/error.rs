@@ -356,7 +356,9 @@ pub enum UnmapError {
     },
     /// A large page has to be split, and no frame is left for the table of its parts; unmap
     /// something else first, or all of the page.
-    #[error("no frame is left to split the large page at {at} of IOVA {iova}; unmap whole pages, or give the tables more memory")]
+    #[error(
+        "no frame is left to split the large page at {at} of IOVA {iova}; unmap whole pages, or give the tables more memory"
+    )]
     NoTableMemory {
         /// The range that was asked for.
         iova: AddrRange<Iova>,

@@ -5,11 +5,13 @@
 //! the machine trusts it. Values come from the topology where it tells them, and from
 //! the driver's author where it cannot.
 
-use super::confidential::Interface;
+use super::confidential::{Guest, Interface};
+use super::engine::error::WhyBounce;
 use crate::addr::Bytes;
 use crate::route::domain::{Domain, Owner as DomainOwner};
 use crate::topology::{FunctionId, IommuMode, Origin, Topology};
 use alloc::string::{String, ToString};
+use core::fmt;
 
 /// When memory is copied through buffers that the device reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
@@ -37,6 +39,61 @@ pub struct Segments {
     pub most: Option<usize>,
 }
 
+impl Segments {
+    /// The first limit that no segment can keep.
+    pub(super) fn impossible(&self) -> Option<SegmentLimit> {
+        match self {
+            Self { longest: Some(Bytes::ZERO), .. } => Some(SegmentLimit::Longest),
+            Self { boundary: Some(boundary), .. } if !boundary.as_u64().is_power_of_two() => {
+                Some(SegmentLimit::Boundary(*boundary))
+            }
+            Self { most: Some(0), .. } => Some(SegmentLimit::Most),
+            _ => None,
+        }
+    }
+
+    /// How long the first segment of `len` bytes at the number `start` is; neither is zero.
+    #[inline]
+    pub(super) fn first(&self, start: u64, len: u64) -> u64 {
+        let len = self.longest.map_or(len, |longest| len.min(longest.as_u64()));
+        self.boundary.map(Bytes::as_u64).map_or(len, |boundary| len.min(boundary - (start & (boundary - 1))))
+    }
+
+    /// How many segments `len` bytes at the number `start` are cut into; costs the same for any length.
+    pub(super) fn count(&self, start: u64, len: u64) -> u64 {
+        let pieces = |len: u64| self.longest.map_or(1, |longest| len.div_ceil(longest.as_u64()));
+        let Some(boundary) = self.boundary.map(Bytes::as_u64) else { return pieces(len) };
+        let before = boundary - (start & (boundary - 1));
+        let Some(after) = len.checked_sub(before).filter(|after| *after > 0) else { return pieces(len) };
+        let (whole, rest) = (after / boundary, after % boundary);
+        let rest = if rest == 0 { 0 } else { pieces(rest) };
+        // Each segment has a byte, so there are no more than `len`.
+        pieces(before) + whole * pieces(boundary) + rest
+    }
+}
+
+/// A limit on segments that none can keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SegmentLimit {
+    /// The longest segment has no bytes.
+    Longest,
+    /// The boundary is no power of two.
+    Boundary(Bytes),
+    /// There are no segments.
+    Most,
+}
+
+impl fmt::Display for SegmentLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Longest => f.write_str("a longest segment of no bytes"),
+            Self::Boundary(boundary) => write!(f, "a boundary of {boundary}, which is no power of two"),
+            Self::Most => f.write_str("no segments at all"),
+        }
+    }
+}
+
 /// The device that will use a mapping.
 ///
 /// ```
@@ -59,6 +116,7 @@ pub struct Initiator {
     pub(super) coherent: bool,
     pub(super) trusted: bool,
     pub(super) bouncing: Bouncing,
+    pub(super) guest: Guest,
     pub(super) segments: Segments,
     pub(super) interface: Interface,
     pub(super) vfio: bool,
@@ -80,6 +138,7 @@ impl Initiator {
             coherent: true,
             trusted: true,
             bouncing: Bouncing::default(),
+            guest: Guest::None,
             segments: Segments::default(),
             interface: Interface::default(),
             vfio: false,
@@ -90,8 +149,8 @@ impl Initiator {
 
     /// A function of a machine: its place, the mode of its domain, and its mask where a driver set one.
     ///
-    /// `None` if the input does not tell the mode; ask whoever gave it and state it with
-    /// [`new`](Self::new) and [`at`](Self::at).
+    /// `None` if the input does not tell the mode. Memory can be mapped for one whose mode is stated
+    /// ([`new`](Self::new)); routes to other functions are judged by what the topology tells.
     pub fn of(topology: &Topology, function: FunctionId) -> Option<Self> {
         let info = topology.function(function).info();
         let domain = Domain::of(topology, function);
@@ -163,6 +222,15 @@ impl Initiator {
         self
     }
 
+    /// Stands in a machine that is this sort of guest: where its interface is not accepted, all memory
+    /// is copied to what the guest shares, and memory is refused where copies are
+    /// ([`Bouncing::Never`]). Without translation only, as [`Bouncing::Forced`].
+    #[must_use]
+    pub fn in_guest(mut self, guest: Guest) -> Self {
+        self.guest = guest;
+        self
+    }
+
     /// Maps for its privileged contexts only.
     #[must_use]
     pub fn privileged(mut self) -> Self {
@@ -210,6 +278,14 @@ impl Initiator {
         self.segments
     }
 
+    /// Why all its memory has to be copied, if it has.
+    pub(super) fn copies_all(&self) -> Option<WhyBounce> {
+        if self.guest.bounces(self.interface) {
+            return Some(WhyBounce::NotAccepted);
+        }
+        (self.bouncing == Bouncing::Forced).then_some(WhyBounce::Forced)
+    }
+
     /// The highest number that it can put on its bus, inclusive.
     pub fn highest(&self) -> u64 {
         let by_mask = match self.mask_bits {
@@ -223,6 +299,35 @@ impl Initiator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_confidential_guest_copies_for_devices_that_it_has_not_accepted() {
+        let copied = |initiator: Initiator| initiator.copies_all();
+        let nic = Initiator::new("nic", IommuMode::None).in_guest(Guest::Tdx);
+        assert_eq!(copied(nic.clone()), Some(WhyBounce::NotAccepted));
+        assert_eq!(copied(nic.clone().with_interface(Interface::Run)), None, "in whatever order it is said");
+        assert_eq!(copied(nic.clone().with_bouncing(Bouncing::Never)), Some(WhyBounce::NotAccepted));
+        assert_eq!(copied(nic.in_guest(Guest::None)), None);
+        let forced = Initiator::new("nic", IommuMode::None).with_bouncing(Bouncing::Forced);
+        assert_eq!(copied(forced), Some(WhyBounce::Forced));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn segments_are_as_many_as_cutting_gives(
+            start in 0_u64..0x300, len in 1_u64..0x300, longest in proptest::option::of(1_u64..0x50),
+            boundary in proptest::option::of(0_u32..10),
+        ) {
+            let boundary = boundary.map(|bits| Bytes::new(1 << bits));
+            let limits = Segments { longest: longest.map(Bytes::new), boundary, most: None };
+            let (mut at, end, mut pieces) = (start, start + len, 0);
+            while at < end {
+                at += limits.first(at, end - at);
+                pieces += 1;
+            }
+            proptest::prop_assert_eq!((at, pieces), (end, limits.count(start, len)));
+        }
+    }
 
     #[test]
     fn the_lower_of_mask_and_bus_limit_counts() {

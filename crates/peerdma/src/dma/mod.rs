@@ -49,7 +49,7 @@ pub use engine::{
     Spans, Staged, SyncError, UnlinkError,
 };
 pub use error::{Errno, MapError, UnmapError};
-pub use initiator::{Bouncing, Initiator, Segments};
+pub use initiator::{Bouncing, Initiator, SegmentLimit, Segments};
 pub use io_space::{IoSpace, Source, SourceKind};
 pub use mapped::Mapped;
 pub use owner::{Owner, OwnerId, Owners, ResolveError, Stretch};

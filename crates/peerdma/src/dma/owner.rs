@@ -87,6 +87,16 @@ pub enum ResolveError {
         /// What the space takes.
         wanted: Sources,
     },
+    /// Bytes that have to lie in one piece do not; register the area of a pool of copies as one piece.
+    #[error("{owner} at offset {offset:#x} is not one piece of {len}; register it as one", offset = offset.as_u64())]
+    InPieces {
+        /// The owner.
+        owner: Owner,
+        /// Where the bytes start.
+        offset: Bytes,
+        /// How many there are.
+        len: Bytes,
+    },
     /// The owner has no such bytes.
     #[error("{owner} has no byte at offset {offset:#x}", offset = offset.as_u64())]
     Outside {

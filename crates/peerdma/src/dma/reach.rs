@@ -12,11 +12,11 @@ use super::confidential::{self, Case, Interface, MemoryKind, Rule, Way};
 use super::initiator::Initiator;
 use super::owner::Owner;
 use crate::access::Prot;
-use crate::addr::BusAddr;
+use crate::addr::{AddrRange, BusAddr, Bytes};
 use crate::route::domain::Owner as DomainOwner;
 use crate::route::fabric::{Fate, Passage};
 use crate::route::kernel_view::MapType;
-use crate::route::{Judge, PairVerdict, Permission, Reason, Target, Verdict};
+use crate::route::{Judge, PairVerdict, Permission, Reason, Target, TargetError, Verdict};
 use crate::topology::{FunctionId, HostBridgeId, IommuMode, Parent, Topology};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -47,11 +47,14 @@ pub struct Reached {
     pub read: Permission,
     /// Whether writes arrive.
     pub write: Permission,
+    /// How long the owner is, where it is reached by bus address and that is told: a bus address
+    /// further on is somebody else's.
+    pub len: Option<Bytes>,
 }
 
 impl Reached {
     const fn permitted(reach: Reach) -> Self {
-        Self { reach, read: Permission::Permitted, write: Permission::Permitted }
+        Self { reach, read: Permission::Permitted, write: Permission::Permitted, len: None }
     }
 
     /// Whether all that `prot` asks for is permitted.
@@ -96,6 +99,12 @@ pub enum Why {
     NoPlace,
     /// The topology says another mode of the initiator's domain than the initiator does.
     ModeContradicts,
+    /// The route that was stated for the owner is for another mode than the initiator's.
+    StatedForAnotherMode,
+    /// The bus address that was stated for the owner means nothing below the initiator's host bridge.
+    OtherHostBridge,
+    /// The function has no such base address register.
+    NoSuchBar,
     /// The input does not tell the number of the bus address.
     NoBusAddress,
     /// A rule of confidential computing.
@@ -120,11 +129,28 @@ impl fmt::Display for Refusal {
             Why::Unstated => {
                 write!(f, "{owner} is no PCI function, so nobody knows how {initiator} reaches it; state its route")?;
             }
-            Why::NoPlace => write!(f, "{initiator} has no place in the topology, so its route to {owner} is unknown")?,
+            Why::NoPlace => {
+                write!(
+                    f,
+                    "{initiator} has no place in the topology, so its route to {owner} is unknown; say where it is"
+                )?;
+            }
             Why::ModeContradicts => {
                 write!(f, "the topology tells another IOMMU mode of {initiator} than the one given; scan again")?;
             }
-            Why::NoBusAddress => write!(f, "the bus address of {owner} is not told by the input")?,
+            Why::StatedForAnotherMode => write!(
+                f,
+                "the route stated for {owner} is not for the IOMMU mode of {initiator}; state the one for its mode"
+            )?,
+            Why::OtherHostBridge => write!(
+                f,
+                "the bus address stated for {owner} means nothing below the host bridge of {initiator}; state its \
+                 route through the host bridges"
+            )?,
+            Why::NoSuchBar => write!(f, "the input tells of no {owner}; name a BAR that the function has")?,
+            Why::NoBusAddress => {
+                write!(f, "the input does not tell bus address and size of {owner}; scan with its device enabled")?;
+            }
             Why::Confidential(rule) => write!(f, "{initiator} must not reach {owner}: {rule}")?,
         }
         for reason in &self.reasons {
@@ -142,6 +168,8 @@ pub struct Peers<'t> {
     judge: Option<Judge<'t>>,
     stated: Vec<(Owner, Reach)>,
     interfaces: Vec<Stated>,
+    streams: Vec<(FunctionId, FunctionId)>,
+    open: Vec<Owner>,
 }
 
 /// An interface as it was stated.
@@ -180,6 +208,18 @@ impl<'t> Peers<'t> {
         self.state_whose(function, interface, false);
     }
 
+    /// States that the guest has bound a protected stream between two interfaces, on which
+    /// requests of either may cross a switch (TDISP `BIND_P2P_STREAM_REQUEST`).
+    pub fn state_stream(&mut self, one: FunctionId, other: FunctionId) {
+        self.streams.push((one, other));
+    }
+
+    /// States that an owner's memory is open to all whatever its interface's state is
+    /// (`IS_NON_TEE_MEM` of the interface report), such as a doorbell for the host.
+    pub fn state_open(&mut self, owner: Owner) {
+        self.open.push(owner);
+    }
+
     fn state_whose(&mut self, function: FunctionId, interface: Interface, same_guest: bool) {
         self.interfaces.retain(|known| known.function != Some(function));
         self.interfaces.push(Stated { function: Some(function), interface, same_guest });
@@ -207,12 +247,27 @@ impl<'t> Peers<'t> {
             Owner::Device(_) => {
                 let stated = self.stated.iter().find(|(known, _)| *known == owner);
                 let (_, reach) = stated.ok_or_else(|| refused(Why::Unstated, Vec::new()))?;
-                Reached::permitted(*reach)
+                match *reach {
+                    Reach::Bus { bridge: Some(bridge), .. } if self.is_below_another(initiator, bridge) => {
+                        return Err(refused(Why::OtherHostBridge, Vec::new()));
+                    }
+                    // An untranslated number behind a translating IOMMU is an IOVA of somebody.
+                    Reach::Iova | Reach::Physical if *reach != through => {
+                        return Err(refused(Why::StatedForAnotherMode, Vec::new()));
+                    }
+                    reach => Reached::permitted(reach),
+                }
             }
             Owner::Bar { function, bar } => self.judged(initiator, function, bar, through, &refused)?,
         };
         self.confidential(initiator, owner, &reached).map_err(|rule| refused(Why::Confidential(rule), Vec::new()))?;
         Ok(reached)
+    }
+
+    /// Whether the initiator is known to be below another host bridge than this.
+    fn is_below_another(&self, initiator: &Initiator, bridge: HostBridgeId) -> bool {
+        let place = self.judge.as_ref().zip(initiator.function());
+        place.and_then(|(judge, at)| bridge_of(judge.topology(), at)).is_some_and(|own| own != bridge)
     }
 
     fn judged(
@@ -227,8 +282,10 @@ impl<'t> Peers<'t> {
             return Err(refused(Why::NoPlace, Vec::new()));
         };
         let topology = judge.topology();
-        let Ok(target) = Target::of_bar(topology, function, bar, None) else {
-            return Err(refused(Why::NoBusAddress, Vec::new()));
+        let target = match Target::of_bar(topology, function, bar, None) {
+            Ok(target) => target,
+            Err(TargetError::NoSuchBar { .. }) => return Err(refused(Why::NoSuchBar, Vec::new())),
+            Err(_) => return Err(refused(Why::NoBusAddress, Vec::new())),
         };
         let pair = judge.judge(place, &target);
         let reasons = || judge.reasons(&pair);
@@ -252,7 +309,8 @@ impl<'t> Peers<'t> {
         if read == Permission::Refused && write == Permission::Refused {
             return Err(refused(Why::Route, reasons()));
         }
-        Ok(Reached { reach, read, write })
+        let len = if direct { target.bus().as_ref().map(AddrRange::len) } else { None };
+        Ok(Reached { reach, read, write, len })
     }
 
     /// Why `prot` is not to be had although the owner is reached.
@@ -282,9 +340,18 @@ impl<'t> Peers<'t> {
         let memory = match owner {
             Owner::Private(_) => MemoryKind::PrivateRam,
             Owner::Ram | Owner::Process | Owner::Memfd(_) => MemoryKind::SharedRam,
+            Owner::Bar { .. } | Owner::Device(_) if self.open.contains(&owner) => {
+                MemoryKind::OpenMmio(target.interface)
+            }
             Owner::Bar { .. } | Owner::Device(_) => MemoryKind::Mmio(target.interface),
         };
+        let bound = |one, other| self.streams.contains(&(one, other)) || self.streams.contains(&(other, one));
         let way = match reached.reach {
+            Reach::Bus { .. }
+                if initiator.function().zip(target.function).is_some_and(|(one, other)| bound(one, other)) =>
+            {
+                Way::BoundStream
+            }
             Reach::Bus { .. } => Way::Bus,
             Reach::Iova => Way::Iommu,
             Reach::Physical => Way::HostBridge,

@@ -166,8 +166,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test's own ranges and tables are well-formed")]
-
     use super::*;
     use crate::access::{MemAttrs, Prot};
     use crate::iopt::{AmdOptions, AmdV1, ArmOptions, ArmStage2, FrameArena, Pages4K, VtdOptions, VtdSecondStage};
@@ -207,6 +205,11 @@ mod tests {
         let (out, rest) = left(format.clone(), &[(LARGE, LARGE)], (LARGE + 16 * PAGE, 0x1e_0000));
         assert_eq!(out, 0x1e_0000);
         assert_eq!(rest, (512..528).chain(1008..1024).collect::<Vec<_>>());
+        // From the middle of one large page to the end of the next, and from a start to a middle.
+        let (out, rest) = left(format.clone(), &[(LARGE, 2 * LARGE)], (LARGE + 3 * PAGE, 2 * LARGE - 3 * PAGE));
+        assert_eq!((out, rest), (2 * LARGE - 3 * PAGE, [512, 513, 514].to_vec()));
+        let (out, rest) = left(format.clone(), &[(LARGE, 2 * LARGE)], (LARGE, 2 * LARGE - PAGE));
+        assert_eq!((out, rest), (2 * LARGE - PAGE, [1535].to_vec()));
         // A hole in a table that goes as a whole counts nothing.
         let (out, rest) = left(format.clone(), &[(LARGE, PAGE), (LARGE + 9 * PAGE, PAGE)], (0, 4 * LARGE));
         assert_eq!((out, rest.len()), (2 * PAGE, 0));

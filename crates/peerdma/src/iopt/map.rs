@@ -32,7 +32,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ///
     /// Each place gets the largest page that fits. Where a large page meets a table in which
     /// nothing is mapped, the table makes room, and `cursor` says so
-    /// ([`Cursor::take_replaced`]). Nothing that is mapped is ever replaced.
+    /// ([`Cursor::take_replaced`]). Nothing that is mapped is ever replaced, but by a format that was
+    /// told to ([`Format::replaces_tables`]).
     ///
     /// # Errors
     /// [`MapFault`]; nothing of the range is mapped then. Tables that were made stay, empty,

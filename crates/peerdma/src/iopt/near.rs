@@ -124,8 +124,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test's own ranges and tables are well-formed")]
-
     use super::*;
     use crate::access::{MemAttrs, Prot};
     use crate::iopt::{ArmOptions, ArmStage2, FrameArena, Gather, Pages64K, VtdOptions, VtdSecondStage};

@@ -4,10 +4,6 @@
 //! though they share tables. A missing table is installed by compare-exchange, and who loses
 //! gives its frame back; leaf entries are stored relaxed and whole (single-copy atomic),
 //! because only the owner of an IOVA writes its entry, and devices are told afterwards.
-//!
-//! Tables taken out are queued and not freed, since an IOMMU may be walking them until its
-//! caches are invalidated. The queue is threaded through the tables themselves: the first
-//! entry of a dead table holds the address of the next, which no format takes for present.
 
 use super::cursor::Cursor;
 use super::entry::{Entry, Leaf};
@@ -43,21 +39,6 @@ impl Root {
     /// The root of a table that has grown.
     pub fn at_height<F: Format>(format: &F, at: PhysAddr, height: u8) -> Self {
         Self { at, height, level: format.level(height) }
-    }
-}
-
-/// The word of a caller that nobody can reach tables that were taken out.
-///
-/// That is: since the last unmapping through any reference to the page table, the IOTLB and
-/// paging-structure caches of every device of the domain were invalidated, no walk that began
-/// before is still going on, and no unmapping is under way.
-#[derive(Debug)]
-pub struct Quiesced(());
-
-impl Quiesced {
-    /// Gives the word.
-    pub const fn promise() -> Self {
-        Self(())
     }
 }
 
@@ -102,10 +83,10 @@ pub struct PageTable<F: Format, M: TableMemory> {
     /// Marks this table among others, for cursors.
     mark: Arc<()>,
     /// How often a table was taken out.
-    generation: AtomicU64,
+    pub(super) generation: AtomicU64,
     /// First table taken out, 0 for none.
-    dead: AtomicU64,
-    tables: AtomicUsize,
+    pub(super) dead: AtomicU64,
+    pub(super) tables: AtomicUsize,
     /// Second smallest page size: a shorter run has pages of one size only.
     pub(super) second_size: u64,
 }
@@ -187,48 +168,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub fn table_bytes(&self) -> Bytes {
         let below = self.tables().saturating_sub(1) * Self::TABLE_FRAMES;
         Bytes::new((root_frames(&self.format) + below) as u64 * FRAME_SIZE.as_u64())
-    }
-
-    /// Gives the frames of tables that were taken out back to the memory; answers how many tables.
-    ///
-    /// The exclusive reference proves that no walk through this value is going on. Devices are
-    /// the caller's part: what was unmapped must be invalidated in all of them before.
-    pub fn reclaim(&mut self) -> usize {
-        self.free_dead()
-    }
-
-    /// The same for a table that several share.
-    pub fn reclaim_quiesced(&self, _quiesced: Quiesced) -> usize {
-        self.free_dead()
-    }
-
-    /// Gives back the frames of tables in which nothing is mapped any more; answers how many tables.
-    ///
-    /// Unmapping takes out only tables that lie in the range as a whole, so others are left
-    /// empty, and a map that failed leaves those it made. Looks at every entry of the table.
-    /// Devices must have been invalidated as for [`reclaim`](Self::reclaim), which this does
-    /// as well, and must not be walking the table.
-    pub fn prune(&mut self) -> usize {
-        let root = self.root();
-        let root_entries = root_frames(&self.format) * FRAME_ENTRIES;
-        self.prune_below(root.at, root.height, root_entries);
-        self.free_dead()
-    }
-
-    fn prune_below(&self, table: PhysAddr, height: u8, entries: usize) -> bool {
-        let mut empty = true;
-        for index in 0..entries {
-            let Some(slot) = self.slot(table, index) else { return false };
-            let entry = slot.load(Ordering::Acquire);
-            match self.format.decode(entry, height) {
-                Entry::Table(child) if height > 0 && self.prune_below(child, height - 1, 1 << F::INDEX_BITS) => {
-                    slot.store(0, Ordering::Relaxed);
-                    self.bury(child);
-                }
-                _ => empty &= entry == 0,
-            }
-        }
-        empty
     }
 
     /// The entry `index` of a table.
@@ -371,60 +310,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
     }
 
-    /// Queues a table, which no entry points to any more, and everything below it.
-    pub(super) fn bury_all(&self, table: PhysAddr, height: u8) {
-        if height > 0 {
-            for index in 0..1 << F::INDEX_BITS {
-                let Some(slot) = self.slot(table, index) else { break };
-                if let Entry::Table(child) = self.format.decode(slot.load(Ordering::Acquire), height) {
-                    self.bury_all(child, height - 1);
-                }
-            }
-        }
-        self.bury(table);
-    }
-
-    /// Queues a table that no entry points to any more and that points to none.
-    pub(super) fn bury(&self, table: PhysAddr) {
-        // Cursors forget before the frame can become anything else.
-        self.generation.fetch_add(1, Ordering::Release);
-        let Some(link) = self.slot(table, 0) else { return };
-        self.tables.fetch_sub(1, Ordering::Relaxed);
-        let mut next = self.dead.load(Ordering::Relaxed);
-        loop {
-            link.store(next, Ordering::Relaxed);
-            match self.dead.compare_exchange_weak(next, table.as_u64(), Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => next = now,
-            }
-        }
-    }
-
-    fn free_dead(&self) -> usize {
-        let mut freed = 0;
-        let mut table = self.dead.swap(0, Ordering::Acquire);
-        while let Some(link) = (table != 0).then(|| self.slot(PhysAddr::new(table), 0)).flatten() {
-            let next = link.load(Ordering::Relaxed);
-            self.memory.free(PhysAddr::new(table), Self::TABLE_FRAMES);
-            freed += 1;
-            table = next;
-        }
-        freed
-    }
-
-    /// Whether nothing is mapped in a table and those below it.
-    pub(super) fn is_empty(&self, table: PhysAddr, height: u8) -> bool {
-        (0..1 << F::INDEX_BITS).all(|index| {
-            let Some(slot) = self.slot(table, index) else { return false };
-            let entry = slot.load(Ordering::Acquire);
-            match self.format.decode(entry, height) {
-                _ if entry == 0 => true,
-                Entry::Table(child) if height > 0 => self.is_empty(child, height - 1),
-                _ => false,
-            }
-        })
-    }
-
     /// Whether the table, with the root it has now, translates all from `first` to `last`.
     pub(super) fn reaches_range(&self, first: Iova, last: Iova) -> bool {
         let shape = self.format.shape();
@@ -437,26 +322,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 }
 
-impl<F: Format, M: TableMemory> Drop for PageTable<F, M> {
-    fn drop(&mut self) {
-        self.free_dead();
-        let root = self.root();
-        let frames = root_frames(&self.format);
-        if root.height > 0 {
-            for index in 0..frames * FRAME_ENTRIES {
-                let Some(slot) = self.slot(root.at, index) else { break };
-                if let Entry::Table(child) = self.format.decode(slot.load(Ordering::Acquire), root.height) {
-                    self.bury_all(child, root.height - 1);
-                }
-            }
-        }
-        self.free_dead();
-        self.memory.free(root.at, frames);
-    }
-}
-
 /// Frames of the root: all its entries, at least one frame.
-fn root_frames<F: Format>(format: &F) -> usize {
+pub(super) fn root_frames<F: Format>(format: &F) -> usize {
     let shape = format.shape();
     let bits = u32::from(shape.input_bits()).saturating_sub(shift_of::<F>(shape.height()));
     let bits = if F::GROWS { bits.min(F::INDEX_BITS) } else { bits };

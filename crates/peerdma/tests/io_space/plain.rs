@@ -22,8 +22,8 @@ pub(crate) struct Direct {
 
 impl Direct {
     pub(crate) fn new(shift: u64, attrs: MemAttrs) -> Self {
-        let memory = AddrRange::new(LENT, Bytes::new(0x4000_0000)).unwrap();
-        let window = HostWindow::new(memory, BusAddr::new(LENT.as_u64() - shift)).unwrap();
+        let memory = AddrRange::new(LENT, Bytes::new(0x4000_0000)).expect("a gibibyte far from the end");
+        let window = HostWindow::new(memory, BusAddr::new(LENT.as_u64() - shift)).expect("as far from the end there");
         let windows = if shift == 0 { Windows::one_to_one() } else { Windows::new([window].into()) };
         Self { space: DirectSpace::new(windows, Iova::new(0xffff_ffff)), shift, attrs }
     }

@@ -58,7 +58,7 @@ fn keeps_the_contract<F: Format>(format: F) {
     for attrs in [MemAttrs::empty(), MemAttrs::MMIO] {
         let arena = FrameArena::new(PhysAddr::new(0x4000_0000), 4096);
         let options = SoftOptions::default().reserving_interrupts();
-        let mut iommu = SoftIommu::with(format.clone(), &arena, &options).unwrap();
+        let mut iommu = SoftIommu::with(format.clone(), &arena, &options).expect("there are frames for a root");
         let outcomes = assert_kept(&mut Soft::new(&iommu, attrs), 20);
         for outcome in outcomes.iter().filter(|outcome| outcome.source == Some(SourceKind::Physical)) {
             // All of its abilities are on, so that hardly a claim has nothing to try.

@@ -1,7 +1,8 @@
 //! The independent decoder against Linux's tables, before it judges anybody else's.
 
 use crate::data::{self, Case, FILES, Step, Value};
-use crate::oracle::{Decoded, Rights, told};
+use crate::oracle::decoder::Decoded;
+use crate::oracle::{Rights, told};
 use std::collections::BTreeMap;
 
 /// Where table `n` lies when the tables of a case are laid out.

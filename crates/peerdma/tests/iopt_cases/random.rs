@@ -36,8 +36,7 @@ fn whatever_allocation_fails_nothing_is_left_mapped_and_nothing_is_lost() {
 #[test]
 fn what_is_drawn_reaches_all_there_is_to_reach() {
     // A generator that never gets anywhere would let everything pass.
-    let mut reached = [0_u32; 8];
-    let mut split = 0;
+    let mut reached = [0_u32; 9];
     let mut runner = TestRunner::deterministic();
     for (_, shape) in shapes() {
         for _ in 0..8 {
@@ -49,23 +48,24 @@ fn what_is_drawn_reaches_all_there_is_to_reach() {
                 let (after, kind) = (pair.decoded(), kind(op));
                 let changed = before.leaves != after.leaves || before.tables.len() != after.tables.len();
                 reached[kind] += u32::from(changed);
-                split += u32::from(matches!(op, Op::Split { .. }) && changed);
             }
         }
     }
-    let [map, unmap, _, replace, write, dirty, _, prune] = reached;
-    assert!(map > 300 && unmap > 60 && split > 5 && replace > 5 && write > 3 && dirty > 0 && prune > 5, "{reached:?}");
+    let [map, unmap, exactly, split, replace, write, dirty, _, prune] = reached;
+    assert!(map > 300 && unmap > 100 && exactly > 50, "{reached:?}");
+    assert!(split > 5 && replace > 20 && write > 20 && dirty > 2 && prune > 5, "{reached:?}");
 }
 
 fn kind(op: Op) -> usize {
     match op {
         Op::Map { .. } => 0,
         Op::Unmap { .. } => 1,
-        Op::Split { .. } => 2,
-        Op::Replace { .. } => 3,
-        Op::Write { .. } => 4,
-        Op::Dirty { .. } => 5,
-        Op::Reclaim => 6,
-        Op::Prune => 7,
+        Op::UnmapExactly { .. } => 2,
+        Op::Split { .. } => 3,
+        Op::Replace { .. } => 4,
+        Op::Write { .. } => 5,
+        Op::Dirty { .. } => 6,
+        Op::Reclaim => 7,
+        Op::Prune => 8,
     }
 }

@@ -1,10 +1,11 @@
 //! The crate's page tables through Linux's sequences.
 
 use crate::data::{self, Case, Step, Table, Value};
+use crate::oracle::Layout;
+use crate::oracle::decoder::Decoded;
 use crate::oracle::model::merged;
 use crate::oracle::sequence::{Op, Pair};
 use crate::oracle::subject::{Failed, Subject, decode, device_write, open};
-use crate::oracle::{Decoded, Layout};
 use std::collections::BTreeMap;
 
 /// How one step of a case went.

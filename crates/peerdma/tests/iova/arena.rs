@@ -114,6 +114,45 @@ fn a_range_freed_twice_is_refused_whether_it_was_kept_or_not() {
 }
 
 #[test]
+fn a_range_is_refused_however_many_were_freed_since() {
+    let shared = shared(0xffff_ffff);
+    let mut arena = Arena::new();
+    let ranges: Vec<_> = (0..20).map(|_| arena.allocate(&shared, &pages(1)).unwrap()).collect();
+    for &range in &ranges {
+        arena.free(&shared, range).unwrap();
+    }
+    for &range in &ranges {
+        assert_eq!(arena.free(&shared, range), Err(FreeError::NotAllocated { range }));
+    }
+}
+
+#[test]
+fn a_range_that_is_not_naturally_aligned_is_not_kept() {
+    let shared = shared(0xffff_ffff);
+    let mut arena = Arena::new();
+    let natural = arena.allocate(&shared, &pages(3)).unwrap();
+    arena.free(&shared, natural).unwrap();
+    let loose = AddrRange::new(Iova::new(0x5000), Bytes::new(0x3000)).unwrap();
+    shared.borrow_mut().claim(loose).unwrap();
+    arena.free(&shared, loose).unwrap();
+    assert_eq!(arena.held(), natural.len());
+    assert_eq!(shared.borrow_mut().claim(loose), Ok(()));
+}
+
+#[test]
+fn what_is_held_and_what_is_free_are_all_there_is() {
+    let shared = shared(0xffff_ffff);
+    let mut arena = Arena::new();
+    let ranges: Vec<_> = (0..200).map(|_| arena.allocate(&shared, &pages(1)).unwrap()).collect();
+    for (nth, &range) in ranges.iter().enumerate() {
+        arena.free(&shared, range).unwrap();
+        let out = (ranges.len() - nth - 1) as u64 * 4096;
+        assert_eq!(out + arena.held().as_u64() + free_bytes(&shared), 0xffff_f000, "after {nth}");
+    }
+    assert!(free_bytes(&shared) > 0xffff_f000 - 40 * 4096, "an arena gives back what it has too much of");
+}
+
+#[test]
 fn a_stranger_is_named_when_it_leaves_the_arena_and_the_others_are_given_back() {
     let shared = shared(0xffff_ffff);
     let mut arena = Arena::new();

@@ -93,7 +93,7 @@ impl Oracle {
 
     /// The largest free stretch up to `limit`, in pages.
     pub(crate) fn largest_gap(&self, limit: Iova) -> u64 {
-        let end = u128::from(limit.as_u64()) + 1 >> self.shift;
+        let end = (u128::from(limit.as_u64()) + 1) >> self.shift;
         let below = |&(low, high): &(u64, u64)| (u128::from(high) + 1).min(end).saturating_sub(low.into()) as u64;
         self.free.iter().map(below).max().unwrap_or(0)
     }

@@ -1,12 +1,22 @@
 //! Which address a peer's range gets, by route, mode and what the driver asked for
 //! (kernel behaviour: Linux 7.2 `dma_map_phys`, `dma_direct_map_phys`, `pci_p2pdma_bus_addr_map`).
+//!
+//! Rows of Linux's answers that have no test here, and why:
+//!
+//! - `DMA_ATTR_CC_SHARED` (with forced copies the CPU's address, without them an error): no attribute
+//!   of ours says that a guest shares a range. Whether an initiator may reach a device's memory in a
+//!   guest is asked of a table of rules before anything is mapped (`dma::confidential`).
+//! - swiotlb-xen, and the implementations of `dma_map_ops` that refuse device memory (alpha, sparc,
+//!   parisc, gart, jazz, ps3, vio): no space of ours stands for them, so there is nothing to refuse.
+//! - The errnos of the several callers for a route that is not supported: one [`Refusal`](peerdma::dma::Refusal).
 
 use super::{FAR, LISTED, Machinery, NEAR, UNLISTED, chunk, depot, frames, soft};
-use peerdma::access::Prot;
-use peerdma::addr::{Bytes, Iova};
+use peerdma::access::{Access, Prot};
+use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr};
+use peerdma::dma::spaces::TcePage;
 use peerdma::dma::{
-    Bouncing, Context, DeviceAddress, DirectSpace, Initiator, LinkError, MapRangesError, Owner, OwnerId, Peers, Reach,
-    Why, Windows,
+    Bouncing, Context, DeviceAddress, DirectSpace, Initiator, IoSpace, LinkError, MapRangesError, Owner, OwnerId,
+    Peers, Reach, TceSpace, Why, Windows,
 };
 use peerdma::iova::IovaRanges;
 use peerdma::topology::IommuMode;
@@ -122,6 +132,33 @@ fn through_the_host_bridge_a_translated_initiator_gets_an_iova_that_leads_to_the
     assert_eq!(translated(&machine, machine.near(), |initiator| initiator, 0, 0x1000), Ok(NEAR));
 }
 
+/// Forced copies are asked about without translation only (`iommu_dma_map_phys`).
+#[test]
+fn through_the_host_bridge_a_translated_initiator_gets_an_iova_although_copies_are_forced() {
+    let machine = Machinery::new(LISTED, IommuMode::Translated, false, OFFSET);
+    let forced = |initiator: Initiator| initiator.with_bouncing(Bouncing::Forced);
+    assert_eq!(translated(&machine, machine.far(), forced, 0x3000, 0x1000), Ok(FAR + 0x3000));
+}
+
+/// POWER's `iommu_map_phys` makes an entry of any address, device memory or not.
+#[test]
+fn through_a_window_of_entries_device_memory_is_mapped_as_memory_is() {
+    let machine = Machinery::new(LISTED, IommuMode::Translated, true, OFFSET);
+    let (arena, owners, peers) = (frames(), machine.owners(), machine.peers());
+    let window = AddrRange::new(Iova::new(0x800_0000), Bytes::new(0x40_0000)).unwrap();
+    let space = TceSpace::new(&arena, window, TcePage::K4).unwrap();
+    let depot = depot(&space.abilities().usable);
+    let initiator = Initiator::of(&machine.topology, machine.initiator()).unwrap();
+    let context = Context::new(initiator, space, &owners, &peers, &depot).unwrap();
+    let mapping = context.map_p2p(chunk(machine.far(), 0x3000, 0x2000), Prot::ReadWrite).unwrap();
+    let DeviceAddress::Iova(iova) = mapping.spans().next().unwrap().address else { panic!("no IOVA") };
+    assert!(window.start() <= iova && iova <= window.last());
+    let to = context.space().translate(Iova::new(iova.as_u64() + 0x1008), Access::Write);
+    assert_eq!(to.map(PhysAddr::as_u64), Some(FAR + 0x4008));
+}
+
+/// `dma_iova_link` refuses it with EPERM. `dma_map_phys` maps the whole granules around it, so that an
+/// untrusted device sees its neighbours' registers; `map_p2p` does not.
 #[test]
 fn an_untrusted_initiator_gets_whole_granules_of_a_bar_and_no_parts() {
     let machine = Machinery::new(LISTED, IommuMode::Translated, false, OFFSET);

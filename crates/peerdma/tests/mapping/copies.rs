@@ -121,8 +121,7 @@ fn below_a_translating_iommu_only_shared_granules_of_untrusted_initiators_are_co
             let depot = depot(&domain.abilities().usable);
             let context = Context::new(initiator, domain.attach(), &owners, &peers, &depot).unwrap().with_bouncer(pool);
             let mapping = context.map_one(ram(at, len), Prot::ReadWrite).unwrap();
-            let any = mapping.spans().any(|span| span.bounced);
-            any
+            mapping.spans().any(|span| span.bounced)
         })
     };
     let translated = || Initiator::new("nic", IommuMode::Translated);

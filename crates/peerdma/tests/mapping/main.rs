@@ -2,23 +2,30 @@
 //!
 //! - [`address`]: which address a peer's range gets (the table of Linux 7.2's answers).
 //! - [`link`]: what may follow what in one mapping. [`copies`]: when memory is copied.
-//! - [`mixed`]: lists of several kinds. [`rollback`]: failures at every step leak nothing.
-//! - [`segments`]: what a device's list accepts. [`relink`]: one page pointed elsewhere.
+//! - [`pool`]: pools in pieces, and what a copy is not copied for. [`private`]: confidential guests.
+//! - [`mixed`]: lists of several kinds. [`bounds`]: ends of owners, spaces and reservations.
+//! - [`rollback`]: failures at every step leak nothing. [`stuck`]: what cannot be unmapped.
+//! - [`beside`]: a watch over drivers, and doorbells. [`segments`]: what a device's list accepts.
+//! - [`relink`]: one page pointed elsewhere.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests state what they expect")]
 
 #[path = "../tree/mod.rs"]
 #[expect(dead_code, reason = "other tests build machines that this one has no use for")]
 mod tree;
 
 mod address;
+mod beside;
+mod bounds;
 mod copies;
 mod link;
 mod mixed;
+mod pool;
+mod private;
 mod relink;
 mod rollback;
 mod segments;
+mod stuck;
 
 use core::cell::RefCell;
 use peerdma::access::MemAttrs;

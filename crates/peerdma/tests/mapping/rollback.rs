@@ -21,15 +21,15 @@ fn nic() -> Initiator {
 
 /// A space of process addresses that fails at the n-th map or unmap, and remembers what is mapped.
 #[derive(Debug)]
-struct Failing {
-    abilities: Abilities,
-    maps_left: usize,
-    unmaps_left: usize,
-    mapped: BTreeMap<u64, u64>,
+pub(crate) struct Failing {
+    pub(crate) abilities: Abilities,
+    pub(crate) maps_left: usize,
+    pub(crate) unmaps_left: usize,
+    pub(crate) mapped: BTreeMap<u64, u64>,
 }
 
 impl Failing {
-    fn new(maps_left: usize, unmaps_left: usize) -> Self {
+    pub(crate) fn new(maps_left: usize, unmaps_left: usize) -> Self {
         let abilities = Profile::Type1.abilities();
         Self { abilities, maps_left, unmaps_left, mapped: BTreeMap::new() }
     }

@@ -2,9 +2,13 @@
 
 use super::{depot, frames, ram, soft};
 use peerdma::access::Prot;
-use peerdma::addr::Bytes;
+use peerdma::addr::{Bytes, Iova};
 use peerdma::chunk::Chunks;
-use peerdma::dma::{Context, Initiator, MapRangesError, Owners, Peers, Segments, Span, SyncError};
+use peerdma::dma::{
+    Context, ContextError, DirectSpace, Initiator, MapRangesError, Owners, Peers, SegmentLimit, Segments, Span,
+    SyncError, Windows,
+};
+use peerdma::iova::IovaRanges;
 use peerdma::topology::IommuMode;
 use proptest::prelude::*;
 
@@ -46,6 +50,41 @@ fn a_list_of_other_memory_fits_where_it_merges() {
     let mut list = Chunks::new();
     (0..50_u64).for_each(|page| list.push(ram((page * 3 + 1) << 12, 0x1000)).unwrap());
     assert_eq!(context.map(list.view(), Prot::Read).unwrap().spans().count(), 1);
+}
+
+/// A limit that no segment keeps would be broken by whatever is handed out.
+#[test]
+fn limits_that_no_segment_can_keep_are_refused_with_the_context() {
+    let (arena, owners, peers) = (frames(), Owners::new(), Peers::none());
+    let domain = soft(&arena);
+    let depot = depot(&domain.abilities().usable);
+    for (segments, limit) in [
+        (Segments { longest: Some(Bytes::ZERO), ..Segments::default() }, SegmentLimit::Longest),
+        (Segments { boundary: Some(Bytes::ZERO), ..Segments::default() }, SegmentLimit::Boundary(Bytes::ZERO)),
+        (
+            Segments { boundary: Some(Bytes::new(0x1800)), ..Segments::default() },
+            SegmentLimit::Boundary(Bytes::new(0x1800)),
+        ),
+        (Segments { most: Some(0), ..Segments::default() }, SegmentLimit::Most),
+    ] {
+        let device = Initiator::new("nvme", IommuMode::Translated).with_segments(segments);
+        let refused = Context::new(device, domain.attach(), &owners, &peers, &depot).err();
+        assert_eq!(refused, Some(ContextError::Segments { initiator: "nvme".into(), limit }));
+    }
+}
+
+/// Counting costs the same however many there are: here 2^43, one by one for hours.
+#[test]
+fn segments_are_counted_and_not_gone_through() {
+    let segments = Segments { longest: Some(Bytes::new(1)), boundary: Some(Bytes::new(0x1000)), most: Some(1 << 40) };
+    let device = Initiator::new("odd", IommuMode::None).with_segments(segments);
+    let (owners, peers) = (Owners::new(), Peers::none());
+    let nothing = depot(&IovaRanges::from_inclusive([(Iova::new(0x1000), Iova::new(0x1fff))]).unwrap());
+    let space = DirectSpace::new(Windows::one_to_one(), Iova::new(u64::MAX));
+    let context = Context::new(device, space, &owners, &peers, &nothing).unwrap();
+    let refused = context.map_one(ram(1, 1 << 43), Prot::Read).err();
+    let error = SyncError::TooManySegments { initiator: "odd".into(), segments: 1 << 43, most: 1 << 40 };
+    assert_eq!(refused, Some(MapRangesError::Sync(error)));
 }
 
 proptest! {

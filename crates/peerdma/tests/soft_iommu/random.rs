@@ -32,16 +32,28 @@ fn count() -> impl Strategy<Value = u64> {
     prop_oneof![Just(1), Just(16), Just(512), Just(1024), 1..40_u64, 1..PAGES]
 }
 
+fn prot() -> impl Strategy<Value = Prot> {
+    prop_oneof![Just(Prot::Read), Just(Prot::ReadWrite), Just(Prot::Write)]
+}
+
+/// Whole large pages, to where large pages fit.
+fn large() -> impl Strategy<Value = (u64, u64, u64)> {
+    (0..3_u64, 1..4_u64, 0..3_u64).prop_map(|(first, count, to)| (first * 512, count.min(3 - first) * 512, to * 512))
+}
+
+/// Any pages, to anywhere.
+fn any() -> impl Strategy<Value = (u64, u64, u64)> {
+    (edge(), count(), edge()).prop_map(|(first, count, to)| (first, count.min(PAGES - first), to))
+}
+
 fn request() -> impl Strategy<Value = Request> {
-    let prot = prop_oneof![Just(Prot::Read), Just(Prot::ReadWrite), Just(Prot::Write)];
-    (0..8_u8, edge(), count(), edge(), prot).prop_map(|(what, first, count, to, prot)| {
-        let count = count.min(PAGES - first);
-        match what {
-            0..4 => Request::Map { first, count, to, prot },
-            4..6 => Request::Relink { first, count, to, prot },
-            _ => Request::Unmap { first, count },
-        }
-    })
+    let map = (prop_oneof![large(), any()], prot());
+    let relink = (prop_oneof![1 => large(), 3 => any()], prot());
+    prop_oneof![
+        3 => map.prop_map(|((first, count, to), prot)| Request::Map { first, count, to, prot }),
+        2 => relink.prop_map(|((first, count, to), prot)| Request::Relink { first, count, to, prot }),
+        2 => any().prop_map(|(first, count, _)| Request::Unmap { first, count }),
+    ]
 }
 
 /// Runs the requests and compares every answer, and what every page leads to.
@@ -50,8 +62,13 @@ fn lives_as_a_map_of_pages<F: Format>(format: F, requests: &[Request]) -> Result
     let mut iommu = SoftIommu::new(format, &arena).unwrap();
     let mut model: BTreeMap<u64, (u64, Prot)> = BTreeMap::new();
     let mut tlb = tlb();
-    for request in requests {
-        let mut space = iommu.attach();
+    let mut space = iommu.attach();
+    for (n, request) in requests.iter().enumerate() {
+        // A handle lives for a few requests, so that what it remembers is put to use.
+        if n % 5 == 4 {
+            iommu.reclaim();
+            space = iommu.attach();
+        }
         let pages = |first: u64, count: u64| iova(first * PAGE, count * PAGE);
         let none = MemAttrs::empty();
         match *request {
@@ -104,7 +121,6 @@ fn lives_as_a_map_of_pages<F: Format>(format: F, requests: &[Request]) -> Result
                 request
             );
         }
-        iommu.reclaim();
     }
     drop(iommu);
     prop_assert_eq!(arena.in_use(), 0);
@@ -112,12 +128,12 @@ fn lives_as_a_map_of_pages<F: Format>(format: F, requests: &[Request]) -> Result
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn every_format_lives_as_a_map_of_pages(
         format in 0..5_u8,
-        requests in proptest::collection::vec(request(), 1..16),
+        requests in proptest::collection::vec(request(), 1..24),
     ) {
         match format {
             0 => lives_as_a_map_of_pages(vtd(), &requests)?,

@@ -62,7 +62,7 @@ fn apart<F: Format + Sync>(format: F) {
                 let (mut space, mut tlb) = (iommu.attach(), tlb());
                 for round in 0..ROUNDS / 16 {
                     let base = half * 256 * PAGE + (round % 64) * PAGE;
-                    let to = |page: u64| (1 + half) << 32 | (page + round) * 3 * PAGE;
+                    let to = |page: u64| ((1 + half) << 32) | ((page + round) * 3 * PAGE);
                     for page in 0..32 {
                         let at = iova(base + page * PAGE, PAGE);
                         space.link(at, &physical(to(page)), Prot::ReadWrite, MemAttrs::empty()).unwrap();

@@ -1,6 +1,6 @@
 //! One queue of one initiator, over one address space.
 
-use super::error::{ContextError, MapRangesError, ReserveError};
+use super::error::{ContextError, MapRangesError, ReserveError, WhyBounce};
 use super::mapping::Mapping;
 use super::reservation::Reservation;
 use super::staged::Staged;
@@ -88,6 +88,10 @@ pub(super) struct Fixed {
     /// Attributes of memory and of device memory for this initiator.
     pub(super) memory: MemAttrs,
     pub(super) mmio: MemAttrs,
+    /// What can be said of memory where nothing translates.
+    pub(super) expressed: MemAttrs,
+    /// Why all memory is copied where nothing translates, if it is.
+    pub(super) copies_all: Option<WhyBounce>,
     /// The host bridge above the initiator.
     pub(super) bridge: Option<HostBridgeId>,
 }
@@ -187,8 +191,8 @@ impl<'a, S: IoSpace, D: Depot> Context<'a, S, D> {
             return Err(ReserveError::Empty);
         }
         let mut inner = self.inner.borrow_mut();
-        let lists = inner.spare.pop().unwrap_or_default();
         if self.fixed.windows.is_some() {
+            let lists = inner.spare.pop().unwrap_or_default();
             return Ok(Reservation::new(self, None, len, lists));
         }
         let mask = self.fixed.granule.bytes().as_u64() - 1;
@@ -197,11 +201,11 @@ impl<'a, S: IoSpace, D: Depot> Context<'a, S, D> {
         let whole = Bytes::new(rounded.ok_or(ReserveError::TooLong { len })?);
         let want = Want::new(whole).below(Iova::new(self.fixed.highest));
         match inner.arena.allocate(self.depot, &want) {
-            Ok(iova) => Ok(Reservation::new(self, Some(iova), len, lists)),
-            Err(exhausted) => {
-                inner.keep(lists);
-                Err(ReserveError::Exhausted { initiator: self.initiator.name().into(), exhausted })
+            Ok(iova) => {
+                let lists = inner.spare.pop().unwrap_or_default();
+                Ok(Reservation::new(self, Some(iova), len, lists))
             }
+            Err(exhausted) => Err(ReserveError::Exhausted { initiator: self.initiator.name().into(), exhausted }),
         }
     }
 
@@ -251,7 +255,7 @@ impl<'a, S: IoSpace, D: Depot> Context<'a, S, D> {
     #[inline]
     pub fn map_one(&self, chunk: Chunk<Owner>, prot: Prot) -> Result<Mapping<'_, 'a, S, D>, MapRangesError> {
         let head = match chunk.owner() {
-            Owner::Ram => chunk.offset().as_u64(),
+            Owner::Ram if self.fixed.taken.physical.is_some() => chunk.offset().as_u64(),
             owner => self.head_of(owner, chunk.offset()),
         };
         let reached = self.reach(chunk.owner()).map_err(MapRangesError::Refused)?;
@@ -384,19 +388,27 @@ impl Fixed {
         if translated && !abilities.changes.contains(Changes::UNMAP_SEVERAL) {
             return Err(ContextError::OneAtATime { initiator: name() });
         }
+        if let Some(limit) = initiator.segments.impossible() {
+            return Err(ContextError::Segments { initiator: name(), limit });
+        }
+        // A space that dictates addresses knows which of them there are.
+        let there = abilities.usable.as_slice().last().map_or(0, |range| range.last().as_u64());
+        let highest = if translated { initiator.highest() } else { initiator.highest().min(there) };
         let snooped = if initiator.is_coherent() { MemAttrs::empty() } else { MemAttrs::NOT_SNOOPED };
         let privileged = if initiator.privileged { MemAttrs::PRIVILEGED } else { MemAttrs::empty() };
         let missing = snooped.union(privileged).difference(abilities.attrs);
-        if translated && !missing.is_empty() {
+        if !missing.is_empty() {
             return Err(ContextError::AttrsNotTaken { initiator: name(), attrs: missing });
         }
         Ok(Self {
             granule: abilities.granule,
             taken: abilities.sources,
-            highest: initiator.highest(),
+            highest,
             windows,
             memory: snooped.union(privileged),
             mmio: MemAttrs::MMIO.union(privileged),
+            expressed: abilities.attrs.union(MemAttrs::MMIO),
+            copies_all: initiator.copies_all(),
             bridge: peers.judge().zip(initiator.function()).and_then(|(judge, at)| bridge_of(judge.topology(), at)),
         })
     }

@@ -4,6 +4,7 @@ use crate::access::MemAttrs;
 use crate::addr::{AddrRange, Bytes, Granule, Iova};
 use crate::dma::bounce::{MemoryError, PoolError};
 use crate::dma::error::{MapError, UnmapError};
+use crate::dma::initiator::SegmentLimit;
 use crate::dma::owner::{Owner, ResolveError};
 use crate::dma::reach::Refusal;
 use crate::iova::Exhausted;
@@ -28,6 +29,14 @@ pub enum ContextError {
     OneAtATime {
         /// The initiator.
         initiator: String,
+    },
+    /// No segment can be as the initiator's list of segments wants it.
+    #[error("the list of segments of {initiator} takes {limit}; correct the limit or leave it out")]
+    Segments {
+        /// The initiator.
+        initiator: String,
+        /// What none can keep.
+        limit: SegmentLimit,
     },
     /// The space cannot express what the initiator needs for every mapping.
     #[error("{initiator} needs its memory mapped as {attrs}, which its address space cannot express")]
@@ -99,6 +108,28 @@ pub enum LinkError {
         len: Bytes,
         /// Bytes left.
         left: Bytes,
+    },
+    /// All that is linked together would have more bytes than 64 bits count; map the rest for itself.
+    #[error("{len} of {owner} after the {linked} that are linked pass 2^64 bytes; map them for themselves")]
+    TooLong {
+        /// The owner.
+        owner: Owner,
+        /// Length of the range.
+        len: Bytes,
+        /// Bytes linked before.
+        linked: Bytes,
+    },
+    /// Nothing translates on the way there, so there is nothing to hold the attribute.
+    #[error("{owner} at offset {offset:#x} cannot be given to {initiator} as {attrs}, since no table is on the way; leave the attribute out", offset = offset.as_u64())]
+    AttrsNotTaken {
+        /// The initiator.
+        initiator: String,
+        /// The owner.
+        owner: Owner,
+        /// Offset of the range.
+        offset: Bytes,
+        /// What is not held.
+        attrs: MemAttrs,
     },
     /// The initiator cannot form the address, and nothing may be copied for it.
     #[error(
@@ -215,6 +246,8 @@ pub enum WhyBounce {
     NotShown,
     /// Everything is copied for this initiator.
     Forced,
+    /// The initiator's interface is not accepted by the confidential guest, whose memory is private.
+    NotAccepted,
 }
 
 impl WhyBounce {
@@ -225,6 +258,7 @@ impl WhyBounce {
             Self::AboveMask => "use memory below the mask",
             Self::NotShown => "use memory that a window shows",
             Self::Forced => "do not force copies",
+            Self::NotAccepted => "bring its interface to RUN",
         }
     }
 }
@@ -236,6 +270,7 @@ impl core::fmt::Display for WhyBounce {
             Self::AboveMask => "it lies above the initiator's mask",
             Self::NotShown => "no window of the host bridge shows it",
             Self::Forced => "copies are forced",
+            Self::NotAccepted => "the guest's memory is private, and it has not accepted the initiator's interface",
         })
     }
 }
@@ -327,6 +362,18 @@ pub enum RelinkError {
         /// Length.
         len: Bytes,
     },
+    /// The new range is of another kind than its neighbours, and the initiator takes no more segments.
+    #[error(
+        "with another kind of memory in the middle the mapping has {segments} segments and {initiator} takes {most}; relink to the same kind"
+    )]
+    TooManySegments {
+        /// The initiator.
+        initiator: String,
+        /// How many there would be.
+        segments: usize,
+        /// How many fit.
+        most: usize,
+    },
     /// The new range cannot go there.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -344,7 +391,7 @@ pub enum UnlinkError {
         /// Why.
         error: UnmapError,
     },
-    /// Less came out than was mapped: somebody else unmapped a part.
+    /// Less came out than was mapped: somebody else unmapped a part. Nothing is mapped there now.
     #[error("{unmapped} came out of {iova} and {mapped} were mapped; somebody else unmaps in this address space")]
     Short {
         /// The range.
@@ -354,7 +401,7 @@ pub enum UnlinkError {
         /// How much came out.
         unmapped: Bytes,
     },
-    /// A copy could not be written back.
+    /// A copy could not be written back, the first of several; the others are.
     #[error("unmapped, but a copy was not written back: {0}")]
     Memory(MemoryError),
 }

@@ -1,20 +1,15 @@
 //! What a device can use.
 
 use super::context::Context;
-use super::error::{RelinkError, SyncError, UnlinkError};
-use super::place::start_of;
+use super::error::UnlinkError;
 use super::reservation::Reservation;
-use super::{Lists, Noted};
-use crate::access::{MemAttrs, Prot};
+use super::{Bounced, Lists, Noted};
 use crate::addr::{AddrRange, Bytes, Iova};
-use crate::chunk::Chunk;
-use crate::dma::bounce::{MemoryError, Towards};
+use crate::dma::bounce::{Bouncer, MemoryError, Towards};
 use crate::dma::initiator::Segments;
 use crate::dma::io_space::IoSpace;
-use crate::dma::owner::Owner;
 use crate::dma::publish::{Leg, Publish, Sender, publish};
-use crate::dma::reach::Reach;
-use crate::dma::span::{Behind, DeviceAddress, Span};
+use crate::dma::span::Span;
 use crate::iova::Depot;
 use core::mem::{self, ManuallyDrop};
 use core::panic::Location;
@@ -37,13 +32,13 @@ use core::panic::Location;
 #[derive(Debug)]
 #[must_use = "dropping a mapping unmaps it"]
 pub struct Mapping<'c, 'a, S: IoSpace, D: Depot> {
-    context: &'c Context<'a, S, D>,
+    pub(super) context: &'c Context<'a, S, D>,
     iova: Option<AddrRange<Iova>>,
     /// The mapped part of the IOVAs.
     used: Option<AddrRange<Iova>>,
     reserved: Bytes,
     len: Bytes,
-    lists: Lists,
+    pub(super) lists: Lists,
 }
 
 impl<'c, 'a, S: IoSpace, D: Depot> Mapping<'c, 'a, S, D> {
@@ -55,27 +50,6 @@ impl<'c, 'a, S: IoSpace, D: Depot> Mapping<'c, 'a, S, D> {
         lists: Lists,
     ) -> Self {
         Self { context, iova, used, reserved, len, lists }
-    }
-
-    /// Refuses a mapping of more segments than the initiator takes, and tells the watch of any other.
-    #[track_caller]
-    #[inline]
-    pub(super) fn within_limits(self) -> Result<Self, SyncError> {
-        if let Some(most) = self.context.initiator.segments.most {
-            let segments = self.spans().count();
-            if segments > most {
-                return Err(SyncError::TooManySegments {
-                    initiator: self.context.initiator.name().into(),
-                    segments,
-                    most,
-                });
-            }
-        }
-        if let Some(watch) = self.context.watch {
-            let at = Location::caller();
-            self.lists.spans.iter().for_each(|noted| watch.mapped(&noted.span, at));
-        }
-        Ok(self)
     }
 
     /// Bytes mapped.
@@ -123,73 +97,14 @@ impl<'c, 'a, S: IoSpace, D: Depot> Mapping<'c, 'a, S, D> {
 
     /// Does so for `len` bytes from `at`, counted from the start of the mapping.
     ///
-    /// What the device may not write is not copied back.
+    /// What the device may not write is not copied back. What it may only write is copied to it when it
+    /// is mapped and not again, since it may be writing right now (Linux 7.2 `swiotlb_sync_single_for_device`).
     ///
     /// # Errors
     /// As [`sync_for_device`](Self::sync_for_device).
     pub fn sync_part(&self, at: Bytes, len: Bytes, towards: Towards) -> Result<(), MemoryError> {
         let Some(pool) = self.context.bouncer else { return Ok(()) };
-        let (first, end) = (at.as_u64(), at.as_u64().saturating_add(len.as_u64()));
-        for copy in self.lists.bounced.iter().filter(|copy| towards == Towards::Device || copy.prot.writes()) {
-            let start = copy.at.as_u64();
-            let (from, to) = (first.max(start), end.min(start.saturating_add(copy.slot.len().as_u64())));
-            if from < to {
-                pool.sync(&copy.slot, copy.original, Bytes::new(from - start), Bytes::new(to - from), towards)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Points whole granules of the mapping elsewhere, where the space can, without a moment in which
-    /// they lead nowhere.
-    ///
-    /// `at` counts from the start of the mapping.
-    ///
-    /// # Errors
-    /// [`RelinkError`]; the granules lead where they led.
-    pub fn relink(&mut self, at: Bytes, chunk: Chunk<Owner>, prot: Prot) -> Result<(), RelinkError> {
-        let context = self.context;
-        let not_whole = RelinkError::NotWhole { at, len: chunk.len() };
-        let granule = context.fixed.granule;
-        let Some(span) = self.span_with(at, chunk.len()) else { return Err(not_whole) };
-        let into = Bytes::new(at.as_u64() - span.at.as_u64());
-        let DeviceAddress::Iova(start) = span.address else { return Err(not_whole) };
-        let Some(iova) = start.checked_add(into).and_then(|start| AddrRange::new(start, chunk.len())) else {
-            return Err(not_whole);
-        };
-        let mut inner = context.inner.borrow_mut();
-        let reached = inner.may(context, chunk.owner(), prot)?;
-        let behind = if chunk.owner().is_mmio() || chunk.attrs().contains(MemAttrs::MMIO) {
-            Behind::Mmio
-        } else {
-            Behind::Memory
-        };
-        if span.bounced || behind != span.behind || reached.reach != Reach::Iova {
-            return Err(not_whole);
-        }
-        let stretch = context
-            .owners
-            .resolve(chunk.owner(), chunk.offset(), chunk.len(), context.fixed.taken)
-            .map_err(super::LinkError::from)?;
-        let whole = stretch.len == chunk.len()
-            && granule.aligns(iova.start())
-            && granule.divides(chunk.len())
-            && granule.divides(Bytes::new(start_of(&stretch.source)));
-        if !whole {
-            return Err(not_whole);
-        }
-        let attrs = match behind {
-            Behind::Memory => context.fixed.memory,
-            Behind::Mmio => context.fixed.mmio,
-        };
-        inner.space.relink(iova, &stretch.source, prot, attrs.union(chunk.attrs())).map_err(super::LinkError::from)?;
-        Ok(())
-    }
-
-    fn span_with(&self, at: Bytes, len: Bytes) -> Option<Span> {
-        let end = at.checked_add(len)?;
-        let holds = |span: &&Span| span.at <= at && span.at.checked_add(span.len).is_some_and(|last| end <= last);
-        self.lists.spans.iter().map(|noted| &noted.span).find(holds).copied()
+        self.lists.bounced.iter().try_for_each(|copy| copy.sync_part(pool, at, len, towards))
     }
 
     /// Unmaps, writes copies back, and keeps the IOVAs for the next mapping.
@@ -210,7 +125,7 @@ impl<'c, 'a, S: IoSpace, D: Depot> Mapping<'c, 'a, S, D> {
                 Ok(reservation)
             }
             Err(error) => {
-                if !matches!(error, UnlinkError::Memory(_)) {
+                if matches!(error, UnlinkError::Space { .. }) {
                     reservation.lose();
                 }
                 Err(error)
@@ -218,25 +133,35 @@ impl<'c, 'a, S: IoSpace, D: Depot> Mapping<'c, 'a, S, D> {
         }
     }
 
-    /// Unmaps and writes copies back; the copies go back to the pool in any case.
+    /// Unmaps and writes copies back; what the device still reaches stays taken, and mapped for the watch.
     #[inline]
     fn take_apart(&mut self, at: &'static Location<'static>) -> Result<(), UnlinkError> {
         let unmapped = match self.used.take() {
             Some(used) => self.unmap(used),
             None => Ok(()),
         };
-        if let Some(watch) = self.context.watch {
+        let gone = !matches!(unmapped, Err(UnlinkError::Space { .. }));
+        if let Some(watch) = self.context.watch.filter(|_| gone) {
             self.lists.spans.iter().for_each(|noted| watch.unmapped(&noted.span, at));
         }
         if self.lists.bounced.is_empty() {
             return unmapped;
         }
         // The device cannot write any more, or its writes have nowhere to go.
-        let written = self.sync_for_cpu();
-        if let Some(pool) = self.context.bouncer {
-            self.lists.bounced.drain(..).for_each(|copy| pool.give_back(copy.slot));
-        }
+        let written = self.write_back();
+        self.lists.let_go(self.context.bouncer, gone);
         unmapped.and(written.map_err(UnlinkError::Memory))
+    }
+
+    /// Brings all originals up to date, also those after one that fails; the last chance to do so.
+    #[cold]
+    fn write_back(&self) -> Result<(), MemoryError> {
+        let Some(pool) = self.context.bouncer else { return Ok(()) };
+        let mut first = Ok(());
+        for copy in &self.lists.bounced {
+            first = first.and(copy.sync_part(pool, Bytes::ZERO, self.len, Towards::Cpu));
+        }
+        first
     }
 
     #[inline]
@@ -262,6 +187,23 @@ impl<S: IoSpace, D: Depot> Drop for Mapping<'_, '_, S, D> {
     }
 }
 
+impl Bounced {
+    /// Copies what lies in `len` bytes from `at` of the mapping.
+    fn sync_part(&self, pool: &dyn Bouncer, at: Bytes, len: Bytes, towards: Towards) -> Result<(), MemoryError> {
+        let wanted = match towards {
+            Towards::Device => self.prot.reads(),
+            Towards::Cpu => self.prot.writes(),
+        };
+        let (first, end) = (at.as_u64(), at.as_u64().saturating_add(len.as_u64()));
+        let start = self.at.as_u64();
+        let (from, to) = (first.max(start), end.min(start.saturating_add(self.slot.len().as_u64())));
+        if !wanted || from >= to {
+            return Ok(());
+        }
+        pool.sync(&self.slot, self.original, Bytes::new(from - start), Bytes::new(to - from), towards)
+    }
+}
+
 /// Iterator over the spans of a mapping.
 #[derive(Clone, Debug)]
 pub struct Spans<'m> {
@@ -284,14 +226,7 @@ impl Iterator for Spans<'_> {
                 first.span
             }
         };
-        let mut len = span.len.as_u64();
-        if let Some(longest) = self.segments.longest {
-            len = len.min(longest.as_u64().max(1));
-        }
-        if let Some(boundary) = self.segments.boundary.map(Bytes::as_u64).filter(|boundary| boundary.is_power_of_two())
-        {
-            len = len.min(boundary - (span.address.as_u64() & (boundary - 1)));
-        }
+        let len = self.segments.first(span.address.as_u64(), span.len.as_u64());
         let cut = Bytes::new(len);
         if len < span.len.as_u64()
             && let (Some(at), Some(address)) = (span.at.checked_add(cut), span.address.checked_add(cut))

@@ -9,7 +9,8 @@
 //!
 //! - [`Context`]: one queue of one initiator, over one address space.
 //! - [`reservation`], [`staged`], [`mapping`]: the three states.
-//! - [`place`]: where a range goes, with all that may be wrong with it.
+//! - `relink`: a part of a mapping pointed elsewhere.
+//! - `place`: where a range goes, with all that may be wrong with it.
 //! - [`error`]: one enum per step.
 //!
 //! Compared with Linux 7.2 (`dma_iova_link` and its callers): bounds are checked, a
@@ -27,6 +28,7 @@ pub mod context;
 pub mod error;
 pub mod mapping;
 mod place;
+mod relink;
 pub mod reservation;
 pub mod staged;
 
@@ -38,7 +40,8 @@ pub use mapping::{Mapping, Spans};
 pub use reservation::Reservation;
 pub use staged::Staged;
 
-use super::bounce::Slot;
+use super::bounce::{Bouncer, Slot};
+use super::initiator::Segments;
 use super::owner::Owner;
 use super::publish::End;
 use super::span::Span;
@@ -60,7 +63,7 @@ struct Bounced {
 }
 
 /// A span, and whose memory it ends at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Noted {
     span: Span,
     end: End,
@@ -71,4 +74,22 @@ struct Noted {
 struct Lists {
     spans: Vec<Noted>,
     bounced: Vec<Bounced>,
+}
+
+impl Lists {
+    /// Gives copies back if the device no longer reaches them; a slot that it still reaches stays
+    /// taken for good, as its IOVAs do.
+    fn let_go(&mut self, pool: Option<&dyn Bouncer>, unmapped: bool) {
+        match pool {
+            Some(pool) if unmapped => self.bounced.drain(..).for_each(|copy| pool.give_back(copy.slot)),
+            _ => self.bounced.clear(),
+        }
+    }
+}
+
+/// How many segments spans are cut into.
+fn segments(limits: &Segments, spans: impl Iterator<Item = Span>) -> usize {
+    let count =
+        spans.fold(0_u64, |count, span| count.saturating_add(limits.count(span.address.as_u64(), span.len.as_u64())));
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -9,15 +9,17 @@ use super::error::{AddressNumber, LinkError, WhyBounce};
 use super::staged::Staged;
 use super::{Bounced, Noted};
 use crate::access::{MemAttrs, Prot};
-use crate::addr::{AddrRange, Address, Bytes, PhysAddr};
+use crate::addr::{AddrRange, Address, BusAddr, Bytes, PhysAddr};
 use crate::dma::bounce::{Bouncer, Slot};
+use crate::dma::error::MapError;
 use crate::dma::initiator::Bouncing;
 use crate::dma::io_space::{IoSpace, Source};
-use crate::dma::owner::{Owner, advanced};
+use crate::dma::owner::{Owner, ResolveError, advanced};
 use crate::dma::publish::End;
-use crate::dma::reach::Reach;
+use crate::dma::reach::{Reach, Reached};
 use crate::dma::span::{Behind, DeviceAddress, Span};
 use crate::iova::Depot;
+use crate::topology::HostBridgeId;
 
 /// A range that is about to be linked.
 #[derive(Clone, Copy)]
@@ -30,12 +32,19 @@ pub(super) struct Range {
 
 impl Range {
     #[inline]
-    fn behind(&self) -> Behind {
+    pub(super) fn behind(&self) -> Behind {
         if self.end() == End::Memory { Behind::Memory } else { Behind::Mmio }
     }
 
+    /// Whether accesses are, of an initiator whose usually are or are not; nothing of device memory
+    /// lies in caches.
     #[inline]
-    fn end(&self) -> End {
+    pub(super) fn is_snooped(&self, coherent: bool) -> bool {
+        coherent && self.end() == End::Memory && !self.attrs.contains(MemAttrs::NOT_SNOOPED)
+    }
+
+    #[inline]
+    pub(super) fn end(&self) -> End {
         match self.owner {
             Owner::Bar { function, .. } => End::Function(function),
             Owner::Device(_) => End::Unknown,
@@ -74,20 +83,42 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
     pub(super) fn put(
         &mut self,
         inner: &mut Inner<S>,
-        reach: Reach,
+        reached: &Reached,
         range: &Range,
         prot: Prot,
     ) -> Result<(), LinkError> {
-        match reach {
+        if self.linked.checked_add(range.len).is_none() {
+            return Err(self.too_long(range));
+        }
+        match reached.reach {
             Reach::Iova => self.put_translated(inner, range, prot),
-            Reach::Bus { start, bridge } => {
-                let address = start.checked_add(range.offset).ok_or_else(|| self.above(range, u64::MAX))?;
-                self.formable(range, address.as_u64())?;
-                self.push(DeviceAddress::Bus { address, bridge }, range.len, range.end(), prot, false);
-                Ok(())
-            }
+            Reach::Bus { start, bridge } => self.put_bus(range, (start, bridge), reached.len, prot),
             Reach::Physical => self.put_untranslated(range, prot),
         }
+    }
+
+    /// A bus address past the end of a BAR is another function's, or nobody's.
+    fn put_bus(
+        &mut self,
+        range: &Range,
+        (start, bridge): (BusAddr, Option<HostBridgeId>),
+        owner_len: Option<Bytes>,
+        prot: Prot,
+    ) -> Result<(), LinkError> {
+        // Chunks end below 2^64.
+        let end = range.offset.as_u64() + range.len.as_u64();
+        if let Some(whole) = owner_len.filter(|whole| whole.as_u64() < end) {
+            let (owner, offset) = (range.owner, whole.max(range.offset));
+            return Err(ResolveError::Outside { owner, offset }.into());
+        }
+        // No table is on the way, and nothing of a peer's memory lies in caches.
+        let context = self.context;
+        let kept = MemAttrs::MMIO.union(MemAttrs::NOT_SNOOPED);
+        self.expressed(range, context.fixed.mmio.union(range.attrs).difference(kept))?;
+        let address = start.checked_add(range.offset).ok_or_else(|| self.above(range, u64::MAX))?;
+        self.formable(range, address.as_u64())?;
+        self.push(range, DeviceAddress::Bus { address, bridge }, prot, false);
+        Ok(())
     }
 
     #[inline]
@@ -123,7 +154,7 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         let head = start_of(source) & mask;
         let at = self.next_for(part, head)?;
         let behind = part.behind();
-        let end = at.checked_add(part.len.as_u64()).ok_or_else(|| self.out_of_room(part))?;
+        let end = at.checked_add(part.len.as_u64()).ok_or_else(|| self.out_of_room(part, at))?;
         let shares = (head | end) & mask != 0;
         if shares && !context.initiator.trusted {
             return self.put_in_parts(inner, part, source, prot, head);
@@ -151,9 +182,9 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         let context = self.context;
         let mask = context.fixed.granule.bytes().as_u64() - 1;
         let (first, past) = (at & !mask, end.checked_add(mask).map(|end| end & !mask));
-        let Some(past) = past.filter(|past| *past <= self.room) else { return Err(self.out_of_room(part)) };
+        let Some(past) = past.filter(|past| *past <= self.room) else { return Err(self.out_of_room(part, at)) };
         let Some(iova) = self.iova.and_then(|iova| iova.slice(Bytes::new(first), Bytes::new(past - first))) else {
-            return Err(self.out_of_room(part));
+            return Err(self.out_of_room(part, at));
         };
         let behind = part.behind();
         let fixed = &context.fixed;
@@ -166,7 +197,7 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         let address = AddrRange::start(&iova).checked_add(Bytes::new(at - first));
         // Inside the reservation, so it exists.
         if let Some(address) = address {
-            self.push(DeviceAddress::Iova(address), Bytes::new(end - at), part.end(), prot, bounced);
+            self.push(part, DeviceAddress::Iova(address), prot, bounced);
         }
         Ok(())
     }
@@ -214,7 +245,8 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
             self.put_copy(inner, pool, &slice(0, first), prot, head)?;
         }
         if middle > 0 {
-            let Some(inside) = advanced(source, Bytes::new(first)) else { return Err(self.out_of_room(part)) };
+            let wraps = MapError::SourceWraps { kind: source.kind(), len: part.len };
+            let Some(inside) = advanced(source, Bytes::new(first)) else { return Err(wraps.into()) };
             let part = slice(first, middle);
             let at = self.next_for(&part, 0)?;
             self.link_granules(inner, &part, &inside, prot, (at, at + middle), false)?;
@@ -242,8 +274,10 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
             let start = Bytes::new(slot.offset().as_u64() - head);
             let whole = Bytes::new((head + part.len.as_u64()).next_multiple_of(granule.bytes().as_u64()));
             let stretch = context.owners.resolve(slot.owner(), start, whole, context.fixed.taken)?;
-            let copy = Range { owner: slot.owner(), ..*part };
-            self.link_granules(inner, &copy, &stretch.source, prot, (at, at + part.len.as_u64()), true)
+            if stretch.len < whole {
+                return Err(ResolveError::InPieces { owner: slot.owner(), offset: start, len: whole }.into());
+            }
+            self.link_granules(inner, part, &stretch.source, prot, (at, at + part.len.as_u64()), true)
         })();
         match answer {
             Ok(()) => {
@@ -264,6 +298,7 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         if initiator.bouncing == Bouncing::Never && !initiator.coherent && behind == Behind::Memory {
             return Err(LinkError::NotCoherent { initiator: initiator.name().into(), owner: range.owner });
         }
+        self.expressed(range, range.attrs.difference(context.fixed.expressed))?;
         let (mut offset, mut left) = (range.offset, range.len.as_u64());
         while left > 0 {
             let stretch = context.owners.resolve(range.owner, offset, Bytes::new(left), context.fixed.taken)?;
@@ -282,25 +317,25 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
 
     /// `dma_direct_map_phys`: device memory goes as it is, memory through the windows.
     fn put_physical(&mut self, part: &Range, at: PhysAddr, prot: Prot) -> Result<(), LinkError> {
-        let initiator = &self.context.initiator;
+        let forced = self.context.fixed.copies_all;
         if part.behind() == Behind::Mmio {
-            if initiator.bouncing == Bouncing::Forced {
-                return Err(self.never(part, WhyBounce::Forced));
+            if let Some(why) = forced {
+                return Err(self.never(part, why));
             }
             self.formable(part, at.as_u64())?;
-            self.push(DeviceAddress::CpuPhysical(at), part.len, part.end(), prot, false);
+            self.push(part, DeviceAddress::CpuPhysical(at), prot, false);
             return Ok(());
         }
-        if initiator.bouncing == Bouncing::Forced {
-            return self.put_copies(part, prot, WhyBounce::Forced);
+        if let Some(why) = forced {
+            return self.put_copies(part, prot, why);
         }
-        let Some(address) = self.shown(at, part.len) else {
+        let Some(address) = self.shown(at, part.len, false) else {
             return self.put_copies(part, prot, WhyBounce::NotShown);
         };
-        if self.formable(part, address.as_u64()).is_err() {
+        if self.last_formed(part.len, address.as_u64()).is_err() {
             return self.put_copies(part, prot, WhyBounce::AboveMask);
         }
-        self.push(address, part.len, End::Memory, prot, false);
+        self.push(part, address, prot, false);
         Ok(())
     }
 
@@ -314,14 +349,10 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
             let len = left.min(longest);
             let piece = Range { offset: Bytes::new(from), len: Bytes::new(len), ..*part };
             let slot = self.copied(pool, &piece, Bytes::ZERO)?;
-            let address = match self.address_of(&slot, &piece) {
-                Ok(address) => address,
-                Err(error) => {
-                    pool.give_back(slot);
-                    return Err(error);
-                }
-            };
-            self.push(address, piece.len, End::Memory, prot, true);
+            if let Err(error) = self.push_slot(&slot, &piece, prot) {
+                pool.give_back(slot);
+                return Err(error);
+            }
             self.note_copy(slot, &piece, prot);
             left -= len;
             from = from.saturating_add(len);
@@ -329,23 +360,50 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         Ok(())
     }
 
-    fn address_of(&self, slot: &Slot, piece: &Range) -> Result<DeviceAddress, LinkError> {
+    /// Notes the spans of a copy, as many as the area of the pool has pieces there.
+    fn push_slot(&mut self, slot: &Slot, piece: &Range, prot: Prot) -> Result<(), LinkError> {
         let context = self.context;
-        let stretch = context.owners.resolve(slot.owner(), slot.offset(), slot.len(), context.fixed.taken)?;
-        let Source::Physical(at) = stretch.source else { return Err(self.not_shown(piece)) };
-        let address = self.shown(at, piece.len).ok_or_else(|| self.not_shown(piece))?;
-        self.formable(piece, address.as_u64())?;
-        Ok(address)
+        let (mut from, mut left) = (0, slot.len().as_u64());
+        while left > 0 {
+            // Inside the slot, whose end does not wrap.
+            let at = Bytes::new(slot.offset().as_u64() + from);
+            let stretch = context.owners.resolve(slot.owner(), at, Bytes::new(left), context.fixed.taken)?;
+            let part = Range { offset: Bytes::new(piece.offset.as_u64() + from), len: stretch.len, ..*piece };
+            let Source::Physical(at) = stretch.source else { return Err(self.not_shown(&part)) };
+            let address = self.shown(at, part.len, true).ok_or_else(|| self.not_shown(&part))?;
+            self.formable(&part, address.as_u64())?;
+            self.push(&part, address, prot, true);
+            from += part.len.as_u64();
+            left -= part.len.as_u64();
+        }
+        Ok(())
     }
 
-    /// Where memory appears to an initiator that nothing translates for.
-    fn shown(&self, at: PhysAddr, len: Bytes) -> Option<DeviceAddress> {
-        let windows = self.context.fixed.windows.as_ref()?;
-        let address = windows.show(at, len)?;
+    /// Where memory appears to an initiator that nothing translates for: `phys_to_dma`, and for what
+    /// is `shared` with a confidential guest's devices `phys_to_dma_unencrypted`.
+    fn shown(&self, at: PhysAddr, len: Bytes, shared: bool) -> Option<DeviceAddress> {
+        let context = self.context;
+        let windows = context.fixed.windows.as_ref()?;
+        let (guest, below) = (context.initiator.guest, PhysAddr::new(windows.show(at, len)?.as_u64()));
+        let number = if shared { guest.shared_address(below) } else { guest.private_address(below) };
         Some(match windows.are_one_to_one() {
-            true => DeviceAddress::CpuPhysical(at),
-            false => DeviceAddress::Bus { address, bridge: self.context.fixed.bridge },
+            true => DeviceAddress::CpuPhysical(number),
+            false => DeviceAddress::Bus { address: BusAddr::new(number.as_u64()), bridge: context.fixed.bridge },
         })
+    }
+
+    /// Refuses attributes for which there are no tables.
+    #[inline]
+    fn expressed(&self, range: &Range, left: MemAttrs) -> Result<(), LinkError> {
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(LinkError::AttrsNotTaken {
+                initiator: self.context.initiator.name().into(),
+                owner: range.owner,
+                offset: range.offset,
+                attrs: left,
+            }),
+        }
     }
 
     /// A slot that holds a copy of the range, whatever the device is to do with it: what it leaves
@@ -386,9 +444,14 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
     }
 
     #[cold]
-    fn out_of_room(&self, part: &Range) -> LinkError {
-        let left = self.room.saturating_sub(self.next);
+    fn out_of_room(&self, part: &Range, at: u64) -> LinkError {
+        let left = self.room.saturating_sub(at);
         LinkError::OutOfRoom { owner: part.owner, len: part.len, left: Bytes::new(left) }
+    }
+
+    #[cold]
+    fn too_long(&self, range: &Range) -> LinkError {
+        LinkError::TooLong { owner: range.owner, len: range.len, linked: self.linked }
     }
 
     #[cold]
@@ -403,22 +466,25 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
 
     /// Whether the initiator can put the last address of the range on its bus.
     fn formable(&self, part: &Range, first: u64) -> Result<(), LinkError> {
-        let last = first.checked_add(part.len.as_u64() - 1).unwrap_or(u64::MAX);
-        match last <= self.context.fixed.highest {
-            true => Ok(()),
-            false => Err(self.above(part, last)),
+        self.last_formed(part.len, first).map_err(|last| self.above(part, last))
+    }
+
+    /// As [`formable`](Self::formable); fails with the address, or the highest of all where there is none so high.
+    fn last_formed(&self, len: Bytes, first: u64) -> Result<(), u64> {
+        match first.checked_add(len.as_u64() - 1) {
+            Some(last) if last <= self.context.fixed.highest => Ok(()),
+            last => Err(last.unwrap_or(u64::MAX)),
         }
     }
 
     /// Notes a span, as a part of the one before where the device sees no boundary.
     #[inline]
-    fn push(&mut self, address: DeviceAddress, len: Bytes, end: End, prot: Prot, bounced: bool) {
-        let behind = if end == End::Memory { Behind::Memory } else { Behind::Mmio };
-        // Nothing of device memory lies in caches.
-        let snooped = behind == Behind::Memory && self.context.initiator.coherent;
+    fn push(&mut self, part: &Range, address: DeviceAddress, prot: Prot, bounced: bool) {
+        let (end, behind, len) = (part.end(), part.behind(), part.len);
+        let snooped = part.is_snooped(self.context.initiator.coherent);
         let span = Span { at: self.linked, address, len, behind, snooped, prot, bounced };
-        // Lengths of chunks that lie side by side in a list add up below 2^64; see `Chunks`.
-        self.linked = Bytes::new(self.linked.as_u64().saturating_add(len.as_u64()));
+        // Fits, as `put` saw to.
+        self.linked = Bytes::new(self.linked.as_u64().wrapping_add(len.as_u64()));
         match self.lists.spans.last_mut() {
             Some(last) if last.end == end && last.span.continues(&span) => {
                 last.span.len = Bytes::new(last.span.len.as_u64() + len.as_u64());

@@ -1,10 +1,10 @@
 //! Ranges that are linked and not yet visible.
 
-use super::Lists;
 use super::context::{Context, Inner};
 use super::error::{LinkError, LinkManyError, SyncError};
 use super::mapping::Mapping;
 use super::place::Range;
+use super::{Lists, segments};
 use crate::access::Prot;
 use crate::addr::{AddrRange, Bytes, Iova};
 use crate::chunk::{Chunk, View};
@@ -12,6 +12,7 @@ use crate::dma::io_space::IoSpace;
 use crate::dma::owner::Owner;
 use crate::iova::Depot;
 use core::mem::{self, ManuallyDrop};
+use core::panic::Location;
 
 /// Ranges that are linked one after the other, and that no device sees for sure yet.
 ///
@@ -80,7 +81,7 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
         let reached = inner.may(context, chunk.owner(), prot)?;
         let range = Range { owner: chunk.owner(), attrs: chunk.attrs(), offset: chunk.offset(), len: chunk.len() };
         let before = self.checkpoint();
-        match self.put(&mut inner, reached.reach, &range, prot) {
+        match self.put(&mut inner, &reached, &range, prot) {
             Ok(()) => Ok(()),
             Err(cause) => Err(self.undone(&mut inner, before, cause)),
         }
@@ -103,7 +104,7 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
             for (offset, len) in run.ranges() {
                 let range = Range { owner, attrs, offset, len };
                 let answer = match &reached {
-                    Ok(reached) => self.put(inner, reached.reach, &range, prot),
+                    Ok(reached) => self.put(inner, reached, &range, prot),
                     Err(refusal) => Err(refusal.clone()),
                 };
                 if let Err(cause) = answer {
@@ -126,13 +127,30 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
         if self.linked == Bytes::ZERO {
             return Err(SyncError::Empty);
         }
+        self.within_limits()?;
         if let Some(used) = self.used() {
             self.context.inner.borrow_mut().space.sync(used);
         }
         let mut this = ManuallyDrop::new(self);
         let (used, lists) = (this.used(), mem::take(&mut this.lists));
-        let mapping = Mapping::new(this.context, this.iova, used, (this.reserved, this.linked), lists);
-        mapping.within_limits()
+        if let Some(watch) = this.context.watch {
+            let at = Location::caller();
+            lists.spans.iter().for_each(|noted| watch.mapped(&noted.span, at));
+        }
+        Ok(Mapping::new(this.context, this.iova, used, (this.reserved, this.linked), lists))
+    }
+
+    /// Refuses more segments than the initiator takes, as long as no device sees them.
+    #[inline]
+    fn within_limits(&self) -> Result<(), SyncError> {
+        let initiator = &self.context.initiator;
+        let Some(most) = initiator.segments.most else { return Ok(()) };
+        match segments(&initiator.segments, self.lists.spans.iter().map(|noted| noted.span)) {
+            segments if segments > most => {
+                Err(SyncError::TooManySegments { initiator: initiator.name().into(), segments, most })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The IOVAs that are mapped, in whole granules.
@@ -161,18 +179,20 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
     /// Takes back what a failed call did.
     #[cold]
     fn undone(&mut self, inner: &mut Inner<S>, before: Checkpoint, cause: LinkError) -> LinkError {
-        if let Some(mapped) = self.granules(before.next, self.next)
-            && let Err(error) = inner.space.unmap(mapped)
-        {
-            // The position stays behind what is still mapped, so that unlinking takes it along.
-            return LinkError::Stuck { cause: cause.into(), still_mapped: mapped, error };
-        }
-        self.next = before.next;
         self.linked = before.linked;
         self.lists.spans.truncate(before.spans);
         if let (Some(last), Some(len)) = (self.lists.spans.last_mut(), before.last_len) {
             last.span.len = len;
         }
+        if let Some(mapped) = self.granules(before.next, self.next)
+            && let Err(error) = inner.space.unmap(mapped)
+        {
+            // The position stays behind what is still mapped, so that unlinking takes it along. Nobody
+            // gets its addresses, so nothing is written back from its copies.
+            self.lists.bounced[before.bounced..].iter_mut().for_each(|copy| copy.prot = Prot::Read);
+            return LinkError::Stuck { cause: cause.into(), still_mapped: mapped, error };
+        }
+        self.next = before.next;
         let taken = self.lists.bounced.drain(before.bounced..);
         if let Some(pool) = self.context.bouncer {
             taken.for_each(|copy| pool.give_back(copy.slot));
@@ -188,10 +208,8 @@ impl<S: IoSpace, D: Depot> Drop for Staged<'_, '_, S, D> {
             Some(used) => self.context.inner.borrow_mut().space.unmap(used).is_ok(),
             None => true,
         };
-        if let Some(pool) = self.context.bouncer {
-            // Nothing was visible, so there is nothing to write back.
-            self.lists.bounced.drain(..).for_each(|copy| pool.give_back(copy.slot));
-        }
+        // Nothing was visible, so there is nothing to write back.
+        self.lists.let_go(self.context.bouncer, unmapped);
         if !unmapped && let Some(iova) = self.iova.take() {
             self.context.lose(iova);
         }

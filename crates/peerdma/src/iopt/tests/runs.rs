@@ -152,3 +152,42 @@ fn large_granules_have_large_tables() {
     table.map(&mut cursor, range(0x1fff_0000, 0x1_0000), PhysAddr::new(0), leaf).unwrap();
     assert!(table.walk(Iova::new(0x1fff_0000)).is_ok() && table.walk(Iova::new(0x1ffe_0000)).is_err());
 }
+
+#[test]
+fn a_table_above_can_take_rights_away_and_grant_none() {
+    let arena = arena(64);
+    let mut table = Bench::new(vtd(), &arena);
+    table.map(0, 0, PAGE).unwrap();
+    let slot = &arena.frame(table.table.root().at).unwrap()[0];
+    let entry = slot.load(Ordering::Relaxed);
+    let prot = |rights: u64| {
+        slot.store(entry & !3 | rights, Ordering::Relaxed);
+        table.table.walk(Iova::new(0)).map(|found| found.prot).map_err(|end| end.why)
+    };
+    assert_eq!((prot(1), prot(2), prot(3)), (Ok(Prot::Read), Ok(Prot::Write), Ok(Prot::ReadWrite)));
+    // Neither: the table is not there.
+    assert_eq!(prot(0), Err(NotTranslated::NotPresent));
+}
+
+#[test]
+fn two_that_need_the_same_table_share_one_and_no_frame_is_lost() {
+    let arena = arena(64);
+    for _ in 0..200 {
+        let table = PageTable::new(vtd(), &arena).unwrap();
+        let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for page in 0..2 {
+                let (table, start) = (&table, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut cursor = Cursor::new();
+                    table.map(&mut cursor, range(page * PAGE, PAGE), PhysAddr::new(page * PAGE), leaf).unwrap();
+                });
+            }
+        });
+        assert!(table.walk(Iova::new(0)).is_ok() && table.walk(Iova::new(PAGE)).is_ok());
+        assert_eq!((table.tables(), arena.in_use()), (4, 4));
+    }
+    assert_eq!(arena.in_use(), 0);
+}

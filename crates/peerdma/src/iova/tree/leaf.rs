@@ -141,11 +141,9 @@ impl Leaf {
     fn settle(&mut self, low: u32, low_rank: usize, high: u32, high_rank: usize, between: u64, filled: u64) {
         let (low, high) = (1 << low, 1 << high);
         let kept = !(low | high | between);
-        for order in 0..8 {
-            self.room[order] = (self.room[order] & kept)
-                | (ROOM_OF_RANK[low_rank][order] & low)
-                | (ROOM_OF_RANK[high_rank][order] & high)
-                | (between & filled);
+        let ranks = ROOM_OF_RANK[low_rank].iter().zip(&ROOM_OF_RANK[high_rank]);
+        for (words, (low_room, high_room)) in self.room.iter_mut().zip(ranks) {
+            *words = (*words & kept) | (low_room & low) | (high_room & high) | (between & filled);
         }
     }
 

@@ -90,3 +90,43 @@ fn the_highest_block_up_to_each_page_is_found() {
         }
     }
 }
+
+#[test]
+fn a_range_is_not_freed_together_with_the_next_in_whichever_word_that_begins() {
+    for (len, next) in [(100, 10), (100, 40), (128, 1), (70, 200), (60, 4), (10, 10), (64, 64)] {
+        let mut tree = wide();
+        let first = 3 << LEAF_ORDER;
+        tree.put(first, first + len - 1, State::Head);
+        tree.put(first + len, first + len + next - 1, State::Head);
+        for last in [first + len - 2, first + len, first + len + next - 1] {
+            assert!(!tree.release(first, last), "{len} pages and {next}: {last:#x}");
+        }
+        assert!(tree.release(first, first + len - 1));
+        assert!(tree.release(first + len, first + len + next - 1));
+    }
+}
+
+#[test]
+fn pages_are_found_in_a_range_that_fills_a_leaf() {
+    let mut tree = wide();
+    let (first, last) = (3 << LEAF_ORDER, (4 << LEAF_ORDER) - 1);
+    tree.put(first, last, State::Head);
+    for (from, is, expected) in [
+        (first + 1, Is::Taken, Some(first + 1)),
+        (first - 1, Is::Taken, Some(first)),
+        (first - 1, Is::Head, Some(first)),
+        (first + 1, Is::Head, None),
+        (first, Is::Free, Some(last + 1)),
+    ] {
+        assert_eq!(tree.next(from, is), expected, "{is:?} from {from:#x} up");
+    }
+    for (from, is, expected) in [
+        (last, Is::Taken, Some(last)),
+        (last + 1, Is::Taken, Some(last)),
+        (last, Is::Head, Some(first)),
+        (first - 1, Is::Head, None),
+        (last, Is::Free, Some(first - 1)),
+    ] {
+        assert_eq!(tree.previous(from, is), expected, "{is:?} from {from:#x} down");
+    }
+}

@@ -11,7 +11,7 @@ pub(crate) mod sequence;
 pub(crate) mod shapes;
 pub(crate) mod subject;
 
-pub(crate) use decoder::{Decoded, Kind, Layout, Leaf, Shape};
+pub(crate) use decoder::{Kind, Layout, Leaf, Shape};
 
 /// What a mapping asks for, in the words that Linux has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -226,6 +226,28 @@ impl Model {
         merged(ranges)
     }
 
+    /// Takes just a range away; what is left of leaves stands as it is until
+    /// [`take_over_split`](Self::take_over_split). Answers how much that was.
+    pub(crate) fn carve(&mut self, iova: u64, len: u64) -> u64 {
+        let last = iova + (len - 1);
+        let mut gone = 0;
+        let Some(first) = self.first_within(iova, last) else { return gone };
+        let cut: Vec<(u64, Leaf)> = self.leaves.range(first..=last).map(|(at, leaf)| (*at, *leaf)).collect();
+        for (at, leaf) in cut {
+            self.leaves.remove(&at);
+            let end = at + (leaf.size - 1);
+            if at < iova {
+                self.leaves.insert(at, Leaf { size: iova - at, ..leaf });
+            }
+            if end > last {
+                let behind = last + 1;
+                self.leaves.insert(behind, Leaf { size: end - last, pa: leaf.pa + (behind - at), ..leaf });
+            }
+            gone += end.min(last) - at.max(iova) + 1;
+        }
+        gone
+    }
+
     /// Leaves may have become smaller, and nothing else.
     pub(crate) fn take_over_split(&mut self, decoded: &Decoded) -> Result<(), String> {
         let mut leaves = BTreeMap::new();

@@ -9,13 +9,38 @@ use std::collections::BTreeSet;
 /// One operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    Map { iova: u64, pa: u64, len: u64, rights: Rights },
-    Unmap { iova: u64, len: u64 },
-    Split { at: u64 },
-    Replace { iova: u64, pa: u64, len: u64, rights: Rights },
+    Map {
+        iova: u64,
+        pa: u64,
+        len: u64,
+        rights: Rights,
+    },
+    Unmap {
+        iova: u64,
+        len: u64,
+    },
+    UnmapExactly {
+        iova: u64,
+        len: u64,
+    },
+    Split {
+        at: u64,
+    },
+    Replace {
+        iova: u64,
+        pa: u64,
+        len: u64,
+        rights: Rights,
+    },
     /// A device writes, if it may.
-    Write { iova: u64 },
-    Dirty { iova: u64, len: u64, clear: bool },
+    Write {
+        iova: u64,
+    },
+    Dirty {
+        iova: u64,
+        len: u64,
+        clear: bool,
+    },
     Reclaim,
     Prune,
 }
@@ -69,6 +94,7 @@ impl Pair {
                 self.frames_at_least = true;
                 (removed == expected).then_some(()).ok_or(format!("{removed:#x} bytes went and not {expected:#x}"))
             }
+            Op::UnmapExactly { iova, len } => self.unmap_exactly(iova, len),
             Op::Split { at } => self.split(at),
             Op::Replace { iova, pa, len, rights } => {
                 if iova.checked_add(len.saturating_sub(1)).is_none() || len == 0 {
@@ -134,6 +160,26 @@ impl Pair {
             (Refusal::Range, _) => "ERANGE",
             (Refusal::Occupied(_), false) => "EADDRINUSE",
             (Refusal::Occupied(_), true) => "EEXIST",
+        }
+    }
+
+    fn unmap_exactly(&mut self, iova: u64, len: u64) -> Result<(), String> {
+        let removed = self.subject.unmap_exactly(iova, len);
+        self.frames_at_least = true;
+        let aligned = (iova | len).is_multiple_of(1 << self.shape.granule);
+        let expected = match &removed {
+            Err(Failed::Unspeakable) => return Ok(()),
+            Ok(removed) => Some((*removed, self.model.carve(iova, len))),
+            Err(_) => None,
+        };
+        self.model.take_over_split(&decode(&*self.subject, &self.shape)?)?;
+        match (removed, expected) {
+            (_, Some((removed, expected))) if removed != expected => {
+                Err(format!("{removed:#x} bytes went and not {expected:#x}"))
+            }
+            // No shape here lacks a size between two others, so that every leaf can be split.
+            (Err(Failed::Other(why)), None) if aligned && self.shape.holds(iova, len) => Err(why),
+            _ => Ok(()),
         }
     }
 
@@ -316,7 +362,7 @@ fn one(shape: &Shape, bytes: [u8; BYTES], mapped: &[(u64, u64)]) -> Op {
         _ => granule,
     };
     // Now and then off a page's border.
-    let off = |die: u8, address: u64| if die == 77 { address ^ granule / 2 } else { address };
+    let off = |die: u8, address: u64| if die == 77 { address ^ (granule / 2) } else { address };
     let (mut iova, mut len) = (off(long, iova), off(block, len));
     if !matches!(kind, 0..110) && !mapped.is_empty() && low % 3 != 0 {
         (iova, len) = mapped[usize::from(block) % mapped.len()];
@@ -343,12 +389,13 @@ fn one(shape: &Shape, bytes: [u8; BYTES], mapped: &[(u64, u64)]) -> Op {
     let len = if iova.checked_add(len - 1).is_some() { len } else { iova.wrapping_neg() };
     match kind {
         0..110 => Op::Map { iova, pa, len, rights },
-        110..170 => Op::Unmap { iova, len },
-        170..190 => Op::Split { at: iova },
-        190..210 => Op::Replace { iova, pa, len, rights },
-        210..225 => Op::Write { iova: iova | 5 },
-        225..245 => Op::Dirty { iova, len, clear: rights.cache },
-        245..252 => Op::Reclaim,
-        252.. => Op::Prune,
+        110..150 => Op::Unmap { iova, len },
+        150..170 => Op::UnmapExactly { iova, len },
+        170..185 => Op::Split { at: iova },
+        185..200 => Op::Replace { iova, pa, len, rights },
+        200..225 => Op::Write { iova: iova | 5 },
+        225..246 => Op::Dirty { iova, len, clear: rights.cache },
+        246..251 => Op::Reclaim,
+        251.. => Op::Prune,
     }
 }

@@ -154,6 +154,8 @@ pub(crate) enum Failed {
 pub(crate) trait Subject {
     fn map(&self, iova: u64, pa: u64, len: u64, rights: Rights) -> Result<(), Failed>;
     fn unmap(&self, iova: u64, len: u64) -> u64;
+    /// Unmaps what is mapped in a range and nothing else.
+    fn unmap_exactly(&self, iova: u64, len: u64) -> Result<u64, Failed>;
     fn split(&self, at: u64) -> Result<(), Failed>;
     fn replace(&self, iova: u64, pa: u64, len: u64, rights: Rights) -> Result<(), Failed>;
     fn dirty(&self, iova: u64, len: u64, clear: bool) -> (Result<(), &'static str>, Vec<(u64, u64)>);
@@ -177,6 +179,13 @@ fn range(iova: u64, len: u64) -> Option<AddrRange<Iova>> {
     AddrRange::new(Iova::new(iova), Bytes::new(len))
 }
 
+fn split_failed(error: SplitError) -> Failed {
+    match error {
+        SplitError::NoMemory { .. } => Failed::NoMemory,
+        other => Failed::Other(other.to_string()),
+    }
+}
+
 impl<F: Format> Tables<F> {
     fn leaf(&self, rights: Rights) -> Option<peerdma::iopt::Leaf> {
         let prot = match (rights.read, rights.write) {
@@ -197,7 +206,15 @@ impl<F: Format> Tables<F> {
 impl<F: Format> Subject for Tables<F> {
     fn map(&self, iova: u64, pa: u64, len: u64, rights: Rights) -> Result<(), Failed> {
         let (Some(iova), Some(leaf)) = (range(iova, len), self.leaf(rights)) else { return Err(Failed::Unspeakable) };
-        let mapped = self.table.map(&mut self.cursor.borrow_mut(), iova, PhysAddr::new(pa), leaf);
+        let cursor = &mut *self.cursor.borrow_mut();
+        // The way with the last frame at hand is taken by half of the calls.
+        if pa >> F::PAGE_SHIFT & 1 == 1 {
+            let near = self.table.near(cursor, iova.start(), iova);
+            if near.is_some_and(|near| self.table.map_near(&near, iova, PhysAddr::new(pa), leaf)) {
+                return Ok(());
+            }
+        }
+        let mapped = self.table.map(cursor, iova, PhysAddr::new(pa), leaf);
         mapped.map_err(|fault| match fault.kind {
             MapFaultKind::NoMemory => Failed::NoMemory,
             kind => Failed::Map(kind.linux_errno(F::FAMILY), fault.mapped_before.as_u64()),
@@ -214,11 +231,23 @@ impl<F: Format> Subject for Tables<F> {
         removed
     }
 
+    fn unmap_exactly(&self, iova: u64, len: u64) -> Result<u64, Failed> {
+        let Some(whole) = range(iova, len) else { return Err(Failed::Unspeakable) };
+        let cursor = &mut *self.cursor.borrow_mut();
+        let mut removed = 0;
+        if iova >> F::PAGE_SHIFT & 1 == 1 {
+            let near = self.table.near(cursor, whole.start(), whole);
+            removed = near.map_or(0, |near| self.table.unmap_near(&near, whole).as_u64());
+        }
+        let Some(rest) = range(iova.wrapping_add(removed), len - removed) else { return Ok(removed) };
+        let mut gather = Gather::new();
+        let gone = self.table.unmap_exactly(cursor, rest, &mut gather).map_err(split_failed)?.as_u64();
+        assert!(gone == 0 || gather.range().is_some(), "{gone:#x} bytes went and nothing is invalidated");
+        Ok(removed + gone)
+    }
+
     fn split(&self, at: u64) -> Result<(), Failed> {
-        self.table.split(Iova::new(at)).map_err(|error| match error {
-            SplitError::NoMemory { .. } => Failed::NoMemory,
-            other => Failed::Other(other.to_string()),
-        })
+        self.table.split(Iova::new(at)).map_err(split_failed)
     }
 
     fn replace(&self, iova: u64, pa: u64, len: u64, rights: Rights) -> Result<(), Failed> {

@@ -232,7 +232,7 @@ mod tests {
 
     fn record(n: u64) -> FaultRecord {
         let why = [Fault::NotMapped, Fault::NotPermitted, Fault::NoSuchAddress, Fault::BadEntry][n as usize % 4];
-        let access = if n % 3 == 0 { Access::Read } else { Access::Write };
+        let access = if n.is_multiple_of(3) { Access::Read } else { Access::Write };
         FaultRecord { iova: Iova::new(n << 12 | 5), access, initiator: InitiatorId::new(u32::MAX - n as u32), why }
     }
 
