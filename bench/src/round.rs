@@ -2,9 +2,12 @@
 //!
 //! A machine that is shared changes its speed in phases, by up to a factor of two. So no
 //! time means anything alone. In each round every side works for some milliseconds, and
-//! each round begins with another side; what counts is the ratio of two medians.
+//! each round begins with another side; what counts is the ratio of two medians. A side is
+//! given the processor time of its thread, which does not go on while others have the
+//! processor. Two threads are given the time on the wall, since they may wait for each other.
 
 use crate::row::{Pair, Row, SharedTurn};
+use rustix::time::{ClockId, clock_gettime};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,9 +27,9 @@ pub fn times(row: &Row) -> Times {
         for nth in 0..row.sides.len() {
             let nth = (nth + round) % row.sides.len();
             let (side, Some(turn)) = (&row.sides[nth], &mut turns[nth]) else { continue };
-            let start = Instant::now();
+            let start = processor_time();
             turn(side.timed);
-            let took = nanoseconds(start.elapsed()) / (side.timed * side.units) as f64;
+            let took = nanoseconds(processor_time().saturating_sub(start)) / (side.timed * side.units) as f64;
             if round > 0 {
                 rounds[nth].push(took);
             }
@@ -48,6 +51,13 @@ pub fn scaling(pair: &Pair) -> Option<f64> {
         }
     }
     Some(2.0 * median(alone)? / median(together)?)
+}
+
+/// What this thread has had of a processor so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // Neither is negative.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn timed(turn: &mut SharedTurn, turns: u64) -> Duration {

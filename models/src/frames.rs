@@ -23,13 +23,19 @@ struct Account {
 /// looks at it is caught. Handing out and taking back is one step each, which no thread
 /// interrupts: frames are not what is modelled.
 #[derive(Clone)]
-pub struct Frames(Arc<(Vec<OnceLock<Box<Frame>>>, Mutex<Account>)>);
+pub struct Frames(Arc<Memory>);
+
+struct Memory {
+    frames: Vec<OnceLock<Box<Frame>>>,
+    account: Mutex<Account>,
+}
 
 impl Frames {
     /// So many frames.
     pub fn new(frames: usize) -> Self {
         // Atomics of a model are not small, and made anew for every order.
-        Self(Arc::new(((0..frames).map(|_| OnceLock::new()).collect(), Mutex::default())))
+        let frames = (0..frames).map(|_| OnceLock::new()).collect();
+        Self(Arc::new(Memory { frames, account: Mutex::default() }))
     }
 
     /// How many are allocated.
@@ -44,7 +50,7 @@ impl Frames {
     }
 
     fn account<T>(&self, f: impl FnOnce(&mut Account) -> T) -> T {
-        f(&mut self.0.1.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.account.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn index(at: PhysAddr) -> usize {
@@ -56,7 +62,7 @@ impl TableMemory for Frames {
     fn allocate(&self, count: usize) -> Option<PhysAddr> {
         self.account(|account| {
             let first = account.handed_out.next_multiple_of(count);
-            if first + count > self.0.0.len() {
+            if first + count > self.0.frames.len() {
                 return None;
             }
             account.handed_out = first + count;
@@ -72,7 +78,7 @@ impl TableMemory for Frames {
             return None;
         }
         let zeroed = || Box::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        self.0.0.get(index).map(|frame| &**frame.get_or_init(zeroed))
+        self.0.frames.get(index).map(|frame| &**frame.get_or_init(zeroed))
     }
 
     fn free(&self, at: PhysAddr, count: usize) {

@@ -99,7 +99,7 @@ pub enum Why {
     NoPlace,
     /// The topology says another mode of the initiator's domain than the initiator does.
     ModeContradicts,
-    /// The route that was stated for the owner is for another mode than the initiator's.
+    /// The owner is stated to be reached by IOVA, and nothing translates for the initiator.
     StatedForAnotherMode,
     /// The bus address that was stated for the owner means nothing below the initiator's host bridge.
     OtherHostBridge,
@@ -140,7 +140,8 @@ impl fmt::Display for Refusal {
             }
             Why::StatedForAnotherMode => write!(
                 f,
-                "the route stated for {owner} is not for the IOMMU mode of {initiator}; state the one for its mode"
+                "{owner} is stated to be reached by IOVA, and nothing translates for {initiator}; state the route \
+                 that it has"
             )?,
             Why::OtherHostBridge => write!(
                 f,
@@ -251,8 +252,9 @@ impl<'t> Peers<'t> {
                     Reach::Bus { bridge: Some(bridge), .. } if self.is_below_another(initiator, bridge) => {
                         return Err(refused(Why::OtherHostBridge, Vec::new()));
                     }
-                    // An untranslated number behind a translating IOMMU is an IOVA of somebody.
-                    Reach::Iova | Reach::Physical if *reach != through => {
+                    // Where nothing translates there are no IOVAs. The other way round whoever states it
+                    // vouches that the number passes: mapped one to one, or past the IOMMU.
+                    Reach::Iova if through != Reach::Iova => {
                         return Err(refused(Why::StatedForAnotherMode, Vec::new()));
                     }
                     reach => Reached::permitted(reach),

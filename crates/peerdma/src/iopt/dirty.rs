@@ -127,16 +127,17 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let mut dirty = false;
         for index in first..first + entries {
             let slot = self.slot(table, index)?;
-            if !self.format().is_dirty(slot.load(Ordering::Relaxed)) {
-                continue;
-            }
-            dirty = true;
-            // Devices may write the entry at any time, so only the mark is touched.
-            if clear && unset != 0 {
-                slot.fetch_and(!unset, Ordering::Relaxed);
-            }
-            if clear && set != 0 {
-                slot.fetch_or(set, Ordering::Relaxed);
+            let mut entry = slot.load(Ordering::Relaxed);
+            while self.format().is_dirty(entry) {
+                dirty = true;
+                if !clear {
+                    break;
+                }
+                // Devices may write the entry at any time, and another owner of a part of the page may split it.
+                match slot.compare_exchange_weak(entry, entry & !unset | set, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => entry = now,
+                }
             }
         }
         Some(dirty)

@@ -16,8 +16,8 @@ pub enum CreateError {
         /// How many, aligned to as many.
         frames: usize,
     },
-    /// The memory allocated a frame that it does not know, or one that is not aligned.
-    #[error("the memory allocated a root at {at} that is no aligned table frame of its own")]
+    /// The memory allocated frames that it does not know, or that are not aligned to their number.
+    #[error("the memory allocated a root at {at} that is not made of aligned table frames of its own")]
     BadFrame {
         /// What it allocated.
         at: PhysAddr,
@@ -55,7 +55,7 @@ pub enum MapFaultKind {
     /// Something is mapped there, and mapping never replaces.
     #[error("something is mapped there; unmap it first")]
     AlreadyMapped,
-    /// There is no frame for another table.
+    /// There is no frame for another table, or none that an entry can point to.
     #[error("no memory for another table")]
     NoMemory,
     /// An entry on the way is damaged: nothing the format allows, or a table that the memory does not know.

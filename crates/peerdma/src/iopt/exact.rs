@@ -116,8 +116,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     let first = Self::index(at, height - 1);
                     let whole = at & span == 0 && end <= last;
                     removed += self.clear_all(child, height - 1, first, at, last.min(end), gather);
-                    if whole {
-                        slot.store(0, Ordering::Relaxed);
+                    if whole && self.take_out(slot, child, height) {
                         gather.add_table(at, shift);
                         self.bury(child);
                     }

@@ -305,7 +305,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 if !self.format().replaces_tables() && !self.is_empty(child, stretch.height - 1) {
                     return Err(MapFaultKind::AlreadyMapped);
                 }
-                slot.store(0, Ordering::Relaxed);
+                if !self.take_out(slot, child, stretch.height) {
+                    return Err(MapFaultKind::AlreadyMapped);
+                }
                 self.bury_all(child, stretch.height - 1);
                 let span = shift_of::<F>(stretch.height);
                 cursor.replaced().add_table(stretch.iova.wrapping_add((offset as u64) << span), span);

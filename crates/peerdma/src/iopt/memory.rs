@@ -29,7 +29,8 @@ pub type Frame = [AtomicU64; ENTRIES];
 pub trait TableMemory {
     /// Allocates `count` zeroed frames in a row, aligned to `count` frames; `None`: no memory.
     ///
-    /// `count` is a power of two, at most 256 (sixteen concatenated tables of 64 KiB).
+    /// `count` is a power of two, at most 256 (sixteen concatenated tables of 64 KiB). Frames that
+    /// an entry of the format cannot point to, for being too high, are given back at once.
     fn allocate(&self, count: usize) -> Option<PhysAddr>;
 
     /// The frame at `at`; `None` if no table frame begins there.

@@ -9,7 +9,7 @@ use super::format::Format;
 use super::memory::TableMemory;
 use super::table::{FRAME_ENTRIES, PageTable, root_frames};
 use crate::addr::PhysAddr;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The word of a caller that nobody can reach tables that were taken out.
 ///
@@ -74,12 +74,30 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         if height > 0 {
             for index in 0..1 << F::INDEX_BITS {
                 let Some(slot) = self.slot(table, index) else { break };
-                if let Entry::Table(child) = self.format().decode(slot.load(Ordering::Acquire), height) {
+                if let Entry::Table(child) = self.format().decode(slot.load(Ordering::Acquire), height)
+                    && self.take_out(slot, child, height)
+                {
                     self.bury_all(child, height - 1);
                 }
             }
         }
         self.bury(table);
+    }
+
+    /// Empties an entry of a table of `height` that points to `child`; false if it does no more.
+    ///
+    /// Only who emptied it queues the table: also of callers that overlap, which they must not,
+    /// none frees a table that another one frees.
+    pub(super) fn take_out(&self, slot: &AtomicU64, child: PhysAddr, height: u8) -> bool {
+        let mut entry = slot.load(Ordering::Relaxed);
+        // Again where a device marked the entry meanwhile.
+        while self.format().decode(entry, height) == Entry::Table(child) {
+            match slot.compare_exchange_weak(entry, 0, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => entry = now,
+            }
+        }
+        false
     }
 
     /// Queues a table that no entry points to any more and that points to none.
@@ -102,7 +120,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let mut freed = 0;
         let mut table = self.dead.swap(0, Ordering::Acquire);
         while let Some(link) = (table != 0).then(|| self.slot(PhysAddr::new(table), 0)).flatten() {
-            let next = link.load(Ordering::Relaxed);
+            // Each link is followed once, so that this ends whatever somebody wrote into dead tables.
+            let next = link.swap(0, Ordering::Relaxed);
             self.memory().free(PhysAddr::new(table), Self::TABLE_FRAMES);
             freed += 1;
             table = next;
@@ -132,7 +151,9 @@ impl<F: Format, M: TableMemory> Drop for PageTable<F, M> {
         if root.height > 0 {
             for index in 0..frames * FRAME_ENTRIES {
                 let Some(slot) = self.slot(root.at, index) else { break };
-                if let Entry::Table(child) = self.format().decode(slot.load(Ordering::Acquire), root.height) {
+                if let Entry::Table(child) = self.format().decode(slot.load(Ordering::Acquire), root.height)
+                    && self.take_out(slot, child, root.height)
+                {
                     self.bury_all(child, root.height - 1);
                 }
             }

@@ -4,6 +4,9 @@
 //! replace one page of a large mapping exactly. A split leaf translates as before, at every
 //! moment: the smaller leaves are complete before one compare-exchange puts their table into
 //! the place of the large one, and what a device marked meanwhile makes it start again.
+//!
+//! Who owns a part of a leaf may split it while who owns another part does: one of them
+//! succeeds, and the other one goes on with what it finds then.
 
 use super::cursor::Cursor;
 use super::entry::{Entry, Leaf};
@@ -21,6 +24,7 @@ struct Found {
     height: u8,
     /// First of its entries.
     index: usize,
+    base: PhysAddr,
     size_shift: u32,
 }
 
@@ -176,9 +180,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     (table, height) = (next, height - 1);
                     index = Self::index(iova, height);
                 }
-                Entry::Leaf { size_shift, .. } => {
+                Entry::Leaf { base, size_shift } => {
                     let entries = 1_usize << (size_shift - shift_of::<F>(height));
-                    return Ok(Found { table, height, index: index & !(entries - 1), size_shift });
+                    return Ok(Found { table, height, index: index & !(entries - 1), base, size_shift });
                 }
                 Entry::Empty => return Err(Nothing::Hole),
                 Entry::Table(_) | Entry::Bad => return Err(Nothing::Bad),
@@ -187,63 +191,69 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Turns a page that stands in several entries into pages of one entry each; `None`: a frame is gone.
+    ///
+    /// Entries that say something else by now are another owner's, who was faster.
     fn split_in_place(&self, found: Found) -> Option<()> {
         let format = self.format();
         let own_shift = shift_of::<F>(found.height);
         let mut dirty = false;
+        let page = |n: usize| PhysAddr::new(found.base.as_u64() + ((n as u64) << own_shift));
         for (n, index) in found.entries::<F>().enumerate() {
-            let slot = self.slot(found.table, index)?;
-            let mut entry = slot.load(Ordering::Relaxed);
-            loop {
-                let Entry::Leaf { base, .. } = format.decode(entry, found.height) else { return None };
-                let base = PhysAddr::new(base.as_u64() + ((n as u64) << own_shift));
-                let new = format.leaf_entry(format.bits_of(entry, found.height), base, found.height, own_shift);
-                match slot.compare_exchange_weak(entry, new, Ordering::AcqRel, Ordering::Relaxed) {
-                    Ok(_) => break,
-                    Err(now) => entry = now,
-                }
-            }
-            dirty |= format.is_dirty(entry);
+            let whole = Entry::Leaf { base: found.base, size_shift: found.size_shift };
+            let before = self.change(found, index, whole, |entry| {
+                format.leaf_entry(format.bits_of(entry, found.height), page(n), found.height, own_shift)
+            })?;
+            dirty |= format.is_dirty(before);
         }
         // A device marks any one of the entries for a write anywhere in the page.
         if dirty {
             let (unset, set) = format.clean();
-            for index in found.entries::<F>() {
-                let slot = self.slot(found.table, index)?;
-                slot.fetch_or(unset, Ordering::Relaxed);
-                slot.fetch_and(!set, Ordering::Relaxed);
+            for (n, index) in found.entries::<F>().enumerate() {
+                let single = Entry::Leaf { base: page(n), size_shift: own_shift };
+                self.change(found, index, single, |entry| (entry | unset) & !set)?;
             }
         }
         Some(())
     }
 
-    /// Puts a table of the next smaller pages in the place of a leaf.
+    /// Changes an entry while it says `expected`; the entry before, or what stands there instead.
+    fn change(&self, found: Found, index: usize, expected: Entry, change: impl Fn(u64) -> u64) -> Option<u64> {
+        let slot = self.slot(found.table, index)?;
+        let mut entry = slot.load(Ordering::Relaxed);
+        while self.format().decode(entry, found.height) == expected {
+            match slot.compare_exchange_weak(entry, change(entry), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => entry = now,
+            }
+        }
+        Some(entry)
+    }
+
+    /// Puts a table of the next smaller pages in the place of a leaf, unless something else is there by now.
     fn split_into_table(&self, found: Found, at: Iova) -> Result<(), SplitError> {
         let bad = SplitError::BadEntry { at };
         let format = self.format();
         let below = found.height.checked_sub(1).ok_or(bad)?;
         let slot = self.slot(found.table, found.index).ok_or(bad)?;
-        let child = self.memory().allocate(Self::TABLE_FRAMES).ok_or(SplitError::NoMemory { at })?;
+        let (child, table) = self.new_table(found.height).ok_or(SplitError::NoMemory { at })?;
+        let leaf = Entry::Leaf { base: found.base, size_shift: found.size_shift };
         let mut entry = slot.load(Ordering::Acquire);
-        let installed = loop {
-            let Entry::Leaf { base, .. } = format.decode(entry, found.height) else { break false };
+        while format.decode(entry, found.height) == leaf {
             let bits = format.bits_of(entry, found.height);
             for index in 0..1_usize << F::INDEX_BITS {
                 let Some(slot) = self.slot(child, index) else { break };
-                let base = PhysAddr::new(base.as_u64() + ((index as u64) << shift_of::<F>(below)));
+                let base = PhysAddr::new(found.base.as_u64() + ((index as u64) << shift_of::<F>(below)));
                 slot.store(format.leaf_entry(bits, base, below, shift_of::<F>(below)), Ordering::Relaxed);
             }
-            let table = format.table_entry(child, found.height);
             match slot.compare_exchange(entry, table, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break true,
+                Ok(_) => {
+                    self.count_table();
+                    return Ok(());
+                }
                 Err(now) => entry = now,
             }
-        };
-        if !installed {
-            self.memory().free(child, Self::TABLE_FRAMES);
-            return Err(bad);
         }
-        self.count_table();
+        self.memory().free(child, Self::TABLE_FRAMES);
         Ok(())
     }
 }

@@ -108,7 +108,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     pub fn new(format: F, memory: M) -> Result<Self, CreateError> {
         let frames = root_frames(&format);
         let at = memory.allocate(frames).ok_or(CreateError::NoMemory { frames })?;
-        if memory.frame(at).is_none() || !at.as_u64().is_multiple_of(FRAME_SIZE.as_u64()) {
+        if !are_frames(&memory, at, frames) {
+            memory.free(at, frames);
             return Err(CreateError::BadFrame { at });
         }
         let height = format.shape().height();
@@ -166,8 +167,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
 
     /// How many bytes those tables take.
     pub fn table_bytes(&self) -> Bytes {
-        let below = self.tables().saturating_sub(1) * Self::TABLE_FRAMES;
-        Bytes::new((root_frames(&self.format) + below) as u64 * FRAME_SIZE.as_u64())
+        let below = self.tables().saturating_sub(1).saturating_mul(Self::TABLE_FRAMES);
+        let frames = root_frames(&self.format).saturating_add(below) as u64;
+        Bytes::new(frames.saturating_mul(FRAME_SIZE.as_u64()))
     }
 
     /// The entry `index` of a table.
@@ -264,10 +266,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         }
     }
 
-    /// The table that an empty entry is to point to: ours, or the one that somebody else put there first.
-    pub(super) fn install(&self, slot: &AtomicU64, height: u8) -> Option<u64> {
+    /// A new table, and the entry of a table of `height` that points to it.
+    ///
+    /// `None` too where no entry can point to what the memory gave: an address wider than the
+    /// field, the encryption bit in it, less alignment than the table has. Written all the same, such an
+    /// entry would lead to other memory.
+    pub(super) fn new_table(&self, height: u8) -> Option<(PhysAddr, u64)> {
         let at = self.memory.allocate(Self::TABLE_FRAMES)?;
         let entry = self.format.table_entry(at, height);
+        if self.format.decode(entry, height) == Entry::Table(at) && are_frames(&self.memory, at, Self::TABLE_FRAMES) {
+            return Some((at, entry));
+        }
+        self.memory.free(at, Self::TABLE_FRAMES);
+        None
+    }
+
+    /// The table that an empty entry is to point to: ours, or the one that somebody else put there first.
+    pub(super) fn install(&self, slot: &AtomicU64, height: u8) -> Option<u64> {
+        let (at, entry) = self.new_table(height)?;
         // Release: who finds the entry finds zeroed frames behind it.
         match slot.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -296,11 +312,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             if root.height >= self.format.shape().max_height() {
                 return true;
             }
-            let Some(at) = self.memory.allocate(Self::TABLE_FRAMES) else { return false };
             let above = root.height + 1;
-            if let Some(slot) = self.slot(at, 0) {
-                slot.store(self.format.table_entry(root.at, above), Ordering::Relaxed);
-            }
+            // Nothing points to a root, so that only the old one has to fit an entry.
+            let Some(at) = self.memory.allocate(Self::TABLE_FRAMES) else { return false };
+            let below = self.format.table_entry(root.at, above);
+            let fits = self.format.decode(below, above) == Entry::Table(root.at);
+            let Some(slot) = self.slot(at, 0).filter(|_| fits) else {
+                self.memory.free(at, Self::TABLE_FRAMES);
+                return false;
+            };
+            slot.store(below, Ordering::Relaxed);
             let (old, new) = (root.at.as_u64() | u64::from(root.height), at.as_u64() | u64::from(above));
             if self.root.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 self.tables.fetch_add(1, Ordering::Relaxed);
@@ -320,6 +341,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             None => false,
         }
     }
+}
+
+/// Whether the memory has that many frames in a row from `at` on, aligned as a table of them is.
+fn are_frames<M: TableMemory>(memory: &M, at: PhysAddr, frames: usize) -> bool {
+    let len = Bytes::new((frames as u64).saturating_mul(FRAME_SIZE.as_u64()));
+    let frame = |n: usize| memory.frame(PhysAddr::new(at.as_u64() + n as u64 * FRAME_SIZE.as_u64())).is_some();
+    at.as_u64().is_multiple_of(len.as_u64()) && at.checked_add(len).is_some() && (0..frames).all(frame)
 }
 
 /// Frames of the root: all its entries, at least one frame.

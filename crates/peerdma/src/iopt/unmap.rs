@@ -204,8 +204,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             if !self.clear_below(child, height - 1, first, at, last.min(end), removed, gather) {
                 return false;
             }
-            if at & span == 0 && end <= last {
-                slot.store(0, Ordering::Relaxed);
+            if at & span == 0 && end <= last && self.take_out(slot, child, height) {
                 gather.add_table(at, shift);
                 self.bury(child);
             }
@@ -270,7 +269,9 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 break;
             };
             let Entry::Table(child) = self.format().decode(slot.load(Ordering::Acquire), height) else { break };
-            slot.store(0, Ordering::Relaxed);
+            if !self.take_out(slot, child, height) {
+                break;
+            }
             gather.add_leaves(at + removed, 1 << size_shift, Self::PAGE);
             gather.add_table(at + removed, size_shift);
             self.bury_all(child, height - 1);

@@ -335,7 +335,7 @@ fn whole_pages(range: &AddrRange<Iova>, shift: u32) -> Option<(u64, u64)> {
 /// The highest aligned first page such that the pages lie in `low..=high` with their guard, and up to `limit`.
 fn highest_place(low: u64, high: u64, limit: u64, pages: u64, align: u32, guard: u64) -> Option<u64> {
     let last = high.checked_sub(guard)?.min(limit);
-    let highest = (last.checked_add(1)?).checked_sub(pages)?;
+    let highest = last.checked_sub(pages - 1)?;
     let first = if align < 64 { highest & (u64::MAX << align) } else { 0 };
     (first >= low.checked_add(guard)?).then_some(first)
 }

@@ -265,6 +265,7 @@ impl Kept {
 
 /// Where ranges of a length are kept: its granules less one; no bytes at all are kept nowhere.
 #[inline(always)]
-const fn class(len: Bytes, shift: u32) -> usize {
-    (len.as_u64().wrapping_sub(1) >> (shift & 63)) as usize
+fn class(len: Bytes, shift: u32) -> usize {
+    // Where an index is narrower than a length, one that does not fit is that of no class.
+    usize::try_from(len.as_u64().wrapping_sub(1) >> (shift & 63)).unwrap_or(usize::MAX)
 }

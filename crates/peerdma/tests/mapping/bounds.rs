@@ -3,7 +3,7 @@
 use super::{LISTED, Machinery, NEAR, chunk, depot, frames, ram, soft};
 use core::convert::Infallible;
 use peerdma::access::{MemAttrs, Prot};
-use peerdma::addr::{AddrRange, BusAddr, Bytes, Granule, Iova, PhysAddr, ProcVa};
+use peerdma::addr::{AddrRange, BusAddr, Bytes, Iova, PhysAddr, ProcVa};
 use peerdma::chunk::Chunk;
 use peerdma::dma::recording::{Call, ProcessKind, Profile, RecordingSpace};
 use peerdma::dma::{
@@ -11,7 +11,7 @@ use peerdma::dma::{
     Owners, Peers, Reach, ResolveError, Source, Why, Windows,
 };
 use peerdma::iova::{Allocator, IovaRanges};
-use peerdma::topology::IommuMode;
+use peerdma::topology::{Builder, FunctionInfo, IommuMode, Position, Topology};
 
 fn no_iovas() -> core::cell::RefCell<Allocator> {
     depot(&IovaRanges::from_inclusive([(Iova::new(0x1000), Iova::new(0x1fff))]).unwrap())
@@ -80,17 +80,39 @@ fn what_a_dictating_space_does_not_show_is_above_the_highest_address() {
     assert!(matches!(beyond, Err(MapRangesError::Link(LinkError::NoPool { .. }))), "{beyond:?}");
 }
 
-/// Behind a translating IOMMU the number of an untranslated route is the IOVA of something else.
 #[test]
-fn a_route_that_was_stated_for_another_mode_is_refused_by_name() {
-    let translated = Initiator::new("nic", IommuMode::Translated);
-    for (initiator, stated) in [(&nic(), Reach::Iova), (&translated, Reach::Physical)] {
-        let mut peers = Peers::none();
-        peers.state(DEVICE, stated);
-        let refusal = peers.reach(initiator, DEVICE).unwrap_err();
-        assert_eq!(refusal.why, Why::StatedForAnotherMode);
-        assert!(refusal.to_string().contains("state the one for its mode"), "{refusal}");
+fn a_route_by_iova_is_refused_by_name_where_nothing_translates() {
+    let mut peers = Peers::none();
+    peers.state(DEVICE, Reach::Iova);
+    let refusal = peers.reach(&nic(), DEVICE).unwrap_err();
+    assert_eq!(refusal.why, Why::StatedForAnotherMode);
+    assert!(refusal.to_string().contains("state the route"), "{refusal}");
+}
+
+/// A bus address is a number below one host bridge.
+#[test]
+fn a_bus_address_that_was_stated_below_another_host_bridge_is_refused() {
+    let machine = Machinery::new(LISTED, IommuMode::Translated, false, 0);
+    let initiator = Initiator::of(&machine.topology, machine.initiator()).unwrap();
+    let mut peers = machine.peers();
+    let Reach::Bus { bridge: Some(own), .. } = peers.reach(&initiator, machine.near()).unwrap().reach else {
+        panic!("no bus address")
+    };
+    let other = two_bridges().host_bridges().map(|(bridge, _)| bridge).find(|bridge| *bridge != own).unwrap();
+    let start = BusAddr::new(0x1000);
+    for (bridge, why) in [(Some(own), None), (None, None), (Some(other), Some(Why::OtherHostBridge))] {
+        peers.state(DEVICE, Reach::Bus { start, bridge });
+        assert_eq!(peers.reach(&initiator, DEVICE).err().map(|refusal| refusal.why), why);
     }
+}
+
+/// Names of host bridges are numbers, so that another machine's stand for one of this.
+fn two_bridges() -> Topology {
+    let mut builder = Builder::new();
+    for address in ["00:01.0", "0001:00:01.0"] {
+        builder.function(FunctionInfo::new(address.parse().unwrap(), Position::RootBus { bus: 0 }));
+    }
+    builder.build()
 }
 
 #[test]
@@ -199,5 +221,4 @@ fn an_owner_in_pieces_is_mapped_where_they_are_whole_granules_and_refused_where_
     assert!(matches!(torn, Err(MapRangesError::Link(LinkError::Unaligned { .. }))), "{torn:?}");
     let short = map(&[(0, 0x1000, 0x5000)], 0, 0x2000);
     assert!(matches!(short, Err(MapRangesError::Link(LinkError::Unresolvable(_)))), "{short:?}");
-    assert_eq!(Granule::PAGE_4K.bytes(), Bytes::new(0x1000));
 }

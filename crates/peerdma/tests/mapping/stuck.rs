@@ -67,9 +67,9 @@ fn copies_of_a_stage_that_cannot_be_unmapped_are_not_used_again_either() {
     });
 }
 
-/// Head, middle and tail: the tail fails, and head and middle stay mapped since unmapping fails too.
+/// The tail fails, and the middle and the range before it stay mapped since unmapping fails too.
 #[test]
-fn a_stuck_part_is_no_part_of_what_is_linked_and_nothing_is_written_back_from_it() {
+fn a_stuck_part_is_no_part_of_what_is_linked() {
     with_context(untrusted(), 3, 0, |context, memory, pool, watch| {
         let mut staged = context.reserve(Bytes::new(0x8000)).unwrap().stage();
         staged.link(ram(0x1000, 0x1000), Prot::Write).unwrap();
@@ -91,6 +91,26 @@ fn a_stuck_part_is_no_part_of_what_is_linked_and_nothing_is_written_back_from_it
         assert_eq!(bytes, [3; 0x4000]);
         assert_eq!(pool.left(), pool.size());
         assert!(watch.found().is_empty() && watch.leaks().is_empty());
+    });
+}
+
+/// The copy of a head is stuck, and what is linked after it counts from the same byte.
+#[test]
+fn a_stuck_copy_is_not_written_back_with_what_is_linked_after_it() {
+    with_context(untrusted(), 1, 0, |context, memory, pool, _| {
+        let mut staged = context.reserve_from(Bytes::new(0x800), Bytes::new(0x4000)).unwrap().stage();
+        let error = staged.link(ram(0x2800, 0x1800), Prot::Write).unwrap_err();
+        assert!(matches!(error, LinkError::Stuck { still_mapped, .. } if still_mapped.len() == Bytes::new(0x1000)));
+        assert_eq!(pool.left().as_u64(), 0x3000);
+        (context.space().maps_left, context.space().unmaps_left) = (usize::MAX, usize::MAX);
+        staged.link(ram(0x8000, 0x1000), Prot::Write).unwrap();
+        let mapping = staged.sync().unwrap();
+        assert_eq!((mapping.len(), mapping.spans().count()), (Bytes::new(0x1000), 1));
+        memory.write((Owner::Ram, Bytes::new(0xc000)), &[9; 0x1000]).unwrap();
+        mapping.unlink().unwrap().release();
+        let mut bytes = [0; 0x1800];
+        memory.read((Owner::Ram, Bytes::new(0x2800)), &mut bytes).unwrap();
+        assert_eq!((bytes, pool.left()), ([3; 0x1800], pool.size()));
     });
 }
 

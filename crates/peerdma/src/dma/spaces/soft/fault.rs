@@ -217,9 +217,11 @@ impl FaultLog {
         self.cells.len()
     }
 
-    /// Forgets all records and how many were lost.
+    /// Forgets all records that there are now, and how many were lost.
+    ///
+    /// Ends also beside a device that goes on causing faults.
     pub fn clear(&self) {
-        self.drain().for_each(drop);
+        self.drain().take(self.capacity()).for_each(drop);
         self.lost.store(0, Ordering::Relaxed);
     }
 }

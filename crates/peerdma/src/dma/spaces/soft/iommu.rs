@@ -154,11 +154,18 @@ impl<F: Format, M: TableMemory> SoftIommu<F, M> {
         self.generation.0.fetch_add(1, Ordering::Release);
     }
 
-    /// Gives back the frames of tables that unmappings left empty, and says how many.
+    /// Gives back the frames of tables that lay in unmapped ranges as a whole, and says how many.
     ///
     /// The exclusive reference proves that nobody maps or translates; whoever walks the tables by
     /// their root alone has to have been told to stop.
     pub fn reclaim(&mut self) -> usize {
         self.table.reclaim()
+    }
+
+    /// The same, and the frames of tables that were emptied piece by piece.
+    ///
+    /// Looks at every entry of every table.
+    pub fn prune(&mut self) -> usize {
+        self.table.prune()
     }
 }

@@ -12,8 +12,9 @@
 //! 3. `unmap` removes the entries, large pages that reach out of the range having been split
 //!    before, then raises the domain's generation once, which makes every slot of every
 //!    `Tlb` stale, then returns.
-//! 4. Tables that became empty are queued and go back to their memory in
-//!    [`SoftIommu::reclaim`], while nobody walks.
+//! 4. Tables that lay in the range as a whole are queued and go back to their memory in
+//!    [`SoftIommu::reclaim`], while nobody walks. Those emptied piece by piece stay for the next
+//!    mapping there, or go in [`SoftIommu::prune`].
 //!
 //! Not here: waiting for accesses that were translated just before an unmapping.
 
