@@ -140,7 +140,7 @@ fn heaps(row: &Row, programs: &Programs) -> io::Result<BTreeMap<&'static str, He
         let asked: &[&'static str] = match gate {
             Gate::Held { of, .. } | Gate::NoAllocation { of } => &[of],
             Gate::HeldRatio { of, to, .. } => &[of, to],
-            Gate::Instructions { .. } | Gate::Ratio { .. } | Gate::Equal { .. } => &[],
+            Gate::Instructions { .. } | Gate::Short { .. } | Gate::Ratio { .. } | Gate::Equal { .. } => &[],
         };
         for &name in asked {
             if let (false, Some(side)) = (heaps.contains_key(name), row.side(name)) {
@@ -179,6 +179,11 @@ impl Judge<'_> {
                 let found = self.of(of).and_then(|taken| taken.instructions);
                 let unit = format!("instr/{}", self.row.unit);
                 finding(of, most, found, &unit, true)
+            }
+            Gate::Short { of, most, held } => {
+                let found = self.of(of).and_then(|taken| taken.instructions);
+                let unit = format!("instr/{} (held at {held})", self.row.unit);
+                finding(of, most, found, &unit, found.is_some_and(|found| found > held))
             }
             Gate::Ratio { of, to, most } => {
                 let found = self.ratio(of, to);
@@ -308,6 +313,15 @@ mod tests {
         let gate = |most| Gate::Instructions { of: "peerdma", most };
         assert_eq!(judged(gate(49.0), ours_and_limit(10.0), vec![], false).verdict, Verdict::Failed);
         assert_eq!(judged(gate(50.0), ours_and_limit(10.0), vec![], false).verdict, Verdict::Met);
+    }
+
+    #[test]
+    fn a_target_that_is_missed_is_said_and_held_where_it_stands() {
+        let gate = |held| Gate::Short { of: "peerdma", most: 49.0, held };
+        assert_eq!(judged(gate(60.0), ours_and_limit(10.0), vec![], false).verdict, Verdict::Missed);
+        assert_eq!(judged(gate(49.5), ours_and_limit(10.0), vec![], false).verdict, Verdict::Failed);
+        let met = Gate::Short { of: "peerdma", most: 50.0, held: 60.0 };
+        assert_eq!(judged(met, ours_and_limit(10.0), vec![], false).verdict, Verdict::Met);
     }
 
     #[test]

@@ -121,6 +121,15 @@ pub enum Gate {
         /// At most.
         most: f64,
     },
+    /// Instructions a unit of a side that misses its target, and must not get worse.
+    Short {
+        /// Whose.
+        of: &'static str,
+        /// The target.
+        most: f64,
+        /// Above this it fails.
+        held: f64,
+    },
     /// Instructions a unit, in proportion, and neither may be much the dearer.
     Equal {
         /// Whose.

@@ -52,7 +52,7 @@ fn walk() -> Row {
             Side::new("L", || raw_walks(SOME)).turns(500_000, 20_000).reference(61.0),
         ],
         gates: vec![
-            Gate::Instructions { of: "peerdma", most: 85.0 },
+            Gate::Short { of: "peerdma", most: 85.0, held: 100.0 },
             Gate::Ratio { of: "peerdma", to: "L", most: 1.5 },
         ],
         ..Row::new("T2", "walk four levels, 1k pages", "lookup")
@@ -168,8 +168,9 @@ mod ours {
         Box::new(move |turns| {
             let table = domain.table();
             let (format, memory, root) = black_box((table.format(), table.memory(), table.root()));
+            let frames = memory.frames();
             each(turns, log2, |iova| {
-                walk_tables(format, memory, root, Iova::new(iova)).map_or(0, |found| found.pa.as_u64())
+                walk_tables(format, &frames, root, Iova::new(iova)).map_or(0, |found| found.pa.as_u64())
             });
         })
     }

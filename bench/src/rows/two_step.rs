@@ -31,8 +31,8 @@ fn scattered() -> Row {
             Side::new("L", || known(lists::single_pages())).units(PAGES).turns(1_000, 100).reference(21.5),
         ],
         gates: vec![
-            Gate::Instructions { of: "link", most: 140.0 },
-            Gate::Instructions { of: "link_many", most: 90.0 },
+            Gate::Short { of: "link", most: 140.0, held: 155.0 },
+            Gate::Short { of: "link_many", most: 90.0, held: 110.0 },
             Gate::Ratio { of: "link", to: "L", most: 5.5 },
             Gate::Ratio { of: "link_many", to: "L", most: 4.0 },
             Gate::Ratio { of: "link", to: TWO_CRATES, most: 0.55 },
@@ -92,7 +92,7 @@ fn small_loop() -> Row {
             Side::new("L", known_small).turns(20_000, 1_000).reference(171.0),
         ],
         gates: vec![
-            Gate::Instructions { of: "peerdma", most: 480.0 },
+            Gate::Short { of: "peerdma", most: 480.0, held: 1250.0 },
             Gate::Ratio { of: "peerdma", to: "L", most: 3.6 },
         ],
         ..Row::new("PT6", "map and unmap 64 KiB", "op")

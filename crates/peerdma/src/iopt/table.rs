@@ -70,8 +70,8 @@ impl Root {
 ///
 /// # Concurrency
 /// `map`, `unmap`, `split`, `replace` and `read_dirty` may run at once on IOVAs that do not
-/// overlap, `walk` beside all of them. Overlapping calls are the callers' fault: no memory is
-/// harmed, but which mapping stands is open.
+/// overlap, `walk` beside all of them. Overlapping calls are the callers' fault: no frame is
+/// given back twice, but one may be lost until the memory goes, and which mapping stands is open.
 ///
 /// Dropping it gives all frames back at once; devices must have been detached before.
 #[derive(Debug)]

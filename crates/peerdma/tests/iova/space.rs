@@ -203,6 +203,17 @@ fn a_space_of_all_addresses_works_in_single_bytes_and_in_huge_granules() {
     }
 }
 
+/// Nine bytes are no block of sixteen, so that the gap itself is looked at, up to its very last address.
+#[test]
+fn a_gap_that_ends_with_the_last_address_is_used_up_to_it() {
+    for shift in [0, 12, 48] {
+        let first = u64::MAX - (9 << shift) + 1;
+        let mut iovas = Allocator::new(granule(1 << shift), &usable(&[(first, u64::MAX)])).unwrap();
+        let unaligned = Want::new(Bytes::new(9 << shift)).aligned(granule(1));
+        assert_eq!(iovas.allocate(&unaligned), Ok(range(first, u64::MAX)), "granule of 2^{shift}");
+    }
+}
+
 #[test]
 fn strangers_are_refused_wherever_they_lie() {
     let mut iovas = space(&[(0x1000, 0xffff)]);

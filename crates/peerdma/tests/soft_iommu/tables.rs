@@ -29,6 +29,21 @@ fn tables_are_given_back_by_reclaim_and_not_before() {
 }
 
 #[test]
+fn tables_emptied_piece_by_piece_are_given_back_by_prune() {
+    let arena = arena(64);
+    let mut iommu = SoftIommu::new(vtd(), &arena).unwrap();
+    let mut space = iommu.attach();
+    for page in 0..3 {
+        space.map(iova(page * PAGE, PAGE), &physical(0), Prot::Read, NONE).unwrap();
+    }
+    for page in 0..3 {
+        space.unmap(iova(page * PAGE, PAGE)).unwrap();
+    }
+    assert_eq!((iommu.reclaim(), arena.in_use()), (0, 4));
+    assert_eq!((iommu.prune(), arena.in_use()), (3, 1));
+}
+
+#[test]
 fn a_cursor_does_not_follow_a_table_that_was_given_back() {
     let arena = arena(64);
     let mut iommu = SoftIommu::new(vtd(), &arena).unwrap();

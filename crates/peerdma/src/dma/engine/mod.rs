@@ -10,7 +10,7 @@
 //! - [`Context`]: one queue of one initiator, over one address space.
 //! - [`reservation`], [`staged`], [`mapping`]: the three states.
 //! - `relink`: a part of a mapping pointed elsewhere.
-//! - `place`: where a range goes, with all that may be wrong with it.
+//! - `place`: where a range goes, with all that may be wrong with it; `pages`: the common case, kept short.
 //! - [`error`]: one enum per step.
 //!
 //! Compared with Linux 7.2 (`dma_iova_link` and its callers): bounds are checked, a
@@ -27,6 +27,7 @@
 pub mod context;
 pub mod error;
 pub mod mapping;
+mod pages;
 mod place;
 mod relink;
 pub mod reservation;
@@ -67,6 +68,8 @@ struct Bounced {
 struct Noted {
     span: Span,
     end: End,
+    /// Not 0 for plain memory, see [`pages`]; equal keys continue each other.
+    key: u8,
 }
 
 /// Lists of one mapping, handed on from one to the next so that none is allocated in steady state.

@@ -485,11 +485,16 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
         let span = Span { at: self.linked, address, len, behind, snooped, prot, bounced };
         // Fits, as `put` saw to.
         self.linked = Bytes::new(self.linked.as_u64().wrapping_add(len.as_u64()));
+        self.note(Noted { span, end, key: 0 });
+    }
+
+    /// Notes a span, as a part of the one before where the device sees no boundary.
+    pub(super) fn note(&mut self, noted: Noted) {
         match self.lists.spans.last_mut() {
-            Some(last) if last.end == end && last.span.continues(&span) => {
-                last.span.len = Bytes::new(last.span.len.as_u64() + len.as_u64());
+            Some(last) if last.end == noted.end && last.span.continues(&noted.span) => {
+                last.span.len = Bytes::new(last.span.len.as_u64() + noted.span.len.as_u64());
             }
-            _ => self.lists.spans.push(Noted { span, end }),
+            _ => self.lists.spans.push(noted),
         }
     }
 }

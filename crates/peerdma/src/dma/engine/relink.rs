@@ -87,7 +87,7 @@ impl<S: IoSpace, D: Depot> Mapping<'_, '_, S, D> {
         };
         let part = between(at, end)?;
         let snooped = range.is_snooped(self.context.initiator.coherent);
-        let new = Noted { span: Span { prot, snooped, ..part.span }, end: range.end() };
+        let new = Noted { span: Span { prot, snooped, ..part.span }, end: range.end(), key: part.key };
         let last = ends(&was.span)?;
         let after = if end < last { between(end, last) } else { None };
         Some((index, Parts { was, before: between(was.span.at, at), new, after, differ: new != part }))

@@ -3,6 +3,7 @@
 use super::context::{Context, Inner};
 use super::error::{LinkError, LinkManyError, SyncError};
 use super::mapping::Mapping;
+use super::pages::Plain;
 use super::place::Range;
 use super::{Lists, segments};
 use crate::access::Prot;
@@ -39,6 +40,8 @@ pub struct Staged<'c, 'a, S: IoSpace, D: Depot> {
     /// Bytes linked, by whatever address.
     pub(super) linked: Bytes,
     pub(super) lists: Lists,
+    /// What the plain ranges linked last have in common.
+    pub(super) last_plain: Option<Plain>,
 }
 
 /// How far a mapping had come before a call.
@@ -59,7 +62,7 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
         lists: Lists,
     ) -> Self {
         let room = iova.map_or(0, |iova| iova.len().as_u64());
-        Self { context, iova, room, reserved, next: 0, linked: Bytes::ZERO, lists }
+        Self { context, iova, room, reserved, next: 0, linked: Bytes::ZERO, lists, last_plain: None }
     }
 
     /// Bytes linked so far.
@@ -78,7 +81,15 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
     pub fn link(&mut self, chunk: Chunk<Owner>, prot: Prot) -> Result<(), LinkError> {
         let context = self.context;
         let mut inner = context.inner.borrow_mut();
+        let bytes = (chunk.offset(), chunk.len());
+        if self.link_plain(&mut inner, chunk.owner(), chunk.attrs(), bytes, prot)? {
+            return Ok(());
+        }
         let reached = inner.may(context, chunk.owner(), prot)?;
+        self.last_plain = self.plain(&reached, chunk.owner(), chunk.attrs(), prot);
+        if self.link_plain(&mut inner, chunk.owner(), chunk.attrs(), bytes, prot)? {
+            return Ok(());
+        }
         let range = Range { owner: chunk.owner(), attrs: chunk.attrs(), offset: chunk.offset(), len: chunk.len() };
         let before = self.checkpoint();
         match self.put(&mut inner, &reached, &range, prot) {
@@ -101,7 +112,26 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
         for run in list.runs() {
             let (owner, attrs) = (run.owner(), run.attrs());
             let reached = inner.may(context, owner, prot);
+            let fits = self.linked.checked_add(run.len()).is_some();
+            let plain = reached.as_ref().ok().filter(|_| fits);
+            let plain = plain.and_then(|reached| self.plain(reached, owner, attrs, prot));
+            // Noted once for all of them, where nothing else comes between.
+            let mut unnoted = 0_u64;
             for (offset, len) in run.ranges() {
+                if let Some(plain) = &plain {
+                    match self.put_plain(inner, plain, offset, len) {
+                        Ok(true) => {
+                            unnoted = unnoted.wrapping_add(len.as_u64());
+                            index += 1;
+                            continue;
+                        }
+                        Ok(false) => self.note_plain(plain, mem::take(&mut unnoted)),
+                        Err(cause) => {
+                            let cause = self.undone(inner, before, cause);
+                            return Err(LinkManyError { index, owner, offset, len, cause });
+                        }
+                    }
+                }
                 let range = Range { owner, attrs, offset, len };
                 let answer = match &reached {
                     Ok(reached) => self.put(inner, reached, &range, prot),
@@ -112,6 +142,9 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
                     return Err(LinkManyError { index, owner, offset, len, cause });
                 }
                 index += 1;
+            }
+            if let Some(plain) = &plain {
+                self.note_plain(plain, unnoted);
             }
         }
         Ok(())
@@ -160,7 +193,9 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
 
     /// `from..to` of the IOVAs, rounded up to granules at both ends.
     fn granules(&self, from: u64, to: u64) -> Option<AddrRange<Iova>> {
-        let up = |at: u64| at.next_multiple_of(self.context.fixed.granule.bytes().as_u64());
+        let mask = self.context.fixed.granule.bytes().as_u64() - 1;
+        // Both lie in the reservation, which is whole granules.
+        let up = |at: u64| at.wrapping_add(mask) & !mask;
         let len = up(to).checked_sub(up(from))?;
         self.iova?.slice(Bytes::new(up(from)), Bytes::new(len))
     }

@@ -6,7 +6,7 @@
 //! root above the old one when an IOVA needs it, which the device table entry must be told
 //! ([`PageTable::root`](crate::iopt::PageTable::root)).
 
-use super::x86::encryption_bit;
+use super::x86::{bits_below, encryption_bit};
 use crate::access::{MemAttrs, Prot};
 use crate::addr::PhysAddr;
 use crate::iopt::entry::Entry;
@@ -40,6 +40,7 @@ pub struct AmdOptions {
     /// Page sizes; all if `None`.
     pub page_sizes: Option<PageSizes>,
     /// The address bit that encrypts (SME); it stands in every entry but those of device memory.
+    /// Addresses end below it.
     pub encrypted: Option<PhysAddr>,
 }
 
@@ -66,16 +67,17 @@ impl AmdV1 {
         // A page is smaller than half of what the table translates, as Linux reports it.
         let below = PageSizes::from_bitmap((1 << (options.input_bits - 1)) - 1);
         let page_sizes = Shape::check_sizes(options.page_sizes, SIZES.intersection(below))?;
+        let encrypted = encryption_bit(options.encrypted, ADDRESS)?;
         Ok(Self {
             shape: Shape::new(
                 options.input_bits,
-                options.output_bits,
+                bits_below(encrypted, options.output_bits),
                 Half::Low,
                 FIRST_TOP,
                 ((options.input_bits - 12).div_ceil(9) - 1).clamp(FIRST_TOP, LAST_TOP),
                 page_sizes,
             ),
-            encrypted: encryption_bit(options.encrypted, ADDRESS)?,
+            encrypted,
         })
     }
 }

@@ -32,6 +32,7 @@ pub struct X86Options {
     /// The topmost bit of the IOVA is repeated upwards (VT-d); else IOVAs start at 0 only (AMD v2).
     pub sign_extend: bool,
     /// The address bit that encrypts (AMD SME); it stands in every entry but those of device memory.
+    /// Addresses end below it.
     pub encrypted: Option<PhysAddr>,
     /// The walker does not snoop caches, and table entries say that they were flushed.
     pub incoherent_walk: bool,
@@ -68,11 +69,12 @@ impl X86FirstStage {
         let page_sizes = Shape::check_sizes(options.page_sizes, PageSizes::X86)?;
         let height = (options.input_bits - 12).div_ceil(9) - 1;
         let encrypted = encryption_bit(options.encrypted, ADDRESS)?;
+        let output_bits = bits_below(encrypted, options.output_bits);
         let flushed = if options.incoherent_walk { FLUSHED } else { 0 };
         Ok(Self {
             shape: Shape::new(
                 options.input_bits,
-                options.output_bits,
+                output_bits,
                 if options.sign_extend { Half::SignExtended } else { Half::Low },
                 height,
                 height,
@@ -91,6 +93,12 @@ pub(super) fn encryption_bit(mask: Option<PhysAddr>, address: u64) -> Result<u64
         bit if bit.is_power_of_two() && bit & address != 0 => Ok(bit),
         mask => Err(ShapeError::EncryptionBit { mask }),
     }
+}
+
+/// How many bits of output address are left below the encryption bit, which no address can have.
+pub(super) fn bits_below(encrypted: u64, output_bits: u8) -> u8 {
+    // 64 where nothing is encrypted.
+    output_bits.min(encrypted.trailing_zeros() as u8)
 }
 
 /// What an entry says in formats with a page-size bit at heights 1 and 2.

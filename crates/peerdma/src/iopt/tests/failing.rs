@@ -71,6 +71,58 @@ fn no_root_is_no_table() {
     assert!(PageTable::new(vtd(), &arena).is_ok());
 }
 
+/// Frames at 48 bits and more: no Arm entry holds their address.
+#[test]
+fn frames_that_no_entry_can_point_to_are_no_memory() {
+    let high = FrameArena::new(PhysAddr::new(1 << 50), 16);
+    let table = PageTable::new(arm1(ArmOptions::default()), &high).unwrap();
+    let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
+    let fault = table.map(&mut Cursor::new(), range(0, PAGE), PhysAddr::new(0), leaf).unwrap_err();
+    assert_eq!((fault.kind, high.in_use()), (MapFaultKind::NoMemory, 1));
+    // The encryption bit in an address would be taken for encryption, also when a root grows over it.
+    let encrypted = AmdOptions { encrypted: Some(PhysAddr::new(1 << 50)), ..AmdOptions::default() };
+    let table = PageTable::new(AmdV1::new(encrypted).unwrap(), &high).unwrap();
+    let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
+    for at in [0, 1 << 40] {
+        let fault = table.map(&mut Cursor::new(), range(at, PAGE), PhysAddr::new(0), leaf).unwrap_err();
+        assert_eq!((fault.kind, high.in_use()), (MapFaultKind::NoMemory, 2), "{at:#x}");
+    }
+}
+
+/// Memory that knows nothing of alignment.
+struct Misaligning<'a>(&'a FrameArena);
+
+impl TableMemory for Misaligning<'_> {
+    fn allocate(&self, count: usize) -> Option<PhysAddr> {
+        let at = self.0.allocate(2 * count)?;
+        at.checked_add(Bytes::new(PAGE))
+    }
+
+    fn frame(&self, at: PhysAddr) -> Option<&Frame> {
+        self.0.frame(at)
+    }
+
+    fn free(&self, at: PhysAddr, count: usize) {
+        self.0.free(PhysAddr::new(at.as_u64() - PAGE), 2 * count);
+    }
+}
+
+#[test]
+fn tables_of_several_frames_that_are_not_aligned_are_not_used() {
+    let arena = arena(64);
+    let root = PageTable::new(
+        arm2(ArmOptions { input_bits: 40, output_bits: 40, ..ArmOptions::default() }),
+        Misaligning(&arena),
+    );
+    assert!(matches!(root.err(), Some(CreateError::BadFrame { .. })));
+    assert_eq!(arena.in_use(), 0);
+    let options = ArmOptions { input_bits: 36, ..ArmOptions::default() };
+    let table = PageTable::new(ArmStage1::<Pages64K>::new(options).unwrap(), Misaligning(&arena)).unwrap();
+    let leaf = table.leaf(Prot::ReadWrite, MemAttrs::empty());
+    let fault = table.map(&mut Cursor::new(), range(0, 0x1_0000), PhysAddr::new(0), leaf).unwrap_err();
+    assert_eq!((fault.kind, arena.in_use()), (MapFaultKind::NoMemory, 2));
+}
+
 #[test]
 fn a_run_that_meets_a_mapping_is_undone_and_says_how_far_it_came() {
     let arena = arena(64);
@@ -145,6 +197,60 @@ fn what_does_not_fit_is_refused_by_name_and_errno() {
     let answer = table.table.map(&mut table.cursor, range(0, PAGE), PhysAddr::new(0), leaf);
     assert_eq!(answer.unwrap_err().kind, MapFaultKind::ReadOnlyRefused);
     assert_eq!(table.table.tables(), 1);
+}
+
+/// Memory that takes nothing back, and leaves in a frame what it held.
+struct Keeping<'a>(&'a FrameArena);
+
+impl TableMemory for Keeping<'_> {
+    fn allocate(&self, count: usize) -> Option<PhysAddr> {
+        self.0.allocate(count)
+    }
+
+    fn frame(&self, at: PhysAddr) -> Option<&Frame> {
+        self.0.frame(at)
+    }
+
+    fn free(&self, _at: PhysAddr, _count: usize) {}
+}
+
+/// Two entries that lead to one table, as only somebody else writes them: it is queued twice.
+#[test]
+fn a_table_that_is_reached_twice_makes_nothing_endless() {
+    fn claim<M: TableMemory>(memory: M, arena: &FrameArena) {
+        let mut table = PageTable::new(vtd(), memory).unwrap();
+        let (mut cursor, leaf) = (Cursor::new(), table.leaf(Prot::ReadWrite, MemAttrs::empty()));
+        table.map(&mut cursor, range(0, PAGE), PhysAddr::new(0), leaf).unwrap();
+        let slots = arena.frame(table.root().at).unwrap();
+        let entry = slots[0].load(Ordering::Relaxed);
+        for slot in &slots[1..6] {
+            slot.store(entry, Ordering::Relaxed);
+        }
+        table.unmap_exactly(&mut cursor, range(0, 6 << 39), &mut Gather::new()).unwrap();
+        assert!(table.table_bytes() >= Bytes::new(PAGE));
+        assert!(table.reclaim() >= 1);
+        assert!(table.walk(Iova::new(0)).is_err());
+    }
+    let (taking, keeping) = (arena(64), arena(64));
+    claim(&taking, &taking);
+    claim(Keeping(&keeping), &keeping);
+}
+
+/// The entry would say "encrypted" and lead elsewhere.
+#[test]
+fn an_address_with_the_encryption_bit_is_refused() {
+    let arena = arena(64);
+    fn claim<F: Format>(mut table: Bench<'_, F>) {
+        for to in [1 << 47, (1 << 47) - PAGE] {
+            let answer = table.map(0x5000, to, 2 * PAGE).map_err(|fault| fault.kind);
+            assert_eq!(answer, Err(MapFaultKind::PhysOutOfRange), "{to:#x}");
+        }
+        table.map(0x5000, (1 << 47) - PAGE, PAGE).unwrap();
+        assert_eq!(table.walk(0x5000), Some(((1 << 47) - PAGE, PAGE)));
+    }
+    let encrypted = Some(PhysAddr::new(1 << 47));
+    claim(Bench::new(AmdV1::new(AmdOptions { encrypted, ..AmdOptions::default() }).unwrap(), &arena));
+    claim(Bench::new(X86FirstStage::new(X86Options { encrypted, ..X86Options::default() }).unwrap(), &arena));
 }
 
 #[test]

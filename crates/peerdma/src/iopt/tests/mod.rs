@@ -4,6 +4,7 @@
 
 mod failing;
 mod marks;
+mod rivals;
 mod runs;
 mod splitting;
 mod taking;

@@ -116,6 +116,18 @@ fn arm_stage_two_puts_tables_side_by_side_where_it_must() {
     assert_eq!(aligned % 0x2000, 0);
 }
 
+/// 30 bits are one page of 1 GiB, and no entry of the root is that large.
+#[test]
+fn a_block_larger_than_an_entry_of_the_root_is_never_chosen() {
+    let arena = arena(64);
+    let options = ArmOptions { input_bits: 30, ..ArmOptions::default() };
+    let mut table = Bench::new(arm1(options), &arena);
+    table.map(0, 4 * HUGE, HUGE).unwrap();
+    assert_eq!(table.walk(HUGE - 1), Some((5 * HUGE - 1, LARGE)));
+    assert_eq!(table.unmap(0, HUGE), HUGE);
+    assert_eq!(table.walk(0), None);
+}
+
 #[test]
 fn the_upper_half_is_translated_where_the_format_says() {
     let arena = arena(64);

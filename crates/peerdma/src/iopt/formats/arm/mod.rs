@@ -154,6 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn at_most_sixteen_tables_stand_side_by_side() {
+        let with = |input_bits, output_bits| ArmOptions { input_bits, output_bits, ..ArmOptions::default() };
+        for (granule, input_bits, output_bits, most) in
+            [(4, 43, 42, 43), (4, 44, 40, 43), (16, 40, 40, 40), (16, 41, 40, 40)]
+        {
+            let options = with(input_bits, output_bits);
+            let refused = match granule {
+                4 => ArmStage2::<Pages4K>::new(options).err(),
+                _ => ArmStage2::<Pages16K>::new(options).err(),
+            };
+            let expected = ShapeError::InputBits { bits: input_bits, least: 25, most };
+            assert_eq!(refused, (input_bits > most).then_some(expected), "{granule} {input_bits} {output_bits}");
+        }
+    }
+
+    #[test]
     fn widths_that_no_table_has_are_refused() {
         let with = |input_bits, output_bits| ArmOptions { input_bits, output_bits, ..ArmOptions::default() };
         assert!(ArmStage1::<Pages4K>::new(with(49, 48)).is_err());
