@@ -41,7 +41,10 @@ mod tests {
         for row in all() {
             for gate in &row.gates {
                 let (of, to) = match *gate {
-                    Gate::Instructions { of, .. } | Gate::Held { of, .. } | Gate::NoAllocation { of } => (of, of),
+                    Gate::Instructions { of, .. }
+                    | Gate::Short { of, .. }
+                    | Gate::Held { of, .. }
+                    | Gate::NoAllocation { of } => (of, of),
                     Gate::Ratio { of, to, .. } | Gate::Equal { of, to, .. } | Gate::HeldRatio { of, to, .. } => {
                         (of, to)
                     }
@@ -57,7 +60,9 @@ mod tests {
             let side = |name| row.side(name).map(|side| (side.counted, side.timed));
             for gate in &row.gates {
                 let well = match *gate {
-                    Gate::Instructions { of, .. } => side(of).is_some_and(|(counted, _)| counted > 0),
+                    Gate::Instructions { of, .. } | Gate::Short { of, .. } => {
+                        side(of).is_some_and(|(counted, _)| counted > 0)
+                    }
                     Gate::Equal { of, to, .. } => [of, to].iter().all(|name| side(name).is_some_and(|side| side.0 > 0)),
                     Gate::Ratio { of, to, .. } => [of, to].iter().all(|name| side(name).is_some_and(|side| side.1 > 0)),
                     _ => true,

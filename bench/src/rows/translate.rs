@@ -52,7 +52,7 @@ fn walk() -> Row {
             Side::new("L", || raw_walks(SOME)).turns(500_000, 20_000).reference(61.0),
         ],
         gates: vec![
-            Gate::Short { of: "peerdma", most: 85.0, held: 100.0 },
+            Gate::Short { of: "peerdma", most: 85.0, held: 130.0 },
             Gate::Ratio { of: "peerdma", to: "L", most: 1.5 },
         ],
         ..Row::new("T2", "walk four levels, 1k pages", "lookup")

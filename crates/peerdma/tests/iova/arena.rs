@@ -4,7 +4,6 @@ use peerdma::addr::{AddrRange, Bytes, Granule, Iova};
 use peerdma::iova::{Allocator, Arena, Depot, FreeError, IovaRanges, Want};
 use proptest::prelude::*;
 use std::cell::RefCell;
-use std::sync::Mutex;
 
 fn shared(last: u64) -> RefCell<Allocator> {
     let usable = IovaRanges::from_inclusive([(Iova::new(0), Iova::new(last))]).unwrap();
@@ -165,9 +164,10 @@ fn a_stranger_is_named_when_it_leaves_the_arena_and_the_others_are_given_back() 
     assert_eq!(arena.drain(&shared), Ok(()));
 }
 
+#[cfg(feature = "std")]
 #[test]
 fn two_threads_share_an_allocator_through_their_arenas() {
-    let shared = Mutex::new(shared(0xffff_ffff).into_inner());
+    let shared = std::sync::Mutex::new(shared(0xffff_ffff).into_inner());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

@@ -7,6 +7,7 @@ mod faults;
 mod random;
 mod stale;
 mod tables;
+#[cfg(feature = "std")]
 mod threads;
 
 use core::convert::Infallible;

@@ -10,7 +10,7 @@
 //! - [`plan`]: chunk by chunk through the engine.
 //! - [`refused`]: errors of the library as answers.
 //! - [`ring`]: what has to happen before a doorbell.
-//! - [`print`], [`document`]: text and JSON.
+//! - [`mod@print`], [`document`]: text and JSON.
 
 mod device;
 mod document;

@@ -253,6 +253,8 @@ fn arrays_of_one_owner_do_not_overlap_and_bytes_beside_them_are_nobodys() {
     assert!(matches!(last, Err(MemoryError::Outside { .. })));
 }
 
+/// Without `std` arrays are one thread's.
+#[cfg(feature = "std")]
 #[test]
 fn threads_take_and_give_back_without_sharing_a_byte() {
     let pool = pool(0x2_0000, 0x1000);
