@@ -31,8 +31,8 @@ fn scattered() -> Row {
             Side::new("L", || known(lists::single_pages())).units(PAGES).turns(1_000, 100).reference(21.5),
         ],
         gates: vec![
-            Gate::Short { of: "link", most: 140.0, held: 155.0 },
-            Gate::Short { of: "link_many", most: 90.0, held: 110.0 },
+            Gate::Instructions { of: "link", most: 140.0 },
+            Gate::Instructions { of: "link_many", most: 90.0 },
             Gate::Ratio { of: "link", to: "L", most: 5.5 },
             Gate::Ratio { of: "link_many", to: "L", most: 4.0 },
             Gate::Ratio { of: "link", to: TWO_CRATES, most: 0.55 },

@@ -40,6 +40,8 @@ impl<S: IoSpace, D: Depot> Staged<'_, '_, S, D> {
     pub(super) fn plain(&self, reached: &Reached, owner: Owner, attrs: MemAttrs, prot: Prot) -> Option<Plain> {
         let (fixed, initiator) = (&self.context.fixed, &self.context.initiator);
         let iova = self.iova?;
+        // Whatever of the reservation is still linked, the bytes can be counted.
+        self.linked.checked_add(Bytes::new(self.room))?;
         let unsynchronised = initiator.bouncing == Bouncing::Never && !initiator.coherent;
         if owner != Owner::Ram
             || reached.reach != Reach::Iova
@@ -74,7 +76,7 @@ impl<S: IoSpace, D: Depot> Staged<'_, '_, S, D> {
         prot: Prot,
     ) -> Result<bool, LinkError> {
         let Some(plain) = self.last_plain else { return Ok(false) };
-        if owner != Owner::Ram || plain.own != attrs || plain.prot != prot || self.linked.checked_add(len).is_none() {
+        if owner != Owner::Ram || plain.own != attrs || plain.prot != prot {
             return Ok(false);
         }
         let put = self.put_plain(inner, &plain, offset, len)?;

@@ -108,24 +108,24 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
         let mut guard = context.inner.borrow_mut();
         let inner = &mut *guard;
         let before = self.checkpoint();
-        let mut index = 0;
+        // What comes by other addresses counts too.
+        self.last_plain = None;
+        let mut index = 0_usize;
         for run in list.runs() {
             let (owner, attrs) = (run.owner(), run.attrs());
             let reached = inner.may(context, owner, prot);
-            let fits = self.linked.checked_add(run.len()).is_some();
-            let plain = reached.as_ref().ok().filter(|_| fits);
-            let plain = plain.and_then(|reached| self.plain(reached, owner, attrs, prot));
+            let plain = reached.as_ref().ok().and_then(|reached| self.plain(reached, owner, attrs, prot));
             // Noted once for all of them, where nothing else comes between.
-            let mut unnoted = 0_u64;
+            let mut noted = self.next;
             for (offset, len) in run.ranges() {
                 if let Some(plain) = &plain {
                     match self.put_plain(inner, plain, offset, len) {
                         Ok(true) => {
-                            unnoted = unnoted.wrapping_add(len.as_u64());
-                            index += 1;
+                            // No list has so many ranges.
+                            index = usize::wrapping_add(index, 1);
                             continue;
                         }
-                        Ok(false) => self.note_plain(plain, mem::take(&mut unnoted)),
+                        Ok(false) => self.note_plain(plain, self.next.wrapping_sub(noted)),
                         Err(cause) => {
                             let cause = self.undone(inner, before, cause);
                             return Err(LinkManyError { index, owner, offset, len, cause });
@@ -141,10 +141,11 @@ impl<'c, 'a, S: IoSpace, D: Depot> Staged<'c, 'a, S, D> {
                     let cause = self.undone(inner, before, cause);
                     return Err(LinkManyError { index, owner, offset, len, cause });
                 }
+                noted = self.next;
                 index += 1;
             }
             if let Some(plain) = &plain {
-                self.note_plain(plain, unnoted);
+                self.note_plain(plain, self.next.wrapping_sub(noted));
             }
         }
         Ok(())
