@@ -93,14 +93,21 @@ pub(super) enum Echo {
     Quiet,
 }
 
-/// How often a boot is tried whose QEMU aborts. Under load one boot in some thirty was seen to,
-/// and a suite has dozens: two in a row are to be expected, three are not.
+/// How often a boot is tried that ends before the guest's first process begins. Under load one boot
+/// in some thirty was seen to abort, and a suite has dozens: two in a row are to be expected, three are not.
 const ATTEMPTS: u32 = 3;
+
+/// How long a kernel may take to its first process: some ten times what it takes beside other work.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What [`INIT`] says first, on the console.
+const BEGUN: &str = "init: begun";
 
 /// Boots a machine with a job and waits for its end.
 ///
-/// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`),
-/// which says nothing about the guest; such a boot is told and tried anew.
+/// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
+/// kernel in some hundreds hangs in it before its first process. Neither says anything about the job,
+/// which has not begun in the second case and leaves no result in the first; such a boot is told and tried anew.
 ///
 /// # Errors
 ///
@@ -115,9 +122,18 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
         let started = Instant::now();
         let child = start(&folder, kernel, machine)?;
         let end = wait(child, &folder, job.limit, echo, started)?;
-        if matches!(end, End::Aborted) && attempts < ATTEMPTS {
-            say!("vm: QEMU aborted, once more: {}", tail_of(&folder.path("qemu"), 2));
-            continue;
+        if attempts < ATTEMPTS {
+            match end {
+                End::Aborted => {
+                    say!("vm: QEMU aborted, once more: {}", tail_of(&folder.path("qemu"), 2));
+                    continue;
+                }
+                End::NeverBegan => {
+                    say!("vm: the kernel did not come to its first process, once more");
+                    continue;
+                }
+                End::Exited | End::Killed(_) | End::TimedOut => {}
+            }
         }
         return read_outcome(&folder, end, job, started.elapsed());
     }
@@ -232,6 +248,8 @@ enum End {
     Killed(i32),
     /// We ended it, after its time.
     TimedOut,
+    /// We ended it, since its kernel hung before the first process.
+    NeverBegan,
 }
 
 fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, started: Instant) -> Result<End, Failure> {
@@ -239,6 +257,7 @@ fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, start
         Echo::Live => vec![Tail::open(&folder.path("stdout"))?, Tail::open(&folder.path("stderr"))?],
         Echo::Quiet => Vec::new(),
     };
+    let mut begun = false;
     loop {
         let ended = child.try_wait().map_err(|error| Failure::Stopped(format!("cannot wait for QEMU: {error}")))?;
         if let Some(tail) = tails.first_mut() {
@@ -254,14 +273,24 @@ fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, start
                 Some(signal) => End::Killed(signal),
             });
         }
-        if started.elapsed() > limit {
+        begun = begun || has_begun(folder);
+        let overdue = match begun {
+            true => (started.elapsed() > limit).then_some(End::TimedOut),
+            false => (started.elapsed() > limit.min(BOOT_LIMIT)).then_some(End::NeverBegan),
+        };
+        if let Some(end) = overdue {
             // It may have ended this moment; either way it is gone after the wait.
             let _ = child.kill();
             let _ = child.wait();
-            return Ok(End::TimedOut);
+            return Ok(end);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether the guest's first process has said so; a console that cannot be read has not.
+fn has_begun(folder: &RunFolder) -> bool {
+    fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(BEGUN))
 }
 
 /// Passes on what is appended to a file.
@@ -294,6 +323,7 @@ fn read_outcome(folder: &RunFolder, end: End, job: &Job, took: Duration) -> Resu
         let console = tail_of(&folder.path("console"), CONSOLE_LINES);
         let what = match end {
             End::TimedOut => format!("the guest did not end within {} s", job.limit.as_secs()),
+            End::NeverBegan => format!("the kernel did not come to its first process, {ATTEMPTS} times"),
             End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
             End::Aborted => format!("QEMU aborted, {ATTEMPTS} times"),
             End::Killed(signal) => format!("QEMU was ended by signal {signal}"),

@@ -3,7 +3,7 @@
 use super::setup::{Laboratory, SHORT, Setup, Which, expect_exit, expect_words};
 use super::{Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::{Job, User};
+use crate::vm::guest::{GuestFile, Job, User};
 use std::time::Duration;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -11,6 +11,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("boots", "output, files and exit code come back, from both kernels", both_kernels),
         Test::new("boots", "a user sees 64 bytes of config space and may not read the log", as_a_user),
         Test::new("boots", "a guest that hangs is ended and its console shown", hangs),
+        Test::new("boots", "a guest whose first process never begins is tried three times", never_begins),
         Test::new("boots", "a guest that crashes is an error with its console", crashes),
         Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
     ]
@@ -59,6 +60,16 @@ fn hangs(laboratory: &Laboratory) -> Result<Done, Failure> {
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
     job.limit = Duration::from_secs(20);
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["within 20 s", "waiting"])?;
+    Ok(Done { claims: 1, pairs: 0 })
+}
+
+fn never_begins(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let mut job = Job::new(vec!["true".into()]);
+    job.limit = Duration::from_secs(5);
+    // Takes the place of init, and says nothing of itself.
+    let bytes = b"#!/bin/busybox sh\nexec /bin/busybox sleep 1000\n".to_vec();
+    job.files.push(GuestFile { path: "init".into(), mode: 0o755, bytes });
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["first process, 3 times"])?;
     Ok(Done { claims: 1, pairs: 0 })
 }
 
