@@ -33,6 +33,8 @@ mod tree;
 mod words;
 
 #[cfg(test)]
+pub(crate) mod random;
+#[cfg(test)]
 mod tests;
 
 pub use error::PlatformError;
@@ -133,6 +135,11 @@ impl Platform {
     /// Functions, in the file's order.
     pub fn functions(&self) -> &[Function] {
         &self.functions
+    }
+
+    /// IDs of all host bridges, in the file's order.
+    pub fn host_bridge_ids(&self) -> impl ExactSizeIterator<Item = HostBridgeId> + use<> {
+        (0..self.host_bridges.len()).map(HostBridgeId)
     }
 
     /// The host bridge with this ID.

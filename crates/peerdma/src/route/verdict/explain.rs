@@ -136,10 +136,13 @@ impl Judge<'_> {
 
     fn payload_reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
         let words = |clash: &Clash, what: &str, way: Option<Way>| {
-            let Clash { sender, sends, receiver, takes } = *clash;
-            let consequence = match way {
-                Some(Way::BelowRoot) => "switches do not split, so larger ones are dropped as malformed",
-                _ => "the root complex may split them, or drop them",
+            let Clash { sender, sends, receiver, takes, may_be_cut } = *clash;
+            let consequence = match (may_be_cut, way) {
+                (true, _) => "the root complex may split them, or drop them",
+                (false, Some(Way::RootComplex)) => {
+                    "a root complex splits nothing before it has it, and ports do not, so larger ones are dropped as malformed"
+                }
+                (false, _) => "switches do not split, so larger ones are dropped as malformed",
             };
             Reason {
                 gate: Gate::PayloadSize,

@@ -9,7 +9,7 @@ use crate::route::Target;
 use crate::route::domain::{Domain, Owner};
 use crate::route::fabric::{FabricView, Fate, Handed, Kind, Passage, Way};
 use crate::route::kernel_view::{Common, Decision, KernelView, MapType};
-use crate::route::payload::{Between, Payload};
+use crate::route::payload::{Between, Clash, Payload};
 use crate::topology::{FunctionId, IommuMode, MemoryRegion, Topology};
 use alloc::vec::Vec;
 
@@ -226,13 +226,12 @@ impl PairVerdict {
         };
         let formable = if self.too_narrow.is_some() { Permission::Refused } else { Permission::Permitted };
         let all = by_kernel.and(formable);
-        // A root complex may split what it forwards; a switch never does.
-        let fits = |clash: bool, way| match way {
-            Some(Way::BelowRoot) if clash => Permission::Refused,
-            _ => Permission::Permitted,
+        // A root complex may split what it forwards; a switch never does, nor does anybody on the way up.
+        let fits = |clash: Option<Clash>| match clash {
+            Some(Clash { may_be_cut: false, .. }) => Permission::Refused,
+            Some(Clash { may_be_cut: true, .. }) | None => Permission::Permitted,
         };
-        let write_fits = fits(self.payload.write.is_some(), self.fabric_write.way);
-        let read_fits = fits(self.payload.read.is_some(), self.fabric_read.way);
+        let (write_fits, read_fits) = (fits(self.payload.write), fits(self.payload.read));
         self.write = all.and(permission(self.fabric_write.fate)).and(write_fits);
         self.read = all.and(permission(self.fabric_read.fate)).and(read_fits);
         self.atomic = all.and(permission(self.fabric_atomic.fate));
