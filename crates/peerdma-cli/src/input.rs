@@ -72,7 +72,7 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
         // An archive of a copied tree serves as well as the tree.
         (None, Some(path), _) if path.is_file() => from_path(path, &names)?,
         (None, Some(path), _) => from_directory(path, &names)?,
-        (None, None, Some(name)) => from_platform(name)?,
+        (None, None, Some(name)) => from_platform(name, &names)?,
         (None, None, None) => from_snapshot(&sysfs::read(&Tree::live()), Kind::Live, None, Origin::Sysfs, &names)?,
     };
     let mut machine = loaded.topology.machine().clone();
@@ -222,16 +222,23 @@ fn from_snapshot(
     })
 }
 
-fn from_platform(name: &str) -> Result<Loaded, Failure> {
+fn from_platform(name: &str, names: &PciNames) -> Result<Loaded, Failure> {
     match Platform::built_in(name) {
         Some(platform) => Ok(described(platform, name.to_string())),
+        None if Path::new(name).is_file() => match from_path(Path::new(name), names)? {
+            loaded if loaded.kind == Kind::Platform => Ok(loaded),
+            loaded => Err(Failure::usage(format!(
+                "{name} is no platform file but {}; read it with --from {name}",
+                loaded.kind.word()
+            ))),
+        },
         None => Err(Failure::usage(format!("no built-in platform is called {name:?}; {}", platform_list()))),
     }
 }
 
 fn platform_list() -> String {
     let names: Vec<&str> = Platform::built_in_names().map(|(name, _)| name).collect();
-    format!("there are {}; a platform file is read with --from FILE", names.join(", "))
+    format!("there are {}; a platform file is read with --from FILE or --platform FILE", names.join(", "))
 }
 
 /// Answers `--platform help`; true if that was asked.
@@ -239,11 +246,17 @@ pub(crate) fn platform_help(arguments: &InputArguments) -> Result<bool, Failure>
     if arguments.platform.as_deref() != Some("help") {
         return Ok(false);
     }
+    print_platforms()?;
+    Ok(true)
+}
+
+/// Lists the built-in platforms.
+pub(crate) fn print_platforms() -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     for (name, description) in Platform::built_in_names() {
         writeln!(out, "{name:<12} {description}")?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn described(platform: Platform, path: String) -> Loaded {

@@ -1,9 +1,33 @@
 //! A sign of life on standard error for anything that takes over two seconds.
 
+use peerdma::addr::Bytes;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// Says how far a piece of work is on standard error, after two seconds and then every five, if
+/// somebody looks.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    next: Option<Instant>,
+}
+
+impl Steps {
+    /// Starts watching; silent if nobody looks.
+    pub(crate) fn new() -> Self {
+        Self { next: io::stderr().is_terminal().then(|| Instant::now() + Duration::from_secs(2)) }
+    }
+
+    /// Between two steps of the work.
+    pub(crate) fn show(&mut self, what: &str, done: Bytes, total: Bytes) {
+        if self.next.is_some_and(|next| Instant::now() >= next) {
+            // A closed standard error is no reason to stop the work.
+            let _ = writeln!(io::stderr(), "still {what} ({done} of {total})");
+            self.next = Some(Instant::now() + Duration::from_secs(5));
+        }
+    }
+}
 
 /// Prints what is being done after two seconds, then every five, until dropped.
 #[derive(Debug)]

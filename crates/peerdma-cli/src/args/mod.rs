@@ -1,19 +1,25 @@
 //! The command line.
 
 mod compat;
+mod copy;
+mod demo;
 mod doctor;
 mod fix;
 mod lint_cmdline;
 mod map;
+mod trace;
 mod verify;
 mod whatif;
 mod whose;
 
 pub(crate) use compat::CompatArguments;
+pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
+pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
+pub(crate) use trace::TraceArguments;
 pub(crate) use verify::VerifyArguments;
 pub(crate) use whatif::{WhatifArguments, bit};
 pub(crate) use whose::{AddressArgument, WhoseArguments};
@@ -33,6 +39,7 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  peerdma demo                             a described machine at work, in this process
   peerdma matrix                           GPUs, NICs and disks of this machine, each with each
   peerdma route mlx5_0 0000:41:00.0/bar1   one pair, explained, both ways
   peerdma topo --from dump.txt             the tree of somebody's lspci -vvv
@@ -42,12 +49,16 @@ Examples:
   peerdma fix card0 card1                  which ports to change, and the kernel parameters for it
   peerdma map --initiator mlx5_0 ram:0x100000000+2M card1/bar0   at which addresses, and in which pages
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
+  peerdma copy gpu0 nvme0/bar2 --platform two-socket   bytes in an emulated machine, compared
+  peerdma trace nic0 gpu1 --read           the hops of one request there
 
 Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
 privilege), 4 failed.";
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Run a described machine: bytes from drive to GPU to NIC and back, and what goes wrong in the field.
+    Demo(DemoArguments),
     /// Show the tree: host bridges, ports, functions, ACS, links, payload sizes, IOMMU groups.
     Topo(TopoArguments),
     /// Show the verdict of every pair: rows are initiators, columns targets.
@@ -58,8 +69,10 @@ pub(crate) enum Command {
     Capture(CaptureArguments),
     /// Plan a mapping: for each range of memory its kind of address, page sizes and attributes, or the refusal.
     Map(MapArguments),
-    /// Let one device move bytes into another's BAR, and check that they arrive.
+    /// Let one device move bytes into another's memory, and check that they arrive: on this machine, or on a described one.
     Copy(CopyArguments),
+    /// Follow one request through a described machine, hop by hop, beside what the verdict says of it.
+    Trace(TraceArguments),
     /// Show the verdict after a change, beside the verdict now, and what isolation it costs.
     Whatif(WhatifArguments),
     /// Find the smallest set of ports to change for chosen pairs, and print how.
@@ -88,8 +101,8 @@ pub(crate) struct InputArguments {
     /// Read a copied sysfs: the folder that holds `sys`, `sys` itself, or an archive of it.
     #[arg(long, value_name = "DIR", conflicts_with = "platform")]
     pub(crate) sysfs_root: Option<PathBuf>,
-    /// Take a built-in described machine; `--platform help` lists them.
-    #[arg(long, value_name = "NAME")]
+    /// Take a described machine: a built-in one, which `--platform help` lists, or a platform file.
+    #[arg(long, value_name = "NAME|FILE")]
     pub(crate) platform: Option<String>,
     /// CPU, where the input does not tell it (lspci text never does): amd, intel, hygon,
     /// arm or cpuinfo's vendor word, then the family, such as amd:0x19 or GenuineIntel:6.
@@ -278,67 +291,4 @@ pub(crate) struct CaptureArguments {
     /// Write the JSON schema of --json's document and exit.
     #[arg(long)]
     pub(crate) schema: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Both functions must be bound to vfio-pci; the error says how. FROM is the engine that moves the bytes,
-TO is memory of the other device. The whole range is overwritten: name memory, never registers.
-
-Three separate statements come out: permitted (what Linux's rules say), granted (a driver mapped it) and
-verified (the target's own CPU mapping shows every byte, both directions, and nothing beside them).
-
-Examples:
-  peerdma copy 0000:05:00.0 0000:06:00.0/bar2 --verify        the first 4 KiB of the BAR, put back afterwards
-  peerdma copy 05:00.0 06:00.0/bar2+0x1000,64KiB --verify     a range, in runs of 4 KiB
-  peerdma copy 05:00.0 09:00.0/bar2 --verify --force          although Linux's rules refuse the pair
-  peerdma copy 05:00.0 06:00.0/bar2 --verify --via type1 --json
-
-Exit codes: 0 done (with --verify: every byte arrived, and the target holds again what it held),
-1 refused and nothing touched, 3 unknown and nothing touched, 4 the bytes did not arrive, or the target
-could not be put back, or something else failed (standard error says which, and --json still prints
-its document). --force goes on after 1 and 3.")]
-pub(crate) struct CopyArguments {
-    /// The engine: address or name of a function that copies on command.
-    #[arg(value_name = "FROM", required_unless_present = "schema")]
-    pub(crate) from_function: Option<String>,
-    /// The target: address or name, a BAR and a range in it [default range: the first 4 KiB].
-    #[arg(value_name = "TO/barN[+OFFSET,LEN]", required_unless_present = "schema")]
-    pub(crate) to_range: Option<String>,
-    /// What kind of engine FROM is.
-    #[arg(long, value_name = "KIND", default_value = "edu")]
-    pub(crate) engine: EngineArgument,
-    /// Check that every byte arrives, writing and reading, and put back what the target held.
-    /// Without it the bytes stay where they went, and nothing is said about them.
-    #[arg(long)]
-    pub(crate) verify: bool,
-    /// Which interface of the kernel maps the target for the engine.
-    #[arg(long, value_name = "INTERFACE", default_value = "auto")]
-    pub(crate) via: ViaArgument,
-    /// Go on although the rules refuse the pair, or cannot be told.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Choose other bytes.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
-    #[command(flatten)]
-    pub(crate) output: OutputArguments,
-}
-
-/// A kind of engine.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EngineArgument {
-    /// QEMU's edu device, 1234:11e8.
-    Edu,
-}
-
-/// An interface for mapping.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ViaArgument {
-    /// iommufd where the machine has it for both functions and exports the target's BAR, else type1.
-    Auto,
-    /// VFIO containers and groups.
-    Type1,
-    /// /dev/iommu and VFIO device nodes; needs Linux 6.19 for other devices' BARs.
-    Iommufd,
 }

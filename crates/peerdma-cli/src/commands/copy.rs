@@ -5,8 +5,11 @@
 //! VFIO does without asking the rules; *verified* is that the bytes were seen where they
 //! belong. A refused pair is not touched without `--force`.
 //!
+//! With `--platform` all of that happens in a machine that is [emulated] in this process.
+//!
 //! Not here: opening ([`open`]), mapping ([`session`]), comparing ([`peerdma_linux::verified`]).
 
+mod emulated;
 mod open;
 mod session;
 mod show;
@@ -16,6 +19,7 @@ use crate::document::{CopyDocument, GrantedDocument, Pair, SCHEMA, Source, Verif
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
+use crate::progress::Steps;
 use crate::select::{self, Asked};
 use open::Wanted;
 use peerdma::addr::Bytes;
@@ -27,9 +31,7 @@ use peerdma_linux::interrupt::Interrupts;
 use peerdma_linux::verified::{Verification, VerifyError};
 use peerdma_linux::vfio::{BarIndex, BarRange};
 use session::Session;
-use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
 
 /// Length of a range that nobody gave.
 const DEFAULT_LEN: Bytes = Bytes::new(4096);
@@ -51,6 +53,9 @@ enum Attempt {
 }
 
 pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
+    if let Some(platform) = &arguments.platform {
+        return emulated::run(arguments, platform);
+    }
     if arguments.output.schema {
         output::schema::<CopyDocument>()?;
         return Ok(Exit::Done);
@@ -153,9 +158,9 @@ fn touch(arguments: &CopyArguments, initiator: PciAddr, target: PciAddr, range: 
         Err(failure) => return Attempt::Failed(None, failure),
     };
     let granted = session.granted();
-    let mut progress = Shown::new();
+    let mut progress = Steps::new();
     let mut observe = |now: peerdma_linux::verified::Progress| {
-        progress.show(now);
+        progress.show("copying", now.done, now.total);
         if interrupts.as_ref().is_some_and(Interrupts::came) {
             ControlFlow::Break(())
         } else {
@@ -214,26 +219,6 @@ fn document(
         granted: granted.cloned(),
         moved,
         verified: verification.map(|verification| VerifiedDocument::new(arguments.seed, &verification)),
-    }
-}
-
-/// Says how far it is on standard error, after two seconds and then every five, if somebody
-/// looks.
-struct Shown {
-    next: Option<Instant>,
-}
-
-impl Shown {
-    fn new() -> Self {
-        Self { next: io::stderr().is_terminal().then(|| Instant::now() + Duration::from_secs(2)) }
-    }
-
-    fn show(&mut self, progress: peerdma_linux::verified::Progress) {
-        if self.next.is_some_and(|next| Instant::now() >= next) {
-            // A closed standard error is no reason to stop the work.
-            let _ = writeln!(io::stderr(), "still copying ({} of {})", progress.done, progress.total);
-            self.next = Some(Instant::now() + Duration::from_secs(5));
-        }
     }
 }
 

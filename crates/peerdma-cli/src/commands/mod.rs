@@ -3,7 +3,9 @@
 pub(crate) mod capture;
 pub(crate) mod compat;
 pub(crate) mod copy;
+pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod emulated;
 pub(crate) mod fix;
 mod isolation;
 pub(crate) mod lint_cmdline;
@@ -11,6 +13,7 @@ pub(crate) mod map;
 pub(crate) mod matrix;
 pub(crate) mod route;
 pub(crate) mod topo;
+pub(crate) mod trace;
 pub(crate) mod verify;
 pub(crate) mod whatif;
 pub(crate) mod whose;

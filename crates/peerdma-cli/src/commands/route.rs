@@ -117,7 +117,7 @@ fn lines(out: &mut impl Write, title: &str, lines: &[String]) -> std::io::Result
 }
 
 /// The verdict's meaning, for refusals with who refuses.
-fn verdict_words(pair: &PairVerdict) -> &'static str {
+pub(super) fn verdict_words(pair: &PairVerdict) -> &'static str {
     match pair.verdict {
         Verdict::Refused if pair.kernel.map_type == MapType::NotSupported => "Linux refuses to map it",
         Verdict::Refused if pair.too_narrow.is_some() => "the initiator cannot form the address",
@@ -253,7 +253,7 @@ fn rules(loaded: &Loaded, view: &KernelView<'_>) -> String {
     format!("{rules}, {config}")
 }
 
-fn range_words(asked: Asked) -> Option<String> {
+pub(super) fn range_words(asked: Asked) -> Option<String> {
     let target = asked.target;
     let mut words = format!("bar{}", target.bar()?);
     match target.len() {

@@ -103,7 +103,7 @@ impl VerifiedDocument {
 
 /// What came of one direction, in its last run.
 #[derive(Serialize, JsonSchema, Debug)]
-struct DeliveryDocument {
+pub(super) struct DeliveryDocument {
     /// Every byte arrived and nothing beside them changed.
     delivered: bool,
     /// Bytes that are not what was sent.

@@ -4,19 +4,26 @@
 
 pub(crate) mod compat;
 mod copy;
+pub(crate) mod demo;
 pub(crate) mod doctor;
+mod emulated;
 pub(crate) mod fix;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 mod pairs;
 mod topology;
+mod trace;
 pub(crate) mod verify;
 pub(crate) mod whatif;
 pub(crate) mod whose;
 
 pub(crate) use copy::{CopyDocument, GrantedDocument, VerifiedDocument};
+pub(crate) use emulated::{
+    EmulatedCopyDocument, FaultDocument, HandedDocument, InitiatorDocument, OwnerDocument, SpeedDocument,
+};
 pub(crate) use pairs::{Pair, PairsDocument, ReasonDocument, StepDocument, fate_word};
 pub(crate) use topology::TopologyDocument;
+pub(crate) use trace::{HopDocument, RequestDocument, TraceDocument};
 
 use crate::input::Loaded;
 use schemars::JsonSchema;

@@ -5,7 +5,9 @@
 mod commands;
 mod compat;
 mod copy;
+mod demo;
 mod doctor;
+mod emulated;
 mod fix;
 mod inputs;
 mod lint;

@@ -10,7 +10,7 @@
 //! - [`plan`]: chunk by chunk through the engine.
 //! - [`refused`]: errors of the library as answers.
 //! - [`ring`]: what has to happen before a doorbell.
-//! - [`mod@print`], [`document`]: text and JSON.
+//! - [`mod@print`], [`mod@document`]: text and JSON.
 
 mod device;
 mod document;
@@ -66,6 +66,32 @@ pub(crate) fn run(arguments: &MapArguments) -> Result<Exit, Failure> {
             "map needs --initiator FUNCTION and a CHUNK, such as peerdma map --initiator mlx5_0 ram:0x100000000+2M",
         ));
     };
+    with_answer(arguments, initiator, |answer| {
+        let printed = if arguments.output.json {
+            output::json(&answer.document())
+        } else {
+            output::notes(&answer.loaded.notes).and_then(|()| answer.print())
+        };
+        output::concluded(answer.plan.exit(), printed)
+    })
+}
+
+/// Prints a plan.
+pub(crate) fn print(arguments: &MapArguments) -> Result<(), Failure> {
+    with_answer(arguments, arguments.initiator.as_deref().unwrap_or_default(), |answer| answer.print())
+}
+
+/// A plan as a document.
+pub(crate) fn document(arguments: &MapArguments) -> Result<MapDocument, Failure> {
+    with_answer(arguments, arguments.initiator.as_deref().unwrap_or_default(), |answer| Ok(answer.document()))
+}
+
+/// Makes a plan.
+fn with_answer<T>(
+    arguments: &MapArguments,
+    initiator: &str,
+    tell: impl FnOnce(&Answer<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut loaded = input::load(&arguments.input)?;
     let function = select::function(&loaded.topology, initiator)?;
     let chunks = arguments.chunks.iter().map(|chunk| (chunk.clone(), arguments.need));
@@ -84,13 +110,7 @@ pub(crate) fn run(arguments: &MapArguments) -> Result<Exit, Failure> {
     let setup = Setup::new(&loaded, arguments, function, &resolved, &peers)?;
     let (tables, plan) = setup.plan(&device)?;
     let ring = arguments.doorbell.as_ref().and_then(|_| Ring::of(&loaded.topology, function, &resolved, &plan));
-    let answer = Answer { arguments, loaded: &loaded, resolved: &resolved, device: &device, tables, plan, ring };
-    let printed = if arguments.output.json {
-        output::json(&answer.document())
-    } else {
-        output::notes(&loaded.notes).and_then(|()| answer.print())
-    };
-    output::concluded(answer.plan.exit(), printed)
+    tell(&Answer { arguments, loaded: &loaded, resolved: &resolved, device: &device, tables, plan, ring })
 }
 
 /// Cutting ranges into bytes is no plan but a way to wait for one.
