@@ -1,10 +1,11 @@
 //! Addresses, tables, translations, lists and copies, beside what others reach and what
 //! cannot be beaten. Rows, gates and the command line are `bench/src`'s; `--help` has them.
 
+use peerdma_bench::rows::MAPPING;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    peerdma_bench::command::run(&arguments, PathBuf::from(env!("CARGO_BIN_EXE_heap")))
+    peerdma_bench::command::run(&MAPPING, &arguments, PathBuf::from(env!("CARGO_BIN_EXE_heap")))
 }

@@ -1,9 +1,10 @@
-//! The command line of the bench `mapping`, and what it prints.
+//! The command line of the benches `mapping` and `emu`, and what they print.
 
+use crate::callgrind;
 use crate::count::Programs;
 use crate::judge::{Conditions, Outcome, Taken, Verdict, judge, short};
 use crate::row::Row;
-use crate::{callgrind, rows};
+use crate::rows::Table;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Write};
@@ -11,9 +12,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Measures rows of the table in bench/README.md.
+Measures rows of a table in bench/README.md.
 
-usage: mapping [--row ID]... [--repeat N] [--strict] [--json FILE|-]
+usage: NAME [--row ID]... [--repeat N] [--strict] [--json FILE|-]
 
   --row ID     only this row; more than once for more
   --repeat N   repeats the rounds, and takes the median ratio (1)
@@ -37,19 +38,19 @@ struct Options {
     json: Option<String>,
 }
 
-/// Does what the arguments say. `heap` is the program with the counting allocator.
-pub fn run(arguments: &[String], heap: PathBuf) -> ExitCode {
+/// Does what the arguments say with the rows of `table`. `heap` is the program with the counting allocator.
+pub fn run(table: &Table, arguments: &[String], heap: PathBuf) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let ["--count", row, side, turns] = arguments[..] {
-        return under_callgrind(row, side, turns);
+        return under_callgrind(table, row, side, turns);
     }
     if arguments.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let outcome = parse(&arguments)
+    let outcome = parse(table, &arguments)
         .map_err(|error| (2, error))
-        .and_then(|options| measure(&options, heap).map_err(|error| (4, error.to_string())));
+        .and_then(|options| measure(table, &options, heap).map_err(|error| (4, error.to_string())));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -60,7 +61,7 @@ pub fn run(arguments: &[String], heap: PathBuf) -> ExitCode {
     }
 }
 
-fn parse(arguments: &[&str]) -> Result<Options, String> {
+fn parse(table: &Table, arguments: &[&str]) -> Result<Options, String> {
     let mut options = Options { repeat: 1, ..Options::default() };
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
@@ -82,8 +83,8 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
         }
     }
     for row in &options.rows {
-        if rows::row(row).is_none() {
-            let ids: Vec<&str> = rows::all().iter().map(|row| row.id).collect();
+        if table.row(row).is_none() {
+            let ids: Vec<&str> = (table.rows)().iter().map(|row| row.id).collect();
             return Err(format!("no row {row}; there are {}", ids.join(", ")));
         }
     }
@@ -91,8 +92,8 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
 }
 
 /// What this program does when callgrind runs it.
-fn under_callgrind(row: &str, side: &str, turns: &str) -> ExitCode {
-    let row = rows::row(row);
+fn under_callgrind(table: &Table, row: &str, side: &str, turns: &str) -> ExitCode {
+    let row = table.row(row);
     let side = row.as_ref().and_then(|row| row.side(side));
     let (Some(side), Ok(turns)) = (side, turns.parse()) else {
         eprintln!("error: no such side to count");
@@ -102,7 +103,7 @@ fn under_callgrind(row: &str, side: &str, turns: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn measure(options: &Options, heap: PathBuf) -> io::Result<bool> {
+fn measure(table: &Table, options: &Options, heap: PathBuf) -> io::Result<bool> {
     let programs = Programs { bench: std::env::current_exe()?, heap };
     let conditions = Conditions {
         programs: &programs,
@@ -112,11 +113,11 @@ fn measure(options: &Options, heap: PathBuf) -> io::Result<bool> {
     };
     let to_stdout = options.json.as_deref() == Some("-");
     if !conditions.counts {
-        eprintln!("SKIPPED bench-mapping: valgrind is not installed, so no instructions are counted");
+        eprintln!("SKIPPED bench-{}: valgrind is not installed, so no instructions are counted", table.name);
     }
     let wanted = |row: &Row| options.rows.is_empty() || options.rows.iter().any(|id| *id == row.id);
     let mut outcomes = Vec::new();
-    for row in rows::all().into_iter().filter(wanted) {
+    for row in (table.rows)().into_iter().filter(wanted) {
         let outcome = judge(&row, &conditions)?;
         if !to_stdout {
             print_sides(&row, &outcome)?;
@@ -124,7 +125,7 @@ fn measure(options: &Options, heap: PathBuf) -> io::Result<bool> {
         outcomes.push((row, outcome));
     }
     if !to_stdout {
-        print_table(&outcomes)?;
+        print_table(table, &outcomes)?;
     }
     if let Some(file) = &options.json {
         let document = serde_json::to_string_pretty(&document(&outcomes, options)).map_err(io::Error::other)?;
@@ -156,7 +157,7 @@ fn print_sides(row: &Row, outcome: &Outcome) -> io::Result<()> {
     writeln!(out)
 }
 
-fn print_table(outcomes: &[(Row, Outcome)]) -> io::Result<()> {
+fn print_table(table: &Table, outcomes: &[(Row, Outcome)]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "| id | what | target | result | verdict |\n|---|---|---|---|---|")?;
     for (row, outcome) in outcomes {
@@ -169,7 +170,8 @@ fn print_table(outcomes: &[(Row, Outcome)]) -> io::Result<()> {
     let number = |verdict| all().filter(|finding| finding.verdict == verdict).count();
     writeln!(
         out,
-        "\nmapping: {} met, {} missed, {} failed, {} with an invalid limit, {} skipped",
+        "\n{}: {} met, {} missed, {} failed, {} with an invalid limit, {} skipped",
+        table.name,
         number(Verdict::Met),
         number(Verdict::Missed),
         number(Verdict::Failed),

@@ -13,6 +13,7 @@ mod fuzz;
 mod layers;
 mod models;
 mod mutants;
+mod oracle;
 mod questions;
 mod repo;
 mod source;
@@ -33,7 +34,7 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 7] = [
+const SUBCOMMANDS: [Subcommand; 8] = [
     Subcommand {
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
@@ -54,6 +55,13 @@ const SUBCOMMANDS: [Subcommand; 7] = [
         examples: &["cargo xtask models", "cargo xtask models walker"],
         options: "",
         run: models::run,
+    },
+    Subcommand {
+        name: "oracle",
+        does: "resolver against emulator, on random machines until so many requests were sent",
+        examples: &["cargo xtask oracle", "cargo xtask oracle --requests 5000000 --seed 7"],
+        options: "",
+        run: oracle::run,
     },
     Subcommand {
         name: "mutants",

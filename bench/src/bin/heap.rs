@@ -29,6 +29,6 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: heap ROW SIDE TURNS, as the bench `mapping` starts it");
+    eprintln!("usage: heap ROW SIDE TURNS, as the benches `mapping` and `emu` start it");
     ExitCode::from(2)
 }

@@ -1,6 +1,7 @@
-//! The rows of the table, a file for each kind.
+//! The rows of the tables, a file for each kind.
 
 pub mod bounce;
+pub mod emulated;
 pub mod iova;
 mod lists;
 pub mod metadata;
@@ -10,8 +11,33 @@ pub mod two_step;
 
 use crate::row::Row;
 
-/// All rows, in the table's order.
+/// The rows that one bench measures.
+pub struct Table {
+    /// Name of the bench.
+    pub name: &'static str,
+    /// Its rows, in their order.
+    pub rows: fn() -> Vec<Row>,
+}
+
+impl Table {
+    /// The row with that id.
+    pub fn row(&self, id: &str) -> Option<Row> {
+        (self.rows)().into_iter().find(|row| row.id == id)
+    }
+}
+
+/// Addresses, tables, translations, lists and copies.
+pub const MAPPING: Table = Table { name: "mapping", rows: mapping };
+
+/// The emulated platform.
+pub const EMU: Table = Table { name: "emu", rows: emulated::rows };
+
+/// All rows of all tables.
 pub fn all() -> Vec<Row> {
+    [&MAPPING, &EMU].into_iter().flat_map(|table| (table.rows)()).collect()
+}
+
+fn mapping() -> Vec<Row> {
     let mut rows: Vec<Row> =
         [iova::rows(), tables::rows(), two_step::rows(), translate::rows(), metadata::rows(), bounce::rows()]
             .into_iter()
@@ -25,7 +51,7 @@ pub fn all() -> Vec<Row> {
 /// Kinds of rows, by the beginning of their ids.
 const ORDER: [&str; 5] = ["I", "PT", "T", "M", "BO"];
 
-/// The row with that id.
+/// The row with that id, of either table.
 pub fn row(id: &str) -> Option<Row> {
     all().into_iter().find(|row| row.id == id)
 }
@@ -99,7 +125,7 @@ mod tests {
         let ids: Vec<_> = all().iter().map(|row| row.id).collect();
         let place = |id| ids.iter().position(|other| *other == id);
         for [before, after] in
-            [["I5", "PT1"], ["PT1", "PT2"], ["PT6", "PT7"], ["PT8", "T1"], ["T3", "M1"], ["M2", "BO1"]]
+            [["I5", "PT1"], ["PT1", "PT2"], ["PT6", "PT7"], ["PT8", "T1"], ["T3", "M1"], ["M2", "BO1"], ["BO1", "E1"]]
         {
             assert!(place(before).is_some() && place(before) < place(after), "{before} {after}: {ids:?}");
         }

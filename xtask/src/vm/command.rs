@@ -217,7 +217,8 @@ fn job(root: &Path, top: &Path, asked: &Asked, kernel: &Kernel) -> Result<Job, F
     if kernel.modules.is_some() {
         modules.extend(guest::USUAL_MODULES.map(Into::into));
     }
-    Ok(Job { argv, files, user: asked.user, modules, vfio: asked.vfio.clone(), limit: asked.limit })
+    let (user, vfio, limit) = (asked.user, asked.vfio.clone(), asked.limit);
+    Ok(Job { files, user, modules, vfio, limit, ..Job::new(argv) })
 }
 
 /// Puts a program into the guest and returns its name there; `None` for one that is looked for in the guest.

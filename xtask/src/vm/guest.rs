@@ -58,15 +58,17 @@ pub(super) struct Job {
     pub(super) modules: Vec<String>,
     /// PCI functions to give to vfio-pci.
     pub(super) vfio: Vec<String>,
-    /// How long the guest may take from switching on to switching off.
+    /// How long the kernel may take from switching on to its first process.
+    pub(super) boot_limit: Duration,
+    /// How long the guest may take from there to switching off.
     pub(super) limit: Duration,
 }
 
 impl Job {
     /// A job of root's that needs nothing else.
     pub(super) fn new(argv: Vec<String>) -> Self {
-        let limit = Duration::from_secs(120);
-        Self { argv, files: Vec::new(), user: User::Root, modules: Vec::new(), vfio: Vec::new(), limit }
+        let (boot_limit, limit) = (BOOT_LIMIT, Duration::from_secs(120));
+        Self { argv, files: Vec::new(), user: User::Root, modules: Vec::new(), vfio: Vec::new(), boot_limit, limit }
     }
 }
 
@@ -121,7 +123,7 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
         attempts += 1;
         let started = Instant::now();
         let child = start(&folder, kernel, machine)?;
-        let end = wait(child, &folder, job.limit, echo, started)?;
+        let end = wait(child, &folder, job, echo, started)?;
         if attempts < ATTEMPTS {
             match end {
                 End::Aborted => {
@@ -252,12 +254,12 @@ enum End {
     NeverBegan,
 }
 
-fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, started: Instant) -> Result<End, Failure> {
+fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: Instant) -> Result<End, Failure> {
     let mut tails = match echo {
         Echo::Live => vec![Tail::open(&folder.path("stdout"))?, Tail::open(&folder.path("stderr"))?],
         Echo::Quiet => Vec::new(),
     };
-    let mut begun = false;
+    let mut begun = None;
     loop {
         let ended = child.try_wait().map_err(|error| Failure::Stopped(format!("cannot wait for QEMU: {error}")))?;
         if let Some(tail) = tails.first_mut() {
@@ -273,10 +275,12 @@ fn wait(mut child: Child, folder: &RunFolder, limit: Duration, echo: Echo, start
                 Some(signal) => End::Killed(signal),
             });
         }
-        begun = begun || has_begun(folder);
+        if begun.is_none() && has_begun(folder) {
+            begun = Some(Instant::now());
+        }
         let overdue = match begun {
-            true => (started.elapsed() > limit).then_some(End::TimedOut),
-            false => (started.elapsed() > limit.min(BOOT_LIMIT)).then_some(End::NeverBegan),
+            Some(begun) => (begun.elapsed() > job.limit).then_some(End::TimedOut),
+            None => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
         };
         if let Some(end) = overdue {
             // It may have ended this moment; either way it is gone after the wait.

@@ -4,7 +4,8 @@
 //! yields a [`Model`], which QEMU takes: that is the point where a slot used twice or bus
 //! numbers that run out are refused by name, before a guest is started. A model renders itself
 //! as arguments and knows the place of each of its functions, by which the guest's own
-//! account of its topology is compared with it ([`compare`]).
+//! account of its topology is compared with it ([`compare`]), and with the machine that the
+//! emulator makes of the same file ([`emulated`]).
 //!
 //! Drafts come from three sources: [`named()`] ones, which are the suite's fixed points;
 //! [`random()`] ones, made from a seed; and platform files ([`from_platform`]).
@@ -13,6 +14,7 @@
 //! caller's, which gets device numbers of bus 0 for them ([`model::OWN_DEVICES`]).
 
 pub(crate) mod compare;
+pub(crate) mod emulated;
 mod legal;
 pub(crate) mod model;
 mod named;

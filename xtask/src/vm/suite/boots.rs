@@ -65,7 +65,7 @@ fn hangs(laboratory: &Laboratory) -> Result<Done, Failure> {
 
 fn never_begins(laboratory: &Laboratory) -> Result<Done, Failure> {
     let mut job = Job::new(vec!["true".into()]);
-    job.limit = Duration::from_secs(5);
+    job.boot_limit = Duration::from_secs(5);
     // Takes the place of init, and says nothing of itself.
     let bytes = b"#!/bin/busybox sh\nexec /bin/busybox sleep 1000\n".to_vec();
     job.files.push(GuestFile { path: "init".into(), mode: 0o755, bytes });

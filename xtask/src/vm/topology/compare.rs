@@ -115,7 +115,7 @@ pub(crate) fn differences(platform: &Platform, exported: &Exported, guest: &Topo
 }
 
 /// Functions of the guest by place, virtual ones aside.
-fn by_place(guest: &Topology) -> BTreeMap<Place, FunctionId> {
+pub(super) fn by_place(guest: &Topology) -> BTreeMap<Place, FunctionId> {
     let physical = guest.functions().filter(|(_, function)| function.physical().is_none());
     physical.filter_map(|(id, _)| Some((Place::of(guest, id)?, id))).collect()
 }

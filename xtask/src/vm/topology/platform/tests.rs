@@ -60,6 +60,7 @@ fn what_the_guest_shows_otherwise_is_warned_of() {
             "down0 (0000:02:00.0) has ACS with nothing set; QEMU's xio3130-downstream has no ACS, which to Linux is the same",
             "host bridge hb1: what stands for it has no ID; in the guest nothing listed does",
             "host bridge's first device: the guest shows QEMU's own or none (hb0)",
+            "[[ram]] is not used: the guest has the memory that it is given",
         ]
     );
 }
