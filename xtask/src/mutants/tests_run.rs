@@ -34,10 +34,23 @@ impl TestRun {
     }
 
     /// Builds the tests that `arguments` select; false where they do not compile.
+    ///
+    /// Ends with an error where cargo fails without any compiler's complaint about the code: a full
+    /// disk, a missing package or a broken lock says nothing of any test.
     pub(super) fn build(&self, arguments: &str) -> Result<bool, Failure> {
         let mut child = self.start(&["--no-run"], arguments)?;
         let status = child.wait().map_err(|error| cannot_run(&error))?;
-        Ok(status.success())
+        if status.success() {
+            return Ok(true);
+        }
+        let log = std::fs::read_to_string(&self.log).map_err(|error| Failure::io("read", &self.log, &error))?;
+        match refused_code(&log) {
+            true => Ok(false),
+            false => Err(Failure::Stopped(format!(
+                "cargo test --no-run {arguments} ended with {status}, and not because of the code:\n{}",
+                last_lines(&log, 12)
+            ))),
+        }
     }
 
     /// Runs the tests that `arguments` select, for at most `longest`.
@@ -72,6 +85,17 @@ impl TestRun {
             .stderr(same);
         command.spawn().map_err(|error| cannot_run(&error))
     }
+}
+
+/// Whether a compiler refused the code: rustc's summary line names the crate and counts errors.
+fn refused_code(log: &str) -> bool {
+    log.lines().any(|line| line.starts_with("error: could not compile ") && line.contains("previous error"))
+        && !log.contains("No space left on device")
+}
+
+fn last_lines(log: &str, most: usize) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
 }
 
 fn cannot_run(error: &io::Error) -> Failure {
@@ -134,6 +158,16 @@ mod tests {
         assert_eq!(outcome(passed, true), Outcome::Passed { ran: 3 });
         assert_eq!(outcome("test result: FAILED. 1 passed; 1 failed;", false), Outcome::Failed);
         assert_eq!(outcome("test result: ok. 0 passed; 0 failed;", true), Outcome::Passed { ran: 0 });
+    }
+
+    #[test]
+    fn a_full_disk_is_not_a_broken_test() {
+        let refused = "error[E0308]: mismatched types\nerror: could not compile `peerdma` (lib) due to 1 previous error\n";
+        assert!(refused_code(refused));
+        assert!(!refused_code("error: failed to write `/t/.fingerprint/x`: No space left on device (os error 28)\n"));
+        let linker = "error: linking with `cc` failed: No space left on device\nerror: could not compile `x` (test \"y\") due to 1 previous error\n";
+        assert!(!refused_code(linker));
+        assert_eq!(last_lines("a\n\nb\nc\n", 2), "b\nc");
     }
 
     #[test]
