@@ -44,6 +44,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod addr;
+pub mod buffer;
 pub mod chunk;
 pub mod dma;
 pub mod iopt;

@@ -1,5 +1,8 @@
 //! Atomics and locks, in one place, so that a model checker can stand in for them.
 
+#[cfg(any(feature = "std", peerdma_shuttle))]
+#[allow(dead_code, reason = "not every build waits in every way")]
+pub(crate) mod blocking;
 mod lock;
 
 pub(crate) use lock::Lock;

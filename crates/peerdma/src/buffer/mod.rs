@@ -1,0 +1,15 @@
+//! Memory that several devices share, with the rules of its lifetime.
+//!
+//! An exporter owns ranges. Importers *attach*: they say what they can take and what they do when
+//! memory is taken from them, and are told for how long a mapping will stay good. Then they map,
+//! which the importer does and never the exporter on its behalf; use; and let go when told to.
+//!
+//! What a dma-buf leaves to convention is a rule here:
+//!
+//! - [`lifetime`]: the words that are settled at attach.
+//!
+//! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
+
+pub mod lifetime;
+
+pub use lifetime::{Control, Enforcement, Lifetime};
