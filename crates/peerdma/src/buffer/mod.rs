@@ -7,9 +7,11 @@
 //! What a dma-buf leaves to convention is a rule here:
 //!
 //! - [`lifetime`]: the words that are settled at attach.
+//! - [`life`]: what happens to a buffer from then on, as a state machine.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
+pub mod life;
 pub mod lifetime;
 
 pub use lifetime::{Control, Enforcement, Lifetime};
