@@ -6,11 +6,23 @@ use core::fmt;
 /// Disturbances that have begun and not ended. Memory is within reach when there are none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Causes {
-    /// How many of each; of a state at most one.
+    /// How many of each; of a state [`BEGUN`] and [`FOUND`].
     counts: [u16; Disturbance::COUNT],
 }
 
+/// Somebody has begun this state and not yet said what became of it.
+///
+/// It is kept apart from [`FOUND`] because registers that still answer do not contradict it: whoever
+/// is about to write D3 has begun before the function leaves D0, and a reset that ends in
+/// between must not lift what the other is about to do.
+const BEGUN: u16 = 1;
+/// The registers said so.
+const FOUND: u16 = 2;
+
 /// Whether a device's memory answers: what its registers say after a deed that may have changed them.
+///
+/// They hold for all states that nobody is about to change. Read them after the deed, and hand them
+/// over before anybody may write those registers again, as the kernel does under `memory_lock`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Answers {
     /// Memory decoding is on.
@@ -64,8 +76,11 @@ impl Causes {
     pub(super) fn begin(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         match disturbance.about().duration {
-            Duration::State | Duration::Final => *count = 1,
-            Duration::Deed => match count.checked_add(1) {
+            Duration::State => *count |= BEGUN,
+            // It cannot be refused and never ends, so it need not be counted.
+            Duration::Final if disturbance == Disturbance::Removal => *count = 1,
+            // Two may give the memory up, and one of them think better of it.
+            Duration::Final | Duration::Deed => match count.checked_add(1) {
                 Some(more) => *count = more,
                 None => return false,
             },
@@ -73,18 +88,24 @@ impl Causes {
         true
     }
 
-    /// Ends one; false if none had begun.
+    /// Ends one; false if none had begun. A state is over then, until registers say otherwise.
     pub(super) fn end(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         let had = *count > 0;
-        *count = count.saturating_sub(1);
+        *count = match disturbance.about().duration {
+            Duration::State => 0,
+            Duration::Deed | Duration::Final => count.saturating_sub(1),
+        };
         had
     }
 
-    /// Takes over what the registers say.
+    /// Takes over what the registers say, and leaves alone what somebody is about to do to them.
     pub(super) fn set(&mut self, answers: Answers) {
-        self.counts[Disturbance::DecodeOff as usize] = u16::from(!answers.decoding);
-        self.counts[Disturbance::PowerDown as usize] = u16::from(!answers.powered);
+        let said = [(Disturbance::DecodeOff, !answers.decoding), (Disturbance::PowerDown, !answers.powered)];
+        for (state, found) in said {
+            let flags = &mut self.counts[state as usize];
+            *flags = (*flags & BEGUN) | if found { FOUND } else { 0 };
+        }
     }
 }
 
@@ -121,6 +142,28 @@ mod tests {
         assert!(causes.end(Disturbance::Reset) && causes.has(Disturbance::Reset));
         assert!(causes.end(Disturbance::Reset) && causes.is_none());
         assert!(!causes.end(Disturbance::Reset));
+    }
+
+    #[test]
+    fn registers_lift_what_registers_said_and_not_what_somebody_is_about_to_do() {
+        let mut causes = Causes::of(Answers { decoding: false, powered: true });
+        assert!(causes.begin(Disturbance::PowerDown));
+        causes.set(Answers::YES);
+        assert_eq!(causes.to_string(), "power-down");
+        assert!(causes.end(Disturbance::PowerDown));
+        causes.set(Answers { decoding: true, powered: false });
+        assert_eq!(causes.to_string(), "power-down", "done, and the registers say so");
+        causes.set(Answers::YES);
+        assert!(causes.is_none());
+    }
+
+    #[test]
+    fn memory_given_up_by_two_is_given_up_until_both_think_better_of_it() {
+        let mut causes = Causes::NONE;
+        assert!(causes.begin(Disturbance::Close) && causes.begin(Disturbance::Close));
+        assert!(causes.end(Disturbance::Close) && causes.has(Disturbance::Close));
+        assert!(causes.end(Disturbance::Close) && causes.is_none());
+        assert!((0..70_000).all(|_| causes.begin(Disturbance::Removal)), "news is never refused");
     }
 
     #[test]

@@ -46,6 +46,8 @@ mod event;
 mod phase;
 mod seat;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use causes::{Answers, Causes};
 pub use disturbance::{About, AgainstPins, Contents, DISTURBANCES, Disturbance, Duration};
