@@ -7,11 +7,15 @@
 //! What a dma-buf leaves to convention is a rule here:
 //!
 //! - [`lifetime`]: the words that are settled at attach.
+//! - [`terms`]: how they are settled: an offer, a declaration, and a table.
+//! - [`pins`]: how much of a device's memory may be held in its place, and by whom.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
 pub mod life;
 pub mod lifetime;
+pub mod pins;
+pub mod terms;
 
 pub use lifetime::{Control, Enforcement, Lifetime};

@@ -316,7 +316,7 @@ impl<'t> Peers<'t> {
     }
 
     /// Why `prot` is not to be had although the owner is reached.
-    pub(super) fn direction(&self, initiator: &Initiator, owner: Owner, reached: &Reached, prot: Prot) -> Refusal {
+    pub(crate) fn direction(&self, initiator: &Initiator, owner: Owner, reached: &Reached, prot: Prot) -> Refusal {
         let why = match (reached.permits(prot), prot.reads() && reached.read == Permission::Refused) {
             (Permission::Unknown, _) => Why::Unknown,
             (_, true) => Why::Reads,
@@ -333,12 +333,24 @@ impl<'t> Peers<'t> {
     }
 
     fn confidential(&self, initiator: &Initiator, owner: Owner, reached: &Reached) -> Result<(), Rule> {
+        let (memory, same_guest) = self.memory(owner);
+        let way = self.way(initiator, owner, reached);
+        confidential::check(&Case { initiator: initiator.interface, memory, way, same_guest })
+    }
+
+    /// The interface that an owner's memory belongs to, as it was stated.
+    fn stated(&self, owner: Owner) -> Stated {
         let plain = Stated { function: None, interface: Interface::Plain, same_guest: true };
         let target = match owner {
             Owner::Bar { function, .. } => self.interfaces.iter().find(|known| known.function == Some(function)),
             _ => None,
         };
-        let target = target.unwrap_or(&plain);
+        *target.unwrap_or(&plain)
+    }
+
+    /// What an owner's memory is to confidential guests, and whether it is of the guest that is mapped for.
+    pub(crate) fn memory(&self, owner: Owner) -> (MemoryKind, bool) {
+        let target = self.stated(owner);
         let memory = match owner {
             Owner::Private(_) => MemoryKind::PrivateRam,
             Owner::Ram | Owner::Process | Owner::Memfd(_) => MemoryKind::SharedRam,
@@ -347,18 +359,25 @@ impl<'t> Peers<'t> {
             }
             Owner::Bar { .. } | Owner::Device(_) => MemoryKind::Mmio(target.interface),
         };
+        (memory, target.same_guest)
+    }
+
+    /// By which way, in the words of confidential computing, an initiator reaches an owner.
+    pub(crate) fn way(&self, initiator: &Initiator, owner: Owner, reached: &Reached) -> Way {
         let bound = |one, other| self.streams.contains(&(one, other)) || self.streams.contains(&(other, one));
-        let way = match reached.reach {
+        match reached.reach {
             Reach::Bus { .. }
-                if initiator.function().zip(target.function).is_some_and(|(one, other)| bound(one, other)) =>
+                if initiator
+                    .function()
+                    .zip(self.stated(owner).function)
+                    .is_some_and(|(one, other)| bound(one, other)) =>
             {
                 Way::BoundStream
             }
             Reach::Bus { .. } => Way::Bus,
             Reach::Iova => Way::Iommu,
             Reach::Physical => Way::HostBridge,
-        };
-        confidential::check(&Case { initiator: initiator.interface, memory, way, same_guest: target.same_guest })
+        }
     }
 }
 

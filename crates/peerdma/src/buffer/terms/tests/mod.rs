@@ -1,0 +1,3 @@
+//! What comes of offers and declarations.
+
+mod lifetimes;
