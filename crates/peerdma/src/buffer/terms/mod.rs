@@ -44,6 +44,7 @@
 
 mod agreed;
 mod declaration;
+mod drivers;
 mod lifetimes;
 mod offer;
 mod question;
@@ -53,7 +54,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-use super::{Control, Lifetime};
+use super::{Control, Enforcement, Lifetime};
 pub use agreed::Terms;
 use alloc::vec::Vec;
 pub use declaration::{Contiguity, Declaration};

@@ -4,6 +4,7 @@ use super::super::life::AttachmentId;
 use super::super::pins::RegionId;
 use super::super::{Control, Enforcement};
 use crate::access::Prot;
+use crate::addr::Bytes;
 use crate::chunk::{Chunks, View};
 use crate::dma::Owner;
 use crate::dma::confidential::MemoryKind;
@@ -146,7 +147,13 @@ pub enum OfferError {
     )]
     ProcessMemory {
         /// Where in the process.
-        offset: crate::addr::Bytes,
+        offset: Bytes,
+    },
+    /// Nobody has read what this driver of Linux does with its buffers.
+    #[error("nobody has read what {exporter} does with its buffers; say whether they move and are revoked")]
+    DriverUnknown {
+        /// The driver.
+        exporter: &'static str,
     },
 }
 

@@ -77,7 +77,7 @@ impl<'a> Question<'a> {
             }
             Rule::PrivateToCpu => self.private(Methods::CPU, true),
             Rule::PrivateToOthers => self.private(Methods::FRAMES, false),
-            Rule::Confidential => self.reached()?.confidential(self.offer.memory, self.declaration.same_guest),
+            Rule::Confidential => self.reached()?.confidential(),
             Rule::Outside => self.reached()?.outside(),
             Rule::Route => self.reached()?.route(),
             Rule::Direction => self.reached()?.direction(self.declaration.prot),
@@ -173,8 +173,9 @@ impl<'a> Question<'a> {
             Site::Here => None,
             Site::There(owner) => Some(owner),
         };
-        let ranges = || self.offer.ranges.view();
-        Some(self.reached.get_or_init(|| Reached::judge(device, self.peers, ranges(), there, self.declaration.granule)))
+        let (ranges, granule) = (self.offer.ranges.view(), self.declaration.granule);
+        let said = self.offer.memory.map(|memory| (memory, self.declaration.same_guest));
+        Some(self.reached.get_or_init(|| Reached::judge(device, self.peers, ranges, there, said, granule)))
     }
 
     fn pieces(&self) -> Option<Evidence> {

@@ -5,7 +5,7 @@ use super::refusal::Evidence;
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{Bytes, Granule};
 use crate::chunk::{Chunk, View};
-use crate::dma::confidential::{self, Case, MemoryKind};
+use crate::dma::confidential::MemoryKind;
 use crate::dma::engine::error::AddressNumber;
 use crate::dma::{self, Bouncing, Initiator, Owner, Peers, Reach, Why};
 use crate::route::{Permission, Target};
@@ -33,19 +33,21 @@ pub(super) struct Reached<'a> {
 }
 
 impl<'a> Reached<'a> {
-    /// Judges each owner of `ranges`, or of where the buffer would be moved.
+    /// Judges each owner of `ranges`, or of where the buffer would be moved; `said` is what the exporter says
+    /// that it is to confidential guests, and whether to the device's.
     pub(super) fn judge(
         device: &'a Initiator,
         peers: &'a Peers<'a>,
         ranges: View<'a, Owner>,
         there: Option<Owner>,
+        said: Option<(MemoryKind, bool)>,
         granule: Granule,
     ) -> Self {
         let mut ways: Vec<Way> = Vec::new();
         let owners = ranges.runs().map(|run| run.owner()).filter(|_| there.is_none()).chain(there);
         for owner in owners {
             if ways.iter().all(|way| way.owner != owner) {
-                ways.push(Way { owner, answer: peers.reach(device, owner) });
+                ways.push(Way { owner, answer: peers.reach_said(device, owner, said) });
             }
         }
         let ranges = if there.is_some() { View::empty() } else { ranges };
@@ -63,18 +65,11 @@ impl<'a> Reached<'a> {
         self.found().filter_map(|(range, way)| Some((range, way.owner, way.answer.as_ref().ok()?)))
     }
 
-    /// The table of confidential computing, on what was stated and on what the exporter says.
-    pub(super) fn confidential(&self, said: Option<MemoryKind>, same_guest: bool) -> Option<Broken> {
-        self.found().find_map(|(range, way)| {
-            let rule = match (&way.answer, said) {
-                (Err(dma::Refusal { why: Why::Confidential(rule), .. }), _) => *rule,
-                (Ok(reached), Some(memory)) => {
-                    let (initiator, by) = (self.device.interface(), self.peers.way(self.device, way.owner, reached));
-                    confidential::check(&Case { initiator, memory, way: by, same_guest }).err()?
-                }
-                _ => return None,
-            };
-            Some((range, Evidence::Confidential(rule)))
+    /// What the table of confidential computing has against it.
+    pub(super) fn confidential(&self) -> Option<Broken> {
+        self.found().find_map(|(range, way)| match &way.answer {
+            Err(dma::Refusal { why: Why::Confidential(rule), .. }) => Some((range, Evidence::Confidential(*rule))),
+            _ => None,
         })
     }
 
