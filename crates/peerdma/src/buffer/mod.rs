@@ -7,6 +7,8 @@
 //! What a dma-buf leaves to convention is a rule here:
 //!
 //! - [`lifetime`]: the words that are settled at attach.
+//! - [`terms`]: how they are settled: an offer, a declaration, and a table.
+//! - [`pins`]: how much of a device's memory may be held in its place, and by whom.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
 //! - `shared`: buffers that threads share and wait for; with the feature `std`.
 //!
@@ -16,5 +18,7 @@ pub mod life;
 pub mod lifetime;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;
+pub mod pins;
+pub mod terms;
 
 pub use lifetime::{Control, Enforcement, Lifetime};
