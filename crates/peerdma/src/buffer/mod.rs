@@ -7,9 +7,11 @@
 //! What a dma-buf leaves to convention is a rule here:
 //!
 //! - [`lifetime`]: the words that are settled at attach.
+//! - [`guard`]: accesses in flight, which whoever takes memory away waits for.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
+pub mod guard;
 pub mod lifetime;
 
 pub use lifetime::{Control, Enforcement, Lifetime};

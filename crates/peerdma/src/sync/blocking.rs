@@ -3,14 +3,16 @@
 //! A thread that panicked with a lock held has said so, and what it guarded is as it was left;
 //! so a poisoned lock is taken all the same.
 
-#[cfg(not(peerdma_shuttle))]
+#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
 extern crate std as hosted;
 
 use core::time::Duration;
-#[cfg(not(peerdma_shuttle))]
-use hosted::sync as from;
+#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+use hosted::{hint, sync as from, thread, time::Instant};
+#[cfg(peerdma_loom)]
+use loom::{sync as from, thread};
 #[cfg(peerdma_shuttle)]
-use shuttle::sync as from;
+use shuttle::{sync as from, thread};
 
 /// Exclusive access to a [`Mutex`]'s value, for as long as this lives.
 pub(crate) type MutexGuard<'a, T> = from::MutexGuard<'a, T>;
@@ -52,5 +54,63 @@ impl Condvar {
     pub(crate) fn wait_at_most<'a, T>(&self, guard: MutexGuard<'a, T>, longest: Duration) -> (MutexGuard<'a, T>, bool) {
         let (guard, late) = self.0.wait_timeout(guard, longest).unwrap_or_else(|poisoned| poisoned.into_inner());
         (guard, late.timed_out())
+    }
+}
+
+/// A wait for what nobody announces: looks, with pauses between that grow, until a moment has come.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// `None`: it never comes.
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    until: Option<Instant>,
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    pauses: u32,
+}
+
+#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+impl Waiting {
+    /// Looks that follow each other at once: what is waited for takes less than a system call.
+    const SPINS: u32 = 100;
+    /// Looks after which the processor is offered to others.
+    const YIELDS: u32 = Self::SPINS + 20;
+    /// Sleeps double from a microsecond to this power of two, about a millisecond.
+    const LONGEST_LOG2: u32 = 10;
+
+    pub(crate) fn at_most(longest: Duration) -> Self {
+        Self { until: Instant::now().checked_add(longest), pauses: 0 }
+    }
+
+    /// Pauses before the next look; false if there is no time left for one.
+    pub(crate) fn pause(&mut self) -> bool {
+        let pauses = self.pauses;
+        self.pauses = pauses.saturating_add(1);
+        if pauses < Self::SPINS {
+            hint::spin_loop();
+            return true;
+        }
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return false;
+        }
+        if pauses < Self::YIELDS {
+            thread::yield_now();
+        } else {
+            let sleep = Duration::from_micros(1 << (pauses - Self::YIELDS).min(Self::LONGEST_LOG2));
+            thread::sleep(left.map_or(sleep, |left| sleep.min(left)));
+        }
+        true
+    }
+}
+
+/// A model has no clock: others go on, and the wait ends with what is waited for.
+#[cfg(any(peerdma_shuttle, peerdma_loom))]
+impl Waiting {
+    pub(crate) fn at_most(_longest: Duration) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn pause(&mut self) -> bool {
+        thread::yield_now();
+        true
     }
 }
