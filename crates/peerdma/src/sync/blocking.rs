@@ -8,7 +8,7 @@ extern crate std as hosted;
 
 use core::time::Duration;
 #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
-use hosted::{hint, sync as from, thread, time::Instant};
+use hosted::{sync as from, thread, time::Instant};
 #[cfg(peerdma_loom)]
 use loom::{sync as from, thread};
 #[cfg(peerdma_shuttle)]
@@ -57,19 +57,44 @@ impl Condvar {
     }
 }
 
-/// A wait for what nobody announces: looks, with pauses between that grow, until a moment has come.
+/// When a wait is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    /// `None`: never. A model has no clock, and none of its waits is over before what it waits for.
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    pub(crate) fn after(longest: Duration) -> Self {
+        Self { at: Instant::now().checked_add(longest) }
+    }
+
+    #[cfg(any(peerdma_shuttle, peerdma_loom))]
+    pub(crate) fn after(_longest: Duration) -> Self {
+        Self {}
+    }
+
+    /// How long there is yet; `None` once it is over.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+        if let Some(at) = self.at {
+            return at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        }
+        Some(Duration::MAX)
+    }
+}
+
+/// A wait for what nobody announces: looks, with pauses between that grow.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// `None`: it never comes.
-    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
-    until: Option<Instant>,
-    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    deadline: Deadline,
     pauses: u32,
 }
 
-#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
 impl Waiting {
-    /// Looks that follow each other at once: what is waited for takes less than a system call.
+    /// Looks that follow each other at once: what is waited for mostly takes less than a system call.
     const SPINS: u32 = 100;
     /// Looks after which the processor is offered to others.
     const YIELDS: u32 = Self::SPINS + 20;
@@ -77,39 +102,25 @@ impl Waiting {
     const LONGEST_LOG2: u32 = 10;
 
     pub(crate) fn at_most(longest: Duration) -> Self {
-        Self { until: Instant::now().checked_add(longest), pauses: 0 }
+        Self { deadline: Deadline::after(longest), pauses: 0 }
     }
 
     /// Pauses before the next look; false if there is no time left for one.
     pub(crate) fn pause(&mut self) -> bool {
         let pauses = self.pauses;
         self.pauses = pauses.saturating_add(1);
-        if pauses < Self::SPINS {
-            hint::spin_loop();
+        if cfg!(not(any(peerdma_shuttle, peerdma_loom))) && pauses < Self::SPINS {
+            core::hint::spin_loop();
             return true;
         }
-        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return false;
-        }
-        if pauses < Self::YIELDS {
-            thread::yield_now();
-        } else {
+        let Some(left) = self.deadline.left() else { return false };
+        #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+        if pauses >= Self::YIELDS {
             let sleep = Duration::from_micros(1 << (pauses - Self::YIELDS).min(Self::LONGEST_LOG2));
-            thread::sleep(left.map_or(sleep, |left| sleep.min(left)));
+            thread::sleep(sleep.min(left));
+            return true;
         }
-        true
-    }
-}
-
-/// A model has no clock: others go on, and the wait ends with what is waited for.
-#[cfg(any(peerdma_shuttle, peerdma_loom))]
-impl Waiting {
-    pub(crate) fn at_most(_longest: Duration) -> Self {
-        Self {}
-    }
-
-    pub(crate) fn pause(&mut self) -> bool {
+        let _ = left;
         thread::yield_now();
         true
     }

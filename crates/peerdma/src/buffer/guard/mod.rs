@@ -16,8 +16,8 @@
 //! reader-writer lock, a count of users or an `Arc` for each access, all of which write to a line that
 //! all threads share; and epochs, which make the revoker wait for users of other buffers.
 //!
-//! Not here: what a *device* does with memory after the thread that told it has left; the part of
-//! fences. And time, except in what blocks.
+//! Not here: what a *device* does with memory after the thread that told it has left, see
+//! [`fence`](super::fence). And time, except in what blocks.
 
 mod barrier;
 mod closing;
