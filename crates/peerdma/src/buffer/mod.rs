@@ -15,6 +15,13 @@
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
 pub mod life;
+//! - [`guard`]: accesses in flight, which whoever takes memory away waits for.
+//! - [`fence`]: what devices were told to do, which is waited for before memory moves.
+//!
+//! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
+
+pub mod fence;
+pub mod guard;
 pub mod lifetime;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;
