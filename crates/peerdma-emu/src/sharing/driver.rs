@@ -3,10 +3,10 @@
 use super::field::Field;
 use super::importer::{Ears, Ended, Worker, shown};
 use super::witness::Stamp;
-use peerdma::access::Prot;
 use peerdma::addr::Bytes;
-use peerdma::buffer::shared::{Attachment, Buffer, Holder, Mapped};
-use peerdma::buffer::{Enforcement, Lifetime};
+use peerdma::buffer::shared::{AttachError, Attachment, Buffer, Holder, Mapped};
+use peerdma::buffer::terms::Declaration;
+use peerdma::dma::Peers;
 use std::sync::Arc;
 
 /// When a driver says that it no longer has the memory mapped.
@@ -62,7 +62,8 @@ pub enum Broken {
 pub struct Driver<'d> {
     name: String,
     writer: u16,
-    lifetime: Lifetime,
+    /// What it says of itself when it attaches.
+    declaration: Declaration,
     style: Style,
     /// Which part of the buffer it writes; from where, how much.
     part: (Bytes, Bytes),
@@ -82,7 +83,7 @@ impl<'d> Driver<'d> {
     /// A driver of this name, whose device is `worker`, that writes `part` of the buffer: from where, how much.
     pub fn new(
         (name, writer): (&str, u16),
-        lifetime: Lifetime,
+        declaration: Declaration,
         style: Style,
         part: (Bytes, Bytes),
         worker: Box<dyn Worker + 'd>,
@@ -91,7 +92,7 @@ impl<'d> Driver<'d> {
             part,
             name: name.to_string(),
             writer,
-            lifetime,
+            declaration,
             style,
             worker,
             ears: Ears::new(),
@@ -108,7 +109,13 @@ impl<'d> Driver<'d> {
     ///
     /// # Errors
     /// [`Broken`]: the rules were not kept by somebody.
-    pub fn step(&mut self, random: &mut fastrand::Rng, buffer: &Buffer, fields: &[Field]) -> Result<(), Broken> {
+    pub fn step(
+        &mut self,
+        random: &mut fastrand::Rng,
+        buffer: &Buffer,
+        fields: &[Field],
+        peers: &Peers<'_>,
+    ) -> Result<(), Broken> {
         // It need not listen at once.
         if random.u8(..4) == 0 {
             self.listen();
@@ -124,7 +131,7 @@ impl<'d> Driver<'d> {
             (self.seat, self.ears) = (None, Ears::new());
         }
         if self.seat.is_none() {
-            return self.attach(buffer);
+            return self.attach(buffer, peers);
         }
         match (&self.showing, told) {
             (None, false) => self.map(fields),
@@ -151,11 +158,14 @@ impl<'d> Driver<'d> {
         }
     }
 
-    fn attach(&mut self, buffer: &Buffer) -> Result<(), Broken> {
+    fn attach(&mut self, buffer: &Buffer, peers: &Peers<'_>) -> Result<(), Broken> {
         let holder = Holder::here(&self.name);
-        // Refused while the buffer is about to be gone; there will be another.
-        let seat = buffer.attach(holder, self.lifetime, Enforcement::Cooperative, Prot::ReadWrite, self.ears.clone());
-        self.seat = seat.ok();
+        match buffer.attach(&self.declaration, peers, holder, self.ears.clone()) {
+            Ok(seat) => self.seat = Some(seat),
+            // The buffer is about to be gone; there will be another.
+            Err(AttachError::Life(_)) => {}
+            Err(error) => return Err(Broken::Refused { who: self.name.clone(), why: error.to_string() }),
+        }
         Ok(())
     }
 

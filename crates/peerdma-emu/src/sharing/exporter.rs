@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use peerdma::access::Prot;
 use peerdma::buffer::life::{Answers, Contents, DISTURBANCES, Disturbance, Phase};
 use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing};
+use peerdma::buffer::terms::{Moves, Offer, OfferError, Stays};
 use std::collections::BTreeMap;
 
 /// One buffer, and where it is.
@@ -61,14 +62,17 @@ const AT_ONCE: usize = 3;
 
 impl Exporter {
     /// An exporter of `count` buffers in the first of these fields, with these GPUs.
-    pub fn new(fields: Vec<Field>, count: usize, gpus: Vec<Exposed>) -> Self {
+    ///
+    /// # Errors
+    /// [`OfferError`]: a field has no bytes.
+    pub fn new(fields: Vec<Field>, count: usize, gpus: Vec<Exposed>) -> Result<Self, OfferError> {
         let mut new = Self { fields, exports: Vec::new(), gpus, epoch: 0, deeds: Vec::new(), tally: Deeds::default() };
         new.fields.iter().for_each(Field::close);
         for field in 0..count.min(new.fields.len()) {
-            let buffer = new.create(field);
+            let buffer = new.create(field)?;
             new.exports.push(Export { buffer, field, arriving: None });
         }
-        new
+        Ok(new)
     }
 
     /// The fields.
@@ -227,8 +231,10 @@ impl Exporter {
             (Disturbance::Permission, _) => disturbed.permit(Prot::ReadWrite),
             (Disturbance::Close, &[target]) => {
                 disturbed.done();
-                let buffer = self.create(self.exports[target].field);
-                self.exports[target].buffer = buffer;
+                // A field that made one buffer makes another.
+                if let Ok(buffer) = self.create(self.exports[target].field) {
+                    self.exports[target].buffer = buffer;
+                }
                 return;
             }
             _ => disturbed.done(),
@@ -257,13 +263,13 @@ impl Exporter {
         let export = &mut self.exports[target];
         let Some(to) = export.arriving.take() else { return disturbed.done() };
         self.fields[to].put(&self.fields[export.field].bytes());
-        if disturbed.moved(self.fields[to].place()).is_ok() {
+        if disturbed.moved(self.fields[to].place(), self.fields[to].residence()).is_ok() {
             export.field = to;
         }
     }
 
     /// A buffer in this field; born revoked where the field's device does not answer.
-    fn create(&mut self, field: usize) -> Buffer {
+    fn create(&mut self, field: usize) -> Result<Buffer, OfferError> {
         let place = &self.fields[field];
         let answers = match place.home {
             Home::Vram { gpu, .. } => self.gpus[gpu].answers(),
@@ -274,7 +280,12 @@ impl Exporter {
         if answers == Answers::YES {
             place.open(self.epoch);
         }
-        Buffer::new(&name, place.place(), Prot::ReadWrite, answers)
+        // What lies in a GPU's memory goes where there is room, and is lost with the GPU.
+        let stays = Stays { moves: Moves::UnlessPinned, revoked: true };
+        let elsewhere = self.fields.iter().filter_map(|field| Some((field.residence(), field.owner()?)));
+        let offer = Offer::new(place.place(), stays, place.residence())?.to_peers();
+        let offer = elsewhere.fold(offer, |offer, (residence, owner)| offer.or_at(residence, owner));
+        Ok(Buffer::new(&name, offer, answers))
     }
 
     /// What a reset leaves in memory.

@@ -3,6 +3,8 @@
 use super::witness::{PIECE, Witness};
 use peerdma::access::MemAttrs;
 use peerdma::addr::{Bytes, PhysAddr};
+use peerdma::buffer::pins::RegionId;
+use peerdma::buffer::terms::Place;
 use peerdma::chunk::{Chunk, Chunks};
 use peerdma::dma::Owner;
 use peerdma::topology::FunctionId;
@@ -56,6 +58,19 @@ impl Field {
         };
         let chunk = Chunk::new(owner, Bytes::new(self.start), self.len, attrs);
         Chunks::collect_from(chunk).unwrap_or_default()
+    }
+
+    /// Whose memory that is for the library.
+    pub fn owner(&self) -> Option<Owner> {
+        self.place().iter().next().map(|chunk| chunk.owner())
+    }
+
+    /// Where that is, as terms name it.
+    pub fn residence(&self) -> Place {
+        match self.home {
+            Home::Vram { gpu, .. } => Place::Device(RegionId::new(gpu as u32)),
+            Home::Ram => Place::Ram,
+        }
     }
 
     /// Whether a buffer's ranges begin here.

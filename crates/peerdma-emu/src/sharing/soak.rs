@@ -13,7 +13,8 @@ use crate::memory::{Memory, Striped};
 use crate::platform::Platform;
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{Bytes, PhysAddr};
-use peerdma::buffer::Lifetime;
+use peerdma::buffer::terms::{Declaration, OfferError};
+use peerdma::buffer::{Enforcement, Lifetime};
 use peerdma::chunk::Chunk;
 use peerdma::dma::{ContextError, MapRangesError, Owner, Peers};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,9 @@ pub enum SoakError {
     /// A driver has no context.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// Memory cannot be exported.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
     /// A driver's own memory was not mapped.
     #[error(transparent)]
     Map(#[from] MapRangesError),
@@ -121,7 +125,7 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
     }
     let mut random = fastrand::Rng::with_seed(seed);
     fastrand::Rng::shuffle(&mut random, &mut fields);
-    let mut exporter = Exporter::new(fields, BUFFERS, gpus);
+    let mut exporter = Exporter::new(fields, BUFFERS, gpus)?;
 
     let (owners, peers) = (kernel.owners(), Peers::of(kernel.topology()));
     let engines = ["dma0", "dma1"];
@@ -145,7 +149,11 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
         let worker = DmaWorker::new(desk, dma::Driver::new(seat), address);
         let lifetime = if number == 0 { Lifetime::Movable } else { Lifetime::Revocable };
         let part = (Bytes::new(number as u64 * quarter.as_u64()), quarter);
-        drivers.push((name, Driver::new((name, number as u16), lifetime, Style::Unmaps, part, Box::new(worker))));
+        let declaration = Declaration::of_device(seat.initiator().clone(), Prot::ReadWrite)
+            .taking(lifetime)
+            .taking_peer_memory()
+            .enforced(Enforcement::Cooperative);
+        drivers.push((name, Driver::new((name, number as u16), declaration, Style::Unmaps, part, Box::new(worker))));
     }
 
     let mut done = 0;
@@ -158,7 +166,7 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
                 let number = random.usize(..drivers.len());
                 let buffer = exporter.buffer(number % BUFFERS).cloned();
                 if let (Some((_, driver)), Some(buffer)) = (drivers.get_mut(number), buffer) {
-                    broken = driver.step(&mut random, &buffer, exporter.fields()).err();
+                    broken = driver.step(&mut random, &buffer, exporter.fields(), &peers).err();
                 }
             }
             _ => drop(machine.step()),
@@ -172,7 +180,7 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
         let number = random.usize(..drivers.len());
         let buffer = exporter.buffer(number % BUFFERS).cloned();
         if let (Some((_, driver)), Some(buffer)) = (drivers.get_mut(number), buffer) {
-            broken = driver.step(&mut random, &buffer, exporter.fields()).err();
+            broken = driver.step(&mut random, &buffer, exporter.fields(), &peers).err();
         }
         machine.step();
     }

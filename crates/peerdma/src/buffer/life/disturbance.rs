@@ -36,7 +36,7 @@ pub enum Disturbance {
 /// How long a disturbance lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Duration {
-    /// A state of the device: on until it is off; said twice it is the same state.
+    /// A state of the device: on until it is off, which its registers tell too.
     State,
     /// A deed: from its beginning to its end; two of them overlap as two.
     Deed,

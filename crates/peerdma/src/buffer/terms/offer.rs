@@ -287,6 +287,17 @@ impl Offer {
         self.ranges.view()
     }
 
+    /// The ranges, to keep.
+    #[cfg(any(feature = "std", peerdma_shuttle))]
+    pub(in crate::buffer) fn all(&self) -> &Chunks<Owner> {
+        &self.ranges
+    }
+
+    /// What may be done with it.
+    pub fn prot(&self) -> Prot {
+        self.prot
+    }
+
     /// Where it lies.
     pub fn place(&self) -> Place {
         self.place
