@@ -4,6 +4,7 @@ use super::field::Field;
 use super::importer::{Ears, Ended, Worker, shown};
 use super::witness::Stamp;
 use peerdma::addr::Bytes;
+use peerdma::buffer::fence::{Fence, Timeline, Usage};
 use peerdma::buffer::shared::{AttachError, Attachment, Buffer, Holder, Mapped};
 use peerdma::buffer::terms::Declaration;
 use peerdma::dma::Peers;
@@ -16,6 +17,9 @@ pub enum Style {
     Unmaps,
     /// At once; a fence stands for the job that still runs.
     Fences,
+    /// As the first, and its device goes on all the same: it writes to where its mapping was. Of memory that
+    /// an IOMMU stands before, nothing must come of that.
+    WritesOn,
 }
 
 /// What a driver has to tell.
@@ -27,6 +31,8 @@ pub struct Tally {
     pub mapped: u64,
     /// Times that it let go because it was told to.
     pub let_go: u64,
+    /// Jobs that its device began after its mapping was gone.
+    pub late: u64,
 }
 
 /// What must not happen to a driver that keeps to the rules.
@@ -58,6 +64,14 @@ pub enum Broken {
     },
 }
 
+/// A job that runs.
+enum Job {
+    /// One that its mapping is for; the fence stands for it.
+    Good(Fence),
+    /// One that nothing is mapped for.
+    Late,
+}
+
 /// One importer.
 pub struct Driver<'d> {
     name: String,
@@ -74,7 +88,9 @@ pub struct Driver<'d> {
     /// What its device shows: kept until the job has ended, whatever the buffer was told.
     showing: Option<Field>,
     stamp: Stamp,
-    working: bool,
+    /// What its device is doing.
+    queue: Timeline,
+    job: Option<Job>,
     /// What it has to tell.
     pub tally: Tally,
 }
@@ -100,7 +116,8 @@ impl<'d> Driver<'d> {
             mapped: None,
             showing: None,
             stamp: Stamp { writer, epoch: 0 },
-            working: false,
+            queue: Timeline::new(name),
+            job: None,
             tally: Tally::default(),
         }
     }
@@ -120,11 +137,13 @@ impl<'d> Driver<'d> {
         if random.u8(..4) == 0 {
             self.listen();
         }
-        if self.working {
+        if self.job.is_some() {
             return self.look(random);
         }
         let told = self.ears.must_let_go().is_some() || self.ears.is_gone();
-        if self.showing.is_some() && (told && random.u8(..3) == 0 || random.u8(..40) == 0) {
+        // What was given up may not be used again, even if memory is back by now.
+        let stale = self.showing.is_some() && self.mapped.is_none();
+        if self.showing.is_some() && ((told || stale) && random.u8(..3) == 0 || random.u8(..40) == 0) {
             self.unmap();
         }
         if self.ears.is_gone() && self.showing.is_none() {
@@ -134,19 +153,35 @@ impl<'d> Driver<'d> {
             return self.attach(buffer, peers);
         }
         match (&self.showing, told) {
+            (None, true) if self.style == Style::WritesOn && random.u8(..8) == 0 => {
+                if self.worker.start_late(self.stamp.word()) {
+                    self.tally.late += 1;
+                    self.job = Some(Job::Late);
+                }
+                Ok(())
+            }
             (None, false) => self.map(fields),
             (Some(_), false) if self.mapped.is_some() => {
-                self.working = true;
-                self.worker.start(self.part, self.stamp.word());
+                self.start();
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether it has nothing under way and nothing mapped.
-    pub fn is_at_rest(&self) -> bool {
-        !self.working && self.showing.is_none()
+    /// Has its device write, with a fence that stands for it from before it begins.
+    fn start(&mut self) {
+        let Some(seat) = &self.seat else { return };
+        let mut reservation = seat.reservation().lock();
+        if reservation.reserve(1).is_err() {
+            return;
+        }
+        let fence = self.queue.issue();
+        // There is a slot, so it is not refused.
+        let _ = reservation.add(fence.clone(), Usage::Write);
+        drop(reservation);
+        self.job = Some(Job::Good(fence));
+        self.worker.start(self.part, self.stamp.word());
     }
 
     /// Takes note of what it was told.
@@ -190,7 +225,9 @@ impl<'d> Driver<'d> {
 
     fn look(&mut self, random: &mut fastrand::Rng) -> Result<(), Broken> {
         let Some(ended) = self.worker.ended() else { return Ok(()) };
-        self.working = false;
+        let Some(Job::Good(fence)) = self.job.take() else { return Ok(()) };
+        // Only now: its writes have arrived.
+        let _ = self.queue.retire_to(fence.sequence());
         match ended {
             Ended::Failed(why) => Err(Broken::Failed { who: self.name.clone(), why }),
             Ended::Well => {

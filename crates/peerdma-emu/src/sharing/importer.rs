@@ -101,6 +101,13 @@ pub trait Worker {
     /// Starts writing `word` all over a part of the buffer: from where, how much.
     fn start(&mut self, part: (Bytes, Bytes), word: u64);
 
+    /// Starts writing `word` to where its last mapping was, which is gone; false if it had none that an
+    /// IOMMU stands before.
+    fn start_late(&mut self, word: u64) -> bool {
+        let _ = word;
+        false
+    }
+
     /// How the job ended, if it has. By then its writes have arrived, not only been sent.
     fn ended(&mut self) -> Option<Ended>;
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory is closed and opened in pieces of this size.
-pub const PIECE: Bytes = Bytes::new(0x1_0000);
+pub const PIECE: Bytes = Bytes::new(0x1000);
 
 /// What an importer writes: 8 bytes that say who wrote them, and under which epoch.
 ///

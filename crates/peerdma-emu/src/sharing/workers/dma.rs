@@ -7,7 +7,7 @@ use crate::host::wire_address;
 use peerdma::access::Prot;
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma::chunk::View;
-use peerdma::dma::Owner;
+use peerdma::dma::{DeviceAddress, Owner};
 
 /// What the engine is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +15,8 @@ enum Job {
     None,
     /// It fills; the last word lies there.
     Fills(BusAddr),
+    /// It fills what is no longer its own.
+    Late,
     /// It reads back from there, which no write that it sent before is overtaken by.
     ReadsBack,
 }
@@ -26,13 +28,15 @@ pub struct DmaWorker<'c, 'a, 'm> {
     /// RAM for what is read back.
     scratch: BusAddr,
     mapping: Option<Mapped<'c, 'a>>,
+    /// Where the last one was, if an IOMMU stood before it.
+    last: Option<BusAddr>,
     job: Job,
 }
 
 impl<'c, 'a, 'm> DmaWorker<'c, 'a, 'm> {
     /// The engine of this driver, with 8 bytes of RAM at `scratch`, as the engine reaches it.
     pub fn new(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: BusAddr) -> Self {
-        Self { desk, driver, scratch, mapping: None, job: Job::None }
+        Self { desk, driver, scratch, mapping: None, last: None, job: Job::None }
     }
 
     /// Where byte `at` of the buffer is for the engine.
@@ -51,7 +55,17 @@ impl Worker for DmaWorker<'_, '_, '_> {
     }
 
     fn unmap(&mut self) {
+        let span = self.mapping.as_ref().and_then(|mapping| mapping.spans().next());
+        let translated = span.filter(|span| matches!(span.address, DeviceAddress::Iova(_)));
+        self.last = translated.map(|span| wire_address(&span));
         self.mapping = None;
+    }
+
+    fn start_late(&mut self, word: u64) -> bool {
+        let Some(last) = self.last else { return false };
+        self.driver.start_fill(last, Bytes::new(64), word);
+        self.job = Job::Late;
+        true
     }
 
     fn start(&mut self, (at, len): (Bytes, Bytes), word: u64) {
@@ -74,7 +88,7 @@ impl Worker for DmaWorker<'_, '_, '_> {
                 }
                 Err(error) => Err(error),
             },
-            Job::ReadsBack => self.driver.poll()?,
+            Job::ReadsBack | Job::Late => self.driver.poll()?,
         };
         self.job = Job::None;
         Some(outcome.map_or_else(|error| Ended::Failed(error.to_string()), |()| Ended::Well))
