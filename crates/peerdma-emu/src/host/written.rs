@@ -1,6 +1,7 @@
 //! Tables of one address space, as they are written, whatever their format.
 
 use crate::iommu::TableFormat;
+use crate::ranges;
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr};
 use peerdma::dma::spaces::{SoftIommu, TcePage, TceSpace};
@@ -121,24 +122,14 @@ impl<M: TableMemory + Send + Sync> Window<M> {
 /// What is left of a window, in whole pages.
 fn without(window: AddrRange<Iova>, reserved: &[AddrRange<Iova>], page: Bytes) -> IovaRanges {
     let within = page.as_u64() - 1;
-    let mut holes: Vec<_> =
-        reserved.iter().map(|hole| (hole.start().as_u64() & !within, hole.last().as_u64() | within)).collect();
-    holes.sort_unstable();
-    let (mut next, last) = (Some(window.start().as_u64()), window.last().as_u64());
-    let mut parts = Vec::new();
-    for (first, end) in holes {
-        let Some(start) = next else { break };
-        if end < start {
-            continue;
-        }
-        if first > start {
-            parts.push((Iova::new(start), Iova::new(last.min(first - 1))));
-        }
-        next = end.checked_add(1).filter(|next| *next <= last);
-    }
-    parts.extend(next.map(|start| (Iova::new(start), Iova::new(last))));
+    let pages = reserved.iter().map(|hole| {
+        let (first, last) = (hole.start().as_u64() & !within, hole.last().as_u64() | within);
+        // All 2^64 bytes are no range; of a hole so large no whole page is outside.
+        AddrRange::from_inclusive(Iova::new(first), Iova::new(last)).unwrap_or(*hole)
+    });
+    let parts = ranges::outside(window, &pages.collect::<Vec<_>>());
     // The parts lie in the window one after the other, so that they are ranges apart.
-    IovaRanges::from_inclusive(parts).unwrap_or_default()
+    IovaRanges::from_inclusive(parts.iter().map(|part| (part.start(), part.last()))).unwrap_or_default()
 }
 
 impl<M: TableMemory + Send + Sync> Written for Window<M> {

@@ -12,7 +12,7 @@ use crate::device::{Device, accel::Accel};
 use crate::fabric::{Above, Fabric, Host, HostId, HostWindow, Node, Root, Tree};
 use crate::iommu::{Attachment, Iommu};
 use crate::memory::{Frames, Memory, Striped};
-use crate::platform::{Function, HostBridge, IommuKind, Model, Platform};
+use crate::platform::{Function, HostBridge, IommuKind, Model, Platform, PlatformError};
 use crate::wire::INTERRUPTS;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::topology::{CpuVendor, IommuMode};
@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Frames that are set aside for page tables: 16 MiB.
 const TABLE_FRAMES: u64 = 4096;
+/// The least RAM that a machine runs with, in one piece: page tables, and three times as much for buffers.
+const LEAST_RAM: Bytes = Bytes::new(4 * (TABLE_FRAMES << 12));
 /// Media of a drive that nobody gives other: 1 GiB, which takes memory as it is written.
 const MEDIA: Bytes = Bytes::new(1 << 30);
 /// Channels of a GPU or accelerator, pairs of queues of a NIC.
@@ -38,9 +40,9 @@ const ARM_INTERRUPTS: (BusAddr, BusAddr) = (BusAddr::new(0x0808_0000), BusAddr::
 /// Why a platform cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The file states no RAM, or none of 64 MiB outside all windows.
-    #[error("the platform states no RAM of 64 MiB or more outside its host bridges' windows; add a [[ram]]")]
-    NoRam,
+    /// The platform cannot run: it states no RAM, or too little outside of its host bridges' windows.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// A device was given for a function that the platform does not have.
     #[error("the platform has no function {name}; its functions are {known}")]
     NoSuchFunction {
@@ -129,8 +131,7 @@ impl<'p> Builder<'p> {
     /// [`BuildError`], which names what the platform lacks or does not have.
     pub fn build(mut self) -> Result<Machine, BuildError> {
         self.check_names()?;
-        let windows = windows(self.platform);
-        let tables = tables(self.platform, &windows).ok_or(BuildError::NoRam)?;
+        let tables = tables(self.platform)?;
         let memory = stretches(self.platform, &tables);
         let (tree, parts) = self.tree();
         let iommu = iommu(self.platform, &tree);
@@ -241,22 +242,12 @@ fn device_memory(function: &Function) -> Arc<dyn Memory> {
     Arc::new(Striped::new(function.memory.unwrap_or(Bytes::new(largest))))
 }
 
-fn windows(platform: &Platform) -> Vec<AddrRange<PhysAddr>> {
-    platform.host_bridges().iter().flat_map(|host| &host.windows).map(|window| window.cpu).collect()
-}
-
-/// The last 16 MiB, outside of windows, of the first stretch of RAM that is large enough.
-fn tables(platform: &Platform, windows: &[AddrRange<PhysAddr>]) -> Option<Frames> {
-    let len = Bytes::new(TABLE_FRAMES << 12);
-    platform.ram().iter().filter(|ram| ram.range.len().as_u64() >= 4 * len.as_u64()).find_map(|ram| {
-        let base = (ram.range.last().as_u64() & !0xfff).checked_sub(len.as_u64())?;
-        let range = AddrRange::new(PhysAddr::new(base), len)?;
-        let overlaps = |window: &AddrRange<PhysAddr>| window.start() <= range.last() && range.start() <= window.last();
-        if windows.iter().any(overlaps) {
-            return None;
-        }
-        Frames::new(range.start(), TABLE_FRAMES as usize)
-    })
+/// 16 MiB at the end of the first piece of RAM that is large enough.
+fn tables(platform: &Platform) -> Result<Frames, PlatformError> {
+    let piece = platform.ram_of(LEAST_RAM)?;
+    let base = (piece.last().as_u64() & !0xfff) - (TABLE_FRAMES << 12);
+    let frames = Frames::new(PhysAddr::new(base), TABLE_FRAMES as usize);
+    Ok(frames.expect("16 MiB at a frame's address are inside a piece of RAM that is four times as long"))
 }
 
 /// RAM at its addresses, with page tables in a stretch of their own.

@@ -407,6 +407,26 @@ pub enum Problem {
         /// The bridge.
         parent: String,
     },
+    /// No RAM, in a machine that is to run.
+    #[error(
+        "no [[ram]] is stated, and a machine that runs needs {needed} of it in one piece outside of its host \
+         bridges' windows; add one, such as base = 0x1_0000_0000 and size = \"4GiB\""
+    )]
+    NoRam {
+        /// The least that there has to be.
+        needed: Bytes,
+    },
+    /// Too little RAM, in a machine that is to run.
+    #[error(
+        "{free} of this RAM in one piece are outside of the host bridges' windows, no other has more, and a machine \
+         that runs needs {needed}; enlarge it, or add a [[ram]] where no window is"
+    )]
+    TooLittleRam {
+        /// The longest piece outside of all windows.
+        free: Bytes,
+        /// The least that there has to be.
+        needed: Bytes,
+    },
     /// BARs that the host bridge's windows cannot hold.
     #[error("no room for BAR {index} of {function} ({size}) in {host_bridge}'s windows {}; {}",
         window_kind(*prefetchable), room_needed(*size, *needed))]
