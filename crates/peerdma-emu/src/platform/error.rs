@@ -30,8 +30,8 @@ pub struct PlatformError {
 }
 
 impl PlatformError {
-    pub(super) fn new(at: Location, problem: Problem) -> Self {
-        Self { at, problem: Box::new(problem) }
+    pub(super) fn new(at: Location, problem: impl Into<Problem>) -> Self {
+        Self { at, problem: Box::new(problem.into()) }
     }
 
     /// The file's name, as it was given to the reader.
@@ -65,7 +65,7 @@ impl Source<'_> {
         1 + before.iter().filter(|&&byte| byte == b'\n').count()
     }
 
-    pub(super) fn error(&self, span: &Range<usize>, problem: Problem) -> PlatformError {
+    pub(super) fn error(&self, span: &Range<usize>, problem: impl Into<Problem>) -> PlatformError {
         PlatformError::new(Location { file: self.file.to_string(), line: self.line(span) }, problem)
     }
 

@@ -43,7 +43,7 @@ pub use model::{
     Bar, BusesBelow, Function, FunctionAtomics, HostBridge, HostBridgeId, Iommu, Kernel, LinkState, Ordering, Parent,
     Payload, Port, PortAtomics, PortId, Ram, Window,
 };
-pub use problem::{Buses, Problem};
+pub use problem::{Buses, LinkProblem, Problem, RegisterProblem, SurroundingsProblem, TreeProblem};
 pub use words::{IommuKind, ModeWord, Model, PeerForwarding, PortKind, TdiState};
 
 use device::Device;
@@ -235,7 +235,7 @@ fn room(
     place::place(hosts, &parents, &tree.parents_first, &requests).map_err(|full| {
         let NoRoom { request, needed, prefetchable } = full;
         let (function, bar) = specs[request];
-        let problem = Problem::NoRoom {
+        let problem = RegisterProblem::NoRoom {
             function: raw.function[function].name.get_ref().clone(),
             index: bar.index,
             size: bar.size,

@@ -4,7 +4,7 @@
 //! keeps page tables and buffers there, and whoever runs it is told by file and line what is missing.
 
 use super::error::{Location, PlatformError, Source};
-use super::problem::Problem;
+use super::problem::SurroundingsProblem;
 use super::{Platform, raw};
 use crate::ranges;
 use peerdma::addr::{AddrRange, Bytes, PhysAddr};
@@ -57,10 +57,12 @@ impl Platform {
         let enough = |part: &&AddrRange<PhysAddr>| part.len() >= needed;
         match parts.iter().flatten().find(enough) {
             Some(part) => Ok(*part),
-            None if self.ram.is_empty() => Err(PlatformError::new(self.ram_stated(), Problem::NoRam { needed })),
+            None if self.ram.is_empty() => {
+                Err(PlatformError::new(self.ram_stated(), SurroundingsProblem::NoRam { needed }))
+            }
             None => {
                 let free = parts.iter().flatten().map(AddrRange::len).max().unwrap_or(Bytes::ZERO);
-                Err(PlatformError::new(self.ram_stated(), Problem::TooLittleRam { free, needed }))
+                Err(PlatformError::new(self.ram_stated(), SurroundingsProblem::TooLittleRam { free, needed }))
             }
         }
     }
@@ -119,7 +121,8 @@ mod tests {
     fn ram_behind_a_window_does_not_count_and_what_is_beside_it_does() {
         let ram = [(0, 256 << 20)];
         let error = machine(&ram, &[(32 << 20, 200 << 20)]).unwrap().ram_of(NEEDED).unwrap_err();
-        assert_eq!(error.problem(), &Problem::TooLittleRam { free: Bytes::new(32 << 20), needed: NEEDED });
+        let little = SurroundingsProblem::TooLittleRam { free: Bytes::new(32 << 20), needed: NEEDED };
+        assert_eq!(error.problem(), &little.into());
         let beside = machine(&ram, &[(128 << 20, 128 << 20)]).unwrap().ram_of(NEEDED).unwrap();
         assert_eq!((beside.start(), beside.len()), (PhysAddr::new(0), Bytes::new(128 << 20)));
     }

@@ -1,5 +1,7 @@
 use super::{EVERY_KEY, edited};
-use crate::platform::{Buses, IommuKind, Model, Payload, PeerForwarding, Platform, PortKind, Problem, TdiState};
+use crate::platform::{
+    Buses, IommuKind, Model, Payload, PeerForwarding, Platform, PortKind, RegisterProblem, TdiState,
+};
 use peerdma::addr::{Bytes, PhysAddr};
 use peerdma::pcie::acs::{Acs, AcsAbsent, AcsBits, AcsUnread};
 use peerdma::pcie::decode::{BridgeBuses, HeaderType};
@@ -234,7 +236,7 @@ fn enhanced_control_bits_need_the_enhanced_capability() {
     let down = every_key().port_named("down").unwrap().acs.clone();
     assert_eq!(down.registers().unwrap().control, Fact::Known(AcsBits::from_bits_retain(0x1a5f)));
     let error = Platform::parse(&edited(EVERY_KEY, "cap = 0xff, ctl = 0x1a5f", "cap = 0x7f, ctl = 0x1a5f"), "f");
-    assert_eq!(error.unwrap_err().problem(), &Problem::AcsControl { control: 0x1a00, capability: 0x7f });
+    assert_eq!(error.unwrap_err().problem(), &RegisterProblem::AcsControl { control: 0x1a00, capability: 0x7f }.into());
 }
 
 #[test]
