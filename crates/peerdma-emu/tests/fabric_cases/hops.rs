@@ -1,6 +1,6 @@
 //! One TLP, taken by hand from one place to the next.
 
-use crate::data::{Case, Data, Sent};
+use crate::data::{Case, Data, Tlp};
 use crate::wiring::Wiring;
 use crate::words::{End, Trail, completion_text, ended_at, failure_text};
 use peerdma::addr::Bytes;
@@ -24,7 +24,7 @@ pub(crate) struct Became {
 const MOST_HOPS: usize = 64;
 
 /// Sends a TLP of a case through a fabric.
-pub(crate) fn send(data: &Data, case: &Case, sent: &Sent) -> Became {
+pub(crate) fn send(data: &Data, case: &Case, sent: &Tlp) -> Became {
     let wiring = Wiring::new(data, case, sent, &[]);
     let fabric = &wiring.fabric;
     let from = wiring.node(&sent.from);
@@ -98,7 +98,7 @@ fn completion(requester: PciAddr, relaxed: bool, len: Bytes) -> Completion {
 }
 
 /// Answers a non-posted request from where it came to.
-fn answer(wiring: &Wiring, sent: &Sent, head: &Head, trail: &Trail, from: NodeId, became: &mut Became) {
+fn answer(wiring: &Wiring, sent: &Tlp, head: &Head, trail: &Trail, from: NodeId, became: &mut Became) {
     let fabric = &wiring.fabric;
     let host = fabric.root().hosts().next().unwrap();
     let arrived = trail.hops.last().map_or(*head, |(_, head)| *head);
