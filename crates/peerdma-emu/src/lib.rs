@@ -67,6 +67,5 @@ pub mod iommu;
 pub mod machine;
 pub mod memory;
 pub mod platform;
-mod ranges;
 pub mod scenario;
 pub mod wire;

@@ -6,7 +6,6 @@
 use super::error::{Location, PlatformError, Source};
 use super::problem::SurroundingsProblem;
 use super::{Platform, raw};
-use crate::ranges;
 use peerdma::addr::{AddrRange, Bytes, PhysAddr};
 
 /// Where the file states RAM, for what is found only when the machine runs.
@@ -45,7 +44,7 @@ impl Platform {
     pub(crate) fn ram_outside(&self, taken: &[AddrRange<PhysAddr>]) -> Vec<Vec<AddrRange<PhysAddr>>> {
         let windows = self.host_bridges.iter().flat_map(|host| &host.windows).map(|window| window.cpu);
         let holes: Vec<_> = windows.chain(taken.iter().copied()).collect();
-        self.ram.iter().map(|ram| ranges::outside(ram.range, &holes)).collect()
+        self.ram.iter().map(|ram| ram.range.outside(&holes)).collect()
     }
 
     /// The first part of RAM outside of all windows that is at least `needed` long.
