@@ -115,6 +115,24 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// The port or function where it ended; `None` in a root complex.
+    pub const fn node(self) -> Option<NodeId> {
+        match self {
+            Self::Violation(node)
+            | Self::Unsupported(node)
+            | Self::EgressBlocked(node)
+            | Self::Malformed(node)
+            | Self::Undefined(node)
+            | Self::Unexpected(node)
+            | Self::LinkDown(node)
+            | Self::Refused(node)
+            | Self::Lost(node) => Some(node),
+            Self::UndefinedRoot(_) | Self::Fault(..) | Self::NotForwarded(_) | Self::Nowhere(_) | Self::LostRoot(_) => {
+                None
+            }
+        }
+    }
+
     /// What the requester of a non-posted request is told (PCIe 6.0 §2.3.1, §6.12.4).
     ///
     /// Where the specification leaves a choice: the IOMMU and the root complex answer Unsupported

@@ -2,7 +2,7 @@
 
 use crate::data::{Case, Data, Tlp};
 use crate::wiring::Wiring;
-use crate::words::{End, Trail, completion_text, ended_at, failure_text};
+use crate::words::{End, Trail, completion_text, failure_text};
 use peerdma::addr::Bytes;
 use peerdma::pcie::PciAddr;
 use peerdma_emu::fabric::{Arrival, Completion, CompletionArrival, Egress, Ending, Fabric, HostId, NodeId};
@@ -114,7 +114,7 @@ fn answer(wiring: &Wiring, sent: &Tlp, head: &Head, trail: &Trail, from: NodeId,
             became.sees = Some("CTO");
             return;
         }
-        End::Ended(ending) => (ended_at(ending), failure_text(ending.seen()), Bytes::ZERO),
+        End::Ended(ending) => (ending.node(), failure_text(ending.seen()), Bytes::ZERO),
     };
     let completion = completion(arrived.requester.id, sent.relaxed, len);
     let first = match at {

@@ -84,28 +84,8 @@ fn enters_root(fabric: &Fabric, hops: &[Egress], ended: Option<Ending>) -> Optio
         _ => None,
     };
     let (hop, port) = hops.iter().enumerate().find_map(|(hop, egress)| Some((hop, up_to_root_port(egress)?)))?;
-    let stopped = hop + 1 == hops.len() && ended.and_then(ended_at) == Some(port);
+    let stopped = hop + 1 == hops.len() && ended.and_then(Ending::node) == Some(port);
     (!stopped).then_some(hop)
-}
-
-/// The port or function where something ended.
-pub(crate) fn ended_at(ending: Ending) -> Option<NodeId> {
-    match ending {
-        Ending::Violation(node)
-        | Ending::Unsupported(node)
-        | Ending::EgressBlocked(node)
-        | Ending::Malformed(node)
-        | Ending::Undefined(node)
-        | Ending::Unexpected(node)
-        | Ending::LinkDown(node)
-        | Ending::Refused(node)
-        | Ending::Lost(node) => Some(node),
-        Ending::UndefinedRoot(_)
-        | Ending::Fault(..)
-        | Ending::NotForwarded(_)
-        | Ending::Nowhere(_)
-        | Ending::LostRoot(_) => None,
-    }
 }
 
 fn ending_text(names: &Names, ending: Ending) -> String {
@@ -122,7 +102,7 @@ fn ending_text(names: &Names, ending: Ending) -> String {
         Ending::Refused(_) => "REFUSED",
         Ending::Lost(_) | Ending::LostRoot(_) => "LOST",
     };
-    ended_at(ending).map_or_else(|| word.into(), |node| format!("{word}@{}", names.of(node)))
+    ending.node().map_or_else(|| word.into(), |node| format!("{word}@{}", names.of(node)))
 }
 
 /// A completion's way: `end` is the function that it came to, or how it was lost.

@@ -73,13 +73,13 @@ fn hop(booted: &Booted, what: Happened, before: &mut Option<Head>) -> HopDocumen
             let text = format!("{} makes up an answer of all ones", host_name(booted, host));
             ("all_ones", None, None, text)
         }
-        Happened::Ended(ending) => ("ended", ended_at(ending), None, format!("ends {}", end_words(booted, ending))),
+        Happened::Ended(ending) => ("ended", ending.node(), None, format!("ends {}", end_words(booted, ending))),
         Happened::CompletionWent(egress) => {
             ("completion_went", node_of(egress), None, format!("its completion {}", goes(booted, egress)))
         }
         Happened::CompletionEnded(ending) => {
             let text = format!("its completion ends {}", end_words(booted, ending));
-            ("completion_ended", ended_at(ending), None, text)
+            ("completion_ended", ending.node(), None, text)
         }
         Happened::Answered => ("answered", None, None, "the requester has its answer".to_string()),
         Happened::Failed(failure) => ("failed", None, None, format!("the requester is told: {failure}")),
@@ -117,25 +117,6 @@ fn host_name(booted: &Booted, host: HostId) -> String {
     let hosts = booted.platform.host_bridges();
     let name = hosts.get(host.index()).map_or("", |host| host.name.as_str());
     format!("the root complex of {name}")
-}
-
-fn ended_at(ending: Ending) -> Option<NodeId> {
-    match ending {
-        Ending::Violation(node)
-        | Ending::Unsupported(node)
-        | Ending::EgressBlocked(node)
-        | Ending::Malformed(node)
-        | Ending::Undefined(node)
-        | Ending::Unexpected(node)
-        | Ending::LinkDown(node)
-        | Ending::Refused(node)
-        | Ending::Lost(node) => Some(node),
-        Ending::UndefinedRoot(_)
-        | Ending::Fault(..)
-        | Ending::NotForwarded(_)
-        | Ending::Nowhere(_)
-        | Ending::LostRoot(_) => None,
-    }
 }
 
 fn end_words(booted: &Booted, ending: Ending) -> String {
