@@ -198,7 +198,7 @@ impl Nic {
             true => Pages::OnDemand(vec![Entry::default(); pages as usize]),
             false => Pages::Pinned(read_list(bus, list, pages)?),
         };
-        let region = Region { domain, rights, base, len, page_log2: page_log2 as u32, pages };
+        let region = Region { domain, rights, base, len, page_log2: page_log2 as u32, pages, taken: 0 };
         let key = self.regions.insert(region).ok_or(Refused::Exhausted)?;
         *users += 1;
         Ok(u64::from(key.as_u32()))

@@ -163,7 +163,7 @@ impl Patience {
             return Look::Waiting;
         };
         match cx.faults.outcome(ticket) {
-            None => return Look::Waiting,
+            None => Look::Waiting,
             Some(refused) => {
                 self.waits = None;
                 if refused { Look::Refused } else { Look::Ready }

@@ -34,6 +34,8 @@ struct Drain {
     key: Key,
     /// First and last address.
     range: (u64, u64),
+    /// Loans from before so many times were of these pages, later ones of those that took their place.
+    before: u64,
     /// Pages to read from.
     written: Vec<BusAddr>,
     told: Told,
@@ -56,22 +58,29 @@ impl Nic {
         let taken = self.regions.take_away(key, at, len).ok_or(Refused::Invalid)?;
         self.drains.count += 1;
         let told = Told::Invalidation(self.drains.count);
-        self.drains.queue.push_back(Drain { key, range: taken.range, written: taken.written, told });
+        self.drains.queue.push_back(Drain {
+            key,
+            range: taken.range,
+            before: taken.count,
+            written: taken.written,
+            told,
+        });
         Ok(self.drains.count)
     }
 
     /// Ends the uses of a region that is gone, before its command is done.
     pub(super) fn drain_all_of(&mut self, key: Key, sequence: u64) {
         let told = Told::Command(sequence);
-        self.drains.queue.push_back(Drain { key, range: (0, u64::MAX), written: Vec::new(), told });
+        self.drains.queue.push_back(Drain { key, range: (0, u64::MAX), before: u64::MAX, written: Vec::new(), told });
     }
 
     /// Ends one use, or says that there is none left; whether there was anything to do.
     pub(super) fn drain(&mut self, bus: &mut dyn Bus) -> bool {
         let Some(drain) = self.drains.queue.front_mut() else { return false };
-        let (first, last) = drain.range;
-        let ended =
-            self.pool.end_one(bus, |loan| loan.key == drain.key && loan.range.0 <= last && first <= loan.range.1);
+        let (key, before, (first, last)) = (drain.key, drain.before, drain.range);
+        let ended = self.pool.end_one(bus, |loan| {
+            loan.key == key && loan.taken < before && loan.range.0 <= last && first <= loan.range.1
+        });
         if ended == Ended::One {
             return true;
         }

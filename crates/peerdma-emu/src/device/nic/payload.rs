@@ -7,8 +7,8 @@
 //! on its way is bounded; and a loan that has to end before somebody took it (its region
 //! is taken away) is turned into a staged copy by its lender.
 //!
-//! Bytes may be read later than they were lent: nobody may change what is being sent before its
-//! work request completes (InfiniBand 1.4 §10.7.3.1), and that is after they were taken.
+//! Bytes may be read later than they were lent: nobody may reuse what is being sent before its work
+//! request completes (`ibv_post_send(3)`), and that is after they were taken.
 //!
 //! # Concurrency
 //! Each slot has a lock of its own, which is held while bytes are relayed out of it. Whoever takes
@@ -33,6 +33,8 @@ pub(super) struct Loan {
     pub(super) key: Key,
     /// First and last address in the region.
     pub(super) range: (u64, u64),
+    /// How often pages of the region had been taken away before.
+    pub(super) taken: u64,
     /// Where they are, in order.
     pub(super) pieces: Vec<(BusAddr, u64)>,
 }

@@ -141,6 +141,8 @@ pub(super) struct Listed<'a> {
 pub(super) struct Taken {
     /// First and last address that they were for.
     pub(super) range: (u64, u64),
+    /// How often pages of the region were taken away with this time: loans of earlier ones are of these.
+    pub(super) count: u64,
     /// Those that may have been written. Nobody counts who did write: what is permitted is taken
     /// as done, as Linux takes every page that it has mapped for writing as dirty (7.2,
     /// `ib_umem_odp_unmap_dma_pages`).
@@ -157,6 +159,8 @@ pub(super) struct Region {
     pub(super) len: u64,
     pub(super) page_log2: u32,
     pub(super) pages: Pages,
+    /// How often pages were taken away.
+    pub(super) taken: u64,
 }
 
 impl Region {
@@ -259,7 +263,8 @@ impl Region {
         let Pages::OnDemand(entries) = &mut self.pages else { return None };
         let taken = entries.get_mut(indices)?.iter_mut().map(std::mem::take);
         let written = taken.filter(|entry| entry.permits(true)).map(|entry| BusAddr::new(entry.page())).collect();
-        Some(Taken { range, written })
+        self.taken += 1;
+        Some(Taken { range, count: self.taken, written })
     }
 }
 

@@ -55,14 +55,17 @@ impl<'a> Window<'a> {
 
     /// All of it, for another adapter to relay; `None` if that is nothing.
     pub(super) fn lend(self, lender: Agent) -> Option<Loan> {
-        let (key, _) = self.region?;
+        let (key, region) = self.region?;
         let mut pieces = Vec::new();
         let all: Result<(), std::convert::Infallible> = self.each(|_, at, _, run| {
             pieces.push((at, run));
             Ok(())
         });
         match all {
-            Ok(()) => Some(Loan { lender, key, range: (self.at, self.at + (self.len - 1)), pieces }),
+            Ok(()) => {
+                let range = (self.at, self.at + (self.len - 1));
+                Some(Loan { lender, key, range, taken: region.taken, pieces })
+            }
         }
     }
 
