@@ -1,6 +1,8 @@
 //! Two adapters of one machine, and memory of both sockets.
 
-use crate::bench::{Adapter, Way, bar_chunk, everywhere, pattern, platform, ram_chunk, run, seated, servers, window};
+use crate::bench::{
+    Adapter, WAYS, Way, bar_chunk, everywhere, pattern, platform, ram_chunk, run, seated, servers, window,
+};
 use peerdma::access::Prot;
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma::chunk::Chunks;
@@ -8,7 +10,7 @@ use peerdma::dma::consumer::rdma::{PageSizes, Region, RegionAddr};
 use peerdma_emu::device::nic::{Driver, Network, Nic, Operation, Rights, Status};
 use peerdma_emu::host::Kernel;
 use peerdma_emu::machine::Builder;
-use peerdma_emu::memory::Striped;
+use peerdma_emu::memory::{Memory, Striped};
 use peerdma_emu::platform::Platform;
 use std::sync::Arc;
 
@@ -114,13 +116,47 @@ fn adapters_of_an_arm_machine_send_to_each_other() {
     });
 }
 
+/// Whether anything was ever written to a memory.
+fn is_touched(memory: &Striped) -> bool {
+    let mut bytes = vec![0; memory.len().as_u64() as usize];
+    memory.read(Bytes::ZERO, &mut bytes).unwrap();
+    bytes.iter().any(|byte| *byte != 0)
+}
+
+#[test]
+fn bytes_between_adapters_of_one_machine_never_lie_in_staging_memory() {
+    let platform = Platform::built_in("two-socket").unwrap();
+    for way in WAYS {
+        let network = Network::new();
+        let staging = [1, 2].map(|_| Arc::new(Striped::new(Bytes::new(0x4_0000))));
+        let nic = |port: u16| Nic::new(&network, port, staging[usize::from(port) - 1].clone(), 4).unwrap();
+        let carry = |kernel: &Kernel| {
+            seated(kernel, ["nic0", "nic1"], |seats, queues| {
+                let [mut here, there] = Adapter::both(kernel, seats, queues);
+                let bytes = pattern(1, LEN);
+                here.buffer.fill(&bytes);
+                let write = Operation::Write { to: there.base, key: there.key, immediate: None };
+                assert_eq!(here.run(1, here.source(0, LEN as u64), write), Status::Success, "{way:?}");
+                kernel.machine().settle(1_000_000);
+                assert!(there.buffer.bytes(LEN) == bytes, "{way:?}");
+                let read = Operation::Read { from: RegionAddr::new(there.base.as_u64() + 9), key: there.key };
+                assert_eq!(here.run(2, here.source(0, 0x10_0000), read), Status::Success, "{way:?}");
+                assert!(here.buffer.bytes(0x10_0000) == bytes[9..][..0x10_0000], "{way:?}");
+            });
+        };
+        run(&platform, way, |builder| builder.device("nic0", Box::new(nic(1))).device("nic1", Box::new(nic(2))), carry);
+        assert!(!is_touched(&staging[0]) && !is_touched(&staging[1]), "{way:?}");
+    }
+}
+
 /// What one of them lends the other cannot read, so that it is staged.
 #[test]
 fn adapters_of_two_machines_send_to_each_other() {
     let platform = Platform::built_in("two-socket").unwrap();
     let network = Network::new();
-    let kernel = |port| {
-        let nic = Nic::new(&network, port, Arc::new(Striped::new(Bytes::new(4 << 20))), 4).unwrap();
+    let staging = [1, 2].map(|_| Arc::new(Striped::new(Bytes::new(4 << 20))));
+    let kernel = |port: u16| {
+        let nic = Nic::new(&network, port, staging[usize::from(port) - 1].clone(), 4).unwrap();
         let machine = Builder::new(&platform).seed(u64::from(port)).device("nic0", Box::new(nic)).build().unwrap();
         Kernel::boot(Arc::new(machine), &platform)
     };
@@ -142,6 +178,7 @@ fn adapters_of_two_machines_send_to_each_other() {
             here.post(2, here.source(0, 0x10_0000), read);
             assert_eq!(here.pair.wait_beside(other).unwrap().status, Status::Success);
             assert!(here.buffer.bytes(0x10_0000) == bytes[5..][..0x10_0000]);
+            assert!(is_touched(&staging[0]) && is_touched(&staging[1]));
         });
     });
 }

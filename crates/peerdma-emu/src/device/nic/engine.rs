@@ -48,8 +48,9 @@ pub struct Nic {
 impl Nic {
     /// An adapter at a port of a network, with up to `pairs` queue pairs, 1 to [`MOST_PAIRS`].
     ///
-    /// Data waits in `staging` between memory here and memory there; 4 MiB let four messages of
-    /// 1 MiB each be on their way. Nothing but empty messages passes without any.
+    /// Data to an adapter of another machine waits in `staging` between memory here and memory there, and
+    /// all data counts against its size: 4 MiB let four messages of 1 MiB each be on their way. Nothing but
+    /// empty messages passes without any.
     ///
     /// # Errors
     /// [`PortTaken`].

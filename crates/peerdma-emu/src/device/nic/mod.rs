@@ -34,6 +34,11 @@
 //! - `requester` and `responder`: its two sides. - `engine`: the device. - `command`: its commands.
 //! - `driver`: the CPU's side.
 //!
+//! A region is registered with its pages or on demand. Then an access that finds no page stops, its driver
+//! hears of it ([`FaultQueue`]) and writes pages, and takes them away again when the memory is to
+//! move ([`Driver::invalidate`]): the adapter asks its driver and not the IOMMU, as under Linux's on-demand
+//! paging (7.2, `ib_umem_odp_map_dma_and_lock`). Data moves once between adapters of one machine, from memory to memory.
+//!
 //! Simpler than hardware: each queue pair has a completion queue of its own; one work request of
 //! a queue pair is on its way at a time; the network loses nothing, so that there are no timers,
 //! and a send that finds no receive waits until one is posted, however long that takes.
