@@ -96,7 +96,7 @@ impl<'m> Driver<'m> {
     /// Makes a queue pair, which is to be connected next.
     ///
     /// # Errors
-    /// [`Error::Memory`] where the rings do not fit; [`Refused::Exhausted`] where there are too many.
+    /// [`Error::Memory`] where the rings do not fit; [`Refused::Exhausted`](super::Refused::Exhausted) where there are too many.
     pub fn create_pair(&self, domain: Domain, queues: Queues) -> Result<QueuePair<'m>, Error> {
         let Queues { memory, sends_log2, receives_log2, vector } = queues;
         let rings = memory.slice(Bytes::ZERO, Queues::bytes(sends_log2, receives_log2))?;
