@@ -1,4 +1,5 @@
 mod any;
+mod lent;
 mod on_demand;
 mod refused;
 

@@ -1,24 +1,23 @@
 //! Regions whose pages come when they are needed, and go again.
 
-use super::super::super::Device;
 use super::*;
 use peerdma::access::Prot;
 use peerdma::dma::consumer::rdma::{PageSizes, Region};
 use peerdma::dma::{Behind, Span};
 
 /// Where the region is, in its own addresses.
-const BASE: u64 = 0x7000_0000;
+pub(super) const BASE: u64 = 0x7000_0000;
 const LEN: u64 = 0x80_0000;
 /// Two places for what is in it, in each half of memory.
 const PLACES: [u64; 2] = [0x100_0000, 0x20_0000];
 
 /// An adapter with an on-demand region.
-struct Paged<'b> {
-    end: End<'b>,
-    faults: FaultQueue<'b>,
-    key: Key,
+pub(super) struct Paged<'b> {
+    pub(super) end: End<'b>,
+    pub(super) faults: FaultQueue<'b>,
+    pub(super) key: Key,
     /// Where what is in the region lies now.
-    place: u64,
+    pub(super) place: u64,
     /// What the adapter may do with pages that it asks for.
     prot: Prot,
     served: u64,
@@ -33,11 +32,11 @@ impl<'b> Paged<'b> {
         Self { place: half + PLACES[0], end, faults, key, prot: Prot::ReadWrite, served: 0 }
     }
 
-    fn source(&self, at: u64, len: u64) -> Source {
+    pub(super) fn source(&self, at: u64, len: u64) -> Source {
         Source { at: RegionAddr::new(BASE + at), key: self.key, len: Bytes::new(len) }
     }
 
-    fn post(&mut self, id: u64, local: Source, operation: Operation) {
+    pub(super) fn post(&mut self, id: u64, local: Source, operation: Operation) {
         self.end.post(id, local, operation);
     }
 
@@ -50,7 +49,7 @@ impl<'b> Paged<'b> {
     }
 
     /// Waits for a completion while both sides serve their faults.
-    fn wait(&mut self, other: &mut Self) -> Result<Completed, Error> {
+    pub(super) fn wait(&mut self, other: &mut Self) -> Result<Completed, Error> {
         self.wait_and(other, |_, _| Ok(false))
     }
 
@@ -86,7 +85,7 @@ impl<'b> Paged<'b> {
 }
 
 /// The pages that a fault asks for, of a region that lies at `place`.
-fn pages(fault: &PageFault, place: u64, prot: Prot) -> Answer<std::array::IntoIter<Span, 1>> {
+pub(super) fn pages(fault: &PageFault, place: u64, prot: Prot) -> Answer<std::array::IntoIter<Span, 1>> {
     let at = place + (fault.at.as_u64() - BASE);
     let span = Span {
         at: Bytes::ZERO,
@@ -103,7 +102,7 @@ fn pages(fault: &PageFault, place: u64, prot: Prot) -> Answer<std::array::IntoIt
     }
 }
 
-fn paged<'b>(bench: &'b Bench, sides: &'b [Side<'b>; 2], slots_log2: u8) -> [Paged<'b>; 2] {
+pub(super) fn paged<'b>(bench: &'b Bench, sides: &'b [Side<'b>; 2], slots_log2: u8) -> [Paged<'b>; 2] {
     connected(bench, sides, Rights::ALL).map(|end| Paged::new(bench, end, slots_log2))
 }
 
@@ -250,55 +249,6 @@ fn what_is_moved_in_the_middle_of_a_transfer_arrives_whole() {
         let place = [a.place, b.place][to];
         assert!(bench.bytes(place, len) == data, "{every} {read}");
     }
-}
-
-#[test]
-fn an_invalidation_is_done_without_the_other_adapter_and_what_was_lent_stays_as_it_was() {
-    let bench = Bench::new();
-    let sides = bench.sides();
-    let [mut a, b] = paged(&bench, &sides, 4);
-    let data = bench.fill(a.place, 0x2000, 5);
-    a.post(1, a.source(0, 0x2000), Operation::Write { to: b.end.at(0), key: b.end.key, immediate: None });
-    // Only one of them is let go on: until it has lent what it sends.
-    let alone = || while bench.nics[0].pause() {};
-    alone();
-    while !a.faults.serve(&a.end.driver, |fault| pages(fault, a.place, Prot::Read)).is_ok_and(|served| served == 0) {}
-    alone();
-    let taken = a.end.driver.invalidate(a.key, RegionAddr::new(BASE + 0x1800), Bytes::new(1)).unwrap();
-    alone();
-    assert!(a.end.driver.is_invalidated(taken));
-    bench.fill(a.place, 0x2000, 99);
-    assert_eq!(a.end.pair.wait(), Ok(done(1, 0x2000)));
-    assert!(bench.bytes(b.end.base, 0x2000) == data);
-}
-
-#[test]
-fn a_region_is_deregistered_once_nothing_of_it_is_read_any_more() {
-    let bench = Bench::new();
-    let sides = bench.sides();
-    let [mut a, b] = connected(&bench, &sides, Rights::ALL);
-    let data = bench.fill(a.base, 0x2000, 5);
-    a.post(1, a.source(0, 0x2000), Operation::Write { to: b.at(0), key: b.key, immediate: None });
-    while bench.nics[0].pause() {}
-    let alone = Driver::new(&bench.nics[0], bench.shared(0x1f0_0000, 0x1000));
-    alone.deregister(a.key).unwrap();
-    bench.fill(a.base, 0x2000, 99);
-    assert_eq!(a.pair.wait(), Ok(done(1, 0x2000)));
-    assert!(bench.bytes(b.base, 0x2000) == data);
-}
-
-#[test]
-fn an_adapter_that_is_reset_lends_nothing_more() {
-    let bench = Bench::new();
-    let sides = bench.sides();
-    let [mut a, mut b] = connected(&bench, &sides, Rights::ALL);
-    b.pair.post_receive(4, b.source(0x1000, 0x1000)).unwrap();
-    bench.fill(a.base, 0x1000, 5);
-    a.post(1, a.source(0, 0x1000), Operation::Send { immediate: None });
-    while bench.nics[0].pause() {}
-    bench.nics[0].with(|nic, _| nic.reset());
-    assert_eq!(b.pair.wait(), Err(Error::Stalled));
-    assert!(bench.bytes(b.base, 0x10_0000).iter().all(|byte| *byte == 0));
 }
 
 #[test]
