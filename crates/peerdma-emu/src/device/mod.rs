@@ -24,7 +24,8 @@ pub mod nvme;
 pub mod plain;
 mod registers;
 
-pub use bus::{Bus, How, PageResponse, RegisterWrite, Translation};
+pub(crate) use bus::Around;
+pub use bus::{Agent, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 pub use driver::{Mmio, Shared};
 pub use flat::{Flat, FlatDevice};
 pub use layout::{Behind, Layout, Region};

@@ -4,7 +4,7 @@ use super::Machine;
 use super::function::Function;
 use super::queue::Posted;
 use super::travel::{Back, Landing};
-use crate::device::{Behind, Bus, How, PageResponse, RegisterWrite, Translation};
+use crate::device::{Agent, Around, Behind, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 use crate::fabric::NodeId;
 use crate::faults::Moment;
 use crate::iommu::PageRequest;
@@ -196,32 +196,19 @@ impl Bus for Port<'_> {
     }
 
     fn copy(&mut self, how: How, from: BusAddr, to: BusAddr, len: Bytes) -> Result<(), Failure> {
-        let _moving = self.machine.moving();
-        let reads = self.head(how, Kind::Read, from, len)?;
-        let writes = self.head(how, Kind::Write, to, len)?;
-        let (body, tail) = self.split(writes);
-        if let Some(body) = body {
-            let reads = reads.at(from, body.len);
-            self.machine.strokes(self.node, reads, self.packet(Kind::Read), |source, part| {
-                let at = BusAddr::new(to.as_u64().wrapping_add(part.start as u64));
-                let body = body.at(at, Bytes::new(part.len() as u64));
-                let packet = self.packet(Kind::Write);
-                let mut failed = Ok(());
-                let _ = self.machine.strokes(self.node, body, packet, |destination, range| {
-                    failed = failed.and(self.machine.transfer(source, destination, &range));
-                    Ok(())
-                });
-                failed
-            })?;
+        self.carry(*self, (how, from), (how, to), len).map_err(RelayError::failure)
+    }
+
+    fn agent(&self) -> Option<Agent> {
+        Some(Agent { around: Around::Machine(self.machine.number), index: self.node.index() })
+    }
+
+    fn relay(&mut self, reader: Agent, from: (How, BusAddr), to: (How, BusAddr), len: Bytes) -> Result<(), RelayError> {
+        let here = reader.around == Around::Machine(self.machine.number);
+        if !here || reader.index >= self.machine.functions.len() {
+            return Err(RelayError::Read(Failure::NotSent));
         }
-        if let Some(tail) = tail {
-            let start = tail.address.as_u64().wrapping_sub(to.as_u64());
-            let mut last = vec![0; tail.len.as_u64() as usize];
-            let at = BusAddr::new(from.as_u64().wrapping_add(start));
-            self.read_packets(reads.at(at, tail.len), &mut last)?;
-            self.post(tail, &last);
-        }
-        Ok(())
+        self.carry(Port { machine: self.machine, node: NodeId::new(reader.index) }, from, to, len)
     }
 
     fn atomic(&mut self, how: How, at: BusAddr, atomic: Atomic) -> Result<u64, Failure> {
@@ -304,6 +291,43 @@ impl Bus for Port<'_> {
 }
 
 impl Port<'_> {
+    /// Writes what `reader`, this function or another one, reads.
+    fn carry(
+        &self,
+        reader: Self,
+        (how, from): (How, BusAddr),
+        (writes, to): (How, BusAddr),
+        len: Bytes,
+    ) -> Result<(), RelayError> {
+        let _moving = self.machine.moving();
+        let reads = reader.head(how, Kind::Read, from, len).map_err(RelayError::Read)?;
+        let writes = self.head(writes, Kind::Write, to, len).map_err(RelayError::Write)?;
+        let (body, tail) = self.split(writes);
+        if let Some(body) = body {
+            let reads = reads.at(from, body.len);
+            let carried = self.machine.strokes(reader.node, reads, reader.packet(Kind::Read), |source, part| {
+                let at = BusAddr::new(to.as_u64().wrapping_add(part.start as u64));
+                let body = body.at(at, Bytes::new(part.len() as u64));
+                let packet = self.packet(Kind::Write);
+                let mut failed = Ok(());
+                let _ = self.machine.strokes(self.node, body, packet, |destination, range| {
+                    failed = failed.and(self.machine.transfer(source, destination, &range));
+                    Ok(())
+                });
+                failed
+            });
+            carried.map_err(RelayError::Read)?;
+        }
+        if let Some(tail) = tail {
+            let start = tail.address.as_u64().wrapping_sub(to.as_u64());
+            let mut last = vec![0; tail.len.as_u64() as usize];
+            let at = BusAddr::new(from.as_u64().wrapping_add(start));
+            reader.read_packets(reads.at(at, tail.len), &mut last).map_err(RelayError::Read)?;
+            self.post(tail, &last);
+        }
+        Ok(())
+    }
+
     /// A write as what goes in one stroke, and the last packet, which waits as every packet does.
     ///
     /// Delivered at once nothing waits, and all of it goes in one stroke.

@@ -106,6 +106,8 @@ pub type Counts = BTreeMap<Ending, u64>;
 
 /// A machine.
 pub struct Machine {
+    /// No other machine of the process has it.
+    number: u64,
     fabric: Fabric,
     functions: Vec<Function>,
     memory: Vec<Stretch>,
@@ -150,7 +152,9 @@ impl Machine {
             Function::new(part.name, part.device, part.mask_bits, part.tdi)
         });
         let functions = functions.collect();
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             functions,
             memory,
             delivery,
