@@ -2,10 +2,10 @@
 
 use crate::data::{Case, Data, Sent};
 use crate::wiring::Wiring;
-use crate::words::{End, Trail, completion_text, ended_at, failure_text};
+use crate::words::{End, Trail, completion_text, failure_text};
 use peerdma::addr::Bytes;
 use peerdma::pcie::PciAddr;
-use peerdma_emu::fabric::{Arrival, Completion, CompletionArrival, Egress, Ending, Fabric, HostId, NodeId};
+use peerdma_emu::fabric::{Arrival, Completion, CompletionArrival, Egress, Ending, Fabric, HostId, NodeId, Site};
 use peerdma_emu::wire::{AddressType, Attributes, Failure, Head, Kind, Requester};
 
 /// What became of one TLP.
@@ -88,6 +88,7 @@ fn follow(fabric: &Fabric, arrival: Arrival, hops: &mut Vec<(Egress, Head)>, tra
         Arrival::Interrupt { .. } => End::Interrupt,
         Arrival::Translation { .. } => End::Translation,
         Arrival::AllOnes { .. } => End::AllOnes,
+        Arrival::PageRequest { .. } => unreachable!("no case asks for a page"),
         Arrival::End(ending) => End::Ended(ending),
     };
     trails.push(Trail { hops: hops.clone(), end });
@@ -114,7 +115,13 @@ fn answer(wiring: &Wiring, sent: &Sent, head: &Head, trail: &Trail, from: NodeId
             became.sees = Some("CTO");
             return;
         }
-        End::Ended(ending) => (ended_at(ending), failure_text(ending.seen()), Bytes::ZERO),
+        End::Ended(ending) => {
+            let at = match ending.site() {
+                Site::Node(node) => Some(node),
+                Site::Host(_) => None,
+            };
+            (at, failure_text(ending.seen()), Bytes::ZERO)
+        }
     };
     let completion = completion(arrived.requester.id, sent.relaxed, len);
     let first = match at {
