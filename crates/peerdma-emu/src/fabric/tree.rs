@@ -211,17 +211,24 @@ impl Tree {
     pub fn requester_at_root(&self, id: NodeId) -> PciAddr {
         let (mut at, mut requester) = (id, self.node(id).address);
         while let Above::Port(port) = self.node(at).above {
-            let config = self.config(port);
-            let is_link = matches!(
-                config.port_type(),
-                Some(PortType::RootPort | PortType::UpstreamPort | PortType::DownstreamPort)
-            );
-            if let Some((secondary, _)) = config.buses_below().filter(|_| !is_link) {
+            let buses = self.config(port).buses_below();
+            if let Some((secondary, _)) = buses.filter(|_| self.has_conventional_bus(port)) {
                 requester = PciAddr::new(requester.domain(), secondary, DevFn::new(0));
             }
             at = port;
         }
         requester
+    }
+
+    /// Whether what lies right below a bridge is a bus of conventional PCI, and no link.
+    ///
+    /// # Panics
+    /// As [`node`](Self::node).
+    pub fn has_conventional_bus(&self, id: NodeId) -> bool {
+        let config = self.config(id);
+        let is_express =
+            matches!(config.port_type(), Some(PortType::RootPort | PortType::UpstreamPort | PortType::DownstreamPort));
+        config.buses_below().is_some() && !is_express
     }
 
     /// The node with this address.

@@ -300,8 +300,8 @@ fn host_of(platform: &Platform, host: &HostBridge) -> Host {
         windows,
         peer: host.peer,
         interrupts: AddrRange::from_inclusive(first, last),
-        replaces_requester: false,
-        between_ports: false,
+        replaces_requester: host.replaces_requester,
+        between_ports: host.between_ports,
         splits: true,
     }
 }

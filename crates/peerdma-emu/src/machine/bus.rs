@@ -3,11 +3,10 @@
 use super::Machine;
 use super::function::Function;
 use super::queue::Posted;
-use super::travel::{Back, Landing};
+use super::travel::Landing;
 use crate::device::{Agent, Around, Behind, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 use crate::fabric::NodeId;
 use crate::faults::Moment;
-use crate::iommu::PageRequest;
 use crate::memory::Memory;
 use crate::platform::TdiState;
 use crate::wire::{AddressType, Atomic, Attributes, BOUNDARY, Failure, Head, Kind, Requester};
@@ -38,7 +37,7 @@ impl Port<'_> {
     }
 
     /// Tells the faults that a request is about to be sent; whether it still is.
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         !self.machine.tick(Moment::Request) || self.can_send()
     }
 
@@ -46,7 +45,12 @@ impl Port<'_> {
     pub(super) fn head(&self, how: How, kind: Kind, at: BusAddr, len: Bytes) -> Result<Head, Failure> {
         let (function, config) = (self.function(), self.machine.fabric.tree().config(self.node));
         let id = self.machine.fabric.tree().node(self.node).address;
-        let sends = self.can_send() && function.can_address(at, len);
+        // Bus Master Enable is about memory and I/O requests, and no message is one (PCIe 6.0 §7.5.1.1.3).
+        let enabled = match kind {
+            Kind::PageRequest => self.machine.fabric.tree().is_present(self.node),
+            Kind::Write | Kind::Read | Kind::Atomic => self.can_send(),
+        };
+        let sends = enabled && function.can_address(at, len);
         let trusted_may = match function.tdi() {
             Some(TdiState::Error) => false,
             Some(TdiState::Run) => true,
@@ -73,7 +77,7 @@ impl Port<'_> {
         let config = self.machine.fabric.tree().config(self.node);
         let limit = match kind {
             Kind::Write => config.max_payload(),
-            Kind::Read | Kind::Atomic => config.max_read_request(),
+            Kind::Read | Kind::Atomic | Kind::PageRequest => config.max_read_request(),
         };
         limit.map_or(BOUNDARY.as_u64(), Bytes::as_u64).clamp(1, BOUNDARY.as_u64())
     }
@@ -99,8 +103,7 @@ impl Port<'_> {
             }
             let first = self.machine.fabric.leave(self.node, head);
             let into = into.get_mut(range).unwrap_or_default();
-            let back = Back::to(Some(self.node));
-            self.machine.ask(back, head, first, |machine, landing| machine.load(landing, into))?;
+            self.machine.ask(Some(self.node), head, first, |machine, landing| machine.load(landing, into))?;
         }
         Ok(())
     }
@@ -221,8 +224,7 @@ impl Bus for Port<'_> {
             return Err(Failure::NotSent);
         }
         let first = self.machine.fabric.leave(self.node, head);
-        let back = Back::to(Some(self.node));
-        self.machine.ask(back, head, first, |machine, landing| machine.change(landing, atomic))
+        self.machine.ask(Some(self.node), head, first, |machine, landing| machine.change(landing, atomic))
     }
 
     fn interrupt(&mut self, vector: u16) {
@@ -239,12 +241,14 @@ impl Bus for Port<'_> {
         if let Some(known) = self.function().remembered(how.pasid, at, write) {
             return Ok(Some(known));
         }
+        if !self.goes_on() {
+            return Err(Failure::NotSent);
+        }
         // What is asked for is the page, so that the request never crosses a boundary.
         let page = BusAddr::new(at.as_u64() & !(BOUNDARY.as_u64() - 1));
         let asked = head.at(page, Bytes::new(8));
         let first = self.machine.fabric.leave(self.node, asked);
-        let back = Back::to(Some(self.node));
-        let answer = self.machine.ask(back, asked, first, |machine, landing| match landing {
+        let answer = self.machine.ask(Some(self.node), asked, first, |machine, landing| match landing {
             Landing::Translation(_) => match machine.fabric.root().iommu() {
                 Some(iommu) => iommu.translation(&asked.requester, at, write),
                 None => Err(Failure::UnsupportedRequest),
@@ -264,25 +268,7 @@ impl Bus for Port<'_> {
     }
 
     fn request_page(&mut self, how: How, at: BusAddr, write: bool, group: u16) -> Result<(), Failure> {
-        let head = self.head(how, Kind::Read, at, Bytes::new(1))?;
-        if !self.machine.fabric.tree().config(self.node).pri_enabled() {
-            return Err(Failure::NotSent);
-        }
-        let Some(iommu) = self.machine.fabric.root().iommu() else { return Err(Failure::NotSent) };
-        let request = PageRequest {
-            requester: head.requester.id,
-            pasid: how.pasid,
-            address: at,
-            privileged: head.requester.privileged,
-            read: true,
-            write,
-            group,
-            last: true,
-        };
-        if !iommu.page_request(request) {
-            self.function().respond(group, PageResponse::Failure);
-        }
-        Ok(())
+        self.send_page_request(how, at, write, group)
     }
 
     fn next_page_response(&mut self) -> Option<(u16, PageResponse)> {

@@ -8,9 +8,9 @@
 //!
 //! - [`build`]: from a platform file; [`mod@describe`]: what its registers say at power-on.
 //! - `function`: one function's registers, memory and engine; `bus`: the machine as it sees it.
-//! - `travel`: requests under way; `course`: long transfers in strokes, each as
+//! - `travel`: requests under way; `homeward`: completions; `course`: long transfers in strokes, each as
 //!   far as the way is the same (`reach`); `answer`: bytes in and out of
-//!   what they come to.
+//!   what they come to; `page`: requests for pages and their responses.
 //! - [`cpu`]: loads and stores of a processor; [`log`](Log): what happened, hop by hop.
 //! - `state`: reset, presence, trusted interfaces. `step`: who goes next. `strike`: faults that
 //!   were armed, as they take effect.
@@ -27,9 +27,11 @@ mod course;
 pub mod cpu;
 pub mod describe;
 mod function;
+mod homeward;
 mod log;
 #[cfg(test)]
 mod packets_and_strokes;
+mod page;
 mod queue;
 mod reach;
 mod state;
@@ -45,7 +47,7 @@ pub use cpu::Cpu;
 pub use log::{Event, Happened, Log};
 pub use state::InterfaceError;
 
-use crate::device::{Device, Layout, PageResponse};
+use crate::device::{Device, Layout};
 use crate::fabric::{Egress, Ending, Fabric, NodeId};
 use crate::faults::Faults;
 use crate::iommu::Passage;
@@ -283,12 +285,6 @@ impl Machine {
                 crate::fabric::Above::Port(port) => Some(port),
             };
         }
-    }
-
-    /// Answers a function's page request.
-    pub fn respond(&self, node: NodeId, group: u16, response: PageResponse) {
-        self.function(node).respond(group, response);
-        self.ring();
     }
 
     /// Held while bytes move that a translation led somewhere; invalidations wait for it.

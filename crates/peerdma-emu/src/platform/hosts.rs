@@ -135,6 +135,8 @@ fn host_bridge(source: Source<'_>, raw: &raw::HostBridge) -> Result<HostBridge, 
         first_device: raw.first_device.as_ref().map(|id| id.get_ref().0),
         windows,
         peer: raw.peer.unwrap_or(PeerForwarding::Unknown),
+        replaces_requester: raw.replaces_requester.unwrap_or(false),
+        between_ports: raw.between_ports.unwrap_or(false),
     })
 }
 

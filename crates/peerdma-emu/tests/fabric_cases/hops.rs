@@ -88,6 +88,7 @@ fn follow(fabric: &Fabric, arrival: Arrival, hops: &mut Vec<(Egress, Head)>, tra
         Arrival::Interrupt { .. } => End::Interrupt,
         Arrival::Translation { .. } => End::Translation,
         Arrival::AllOnes { .. } => End::AllOnes,
+        Arrival::PageRequest { .. } => unreachable!("no case asks for a page"),
         Arrival::End(ending) => End::Ended(ending),
     };
     trails.push(Trail { hops: hops.clone(), end });

@@ -88,6 +88,7 @@ fn enters_root(fabric: &Fabric, hops: &[Egress], ended: Option<Ending>) -> Optio
     (!stopped).then_some(hop)
 }
 
+/// The file's word for an ending, and where it is; the fabric's own words where the file has none.
 fn ending_text(names: &Names, ending: Ending) -> String {
     let word = match ending {
         Ending::Violation(_) => "ACSV",
@@ -95,12 +96,10 @@ fn ending_text(names: &Names, ending: Ending) -> String {
         Ending::EgressBlocked(_) => "EGB",
         Ending::Malformed(_) => "MALF",
         Ending::Undefined(_) | Ending::UndefinedRoot(_) => "UNDEF",
-        Ending::Unexpected(_) => "UNEXPECTED",
-        Ending::LinkDown(_) => "LINK-DOWN",
         Ending::Fault(..) => "FAULT",
         Ending::NotForwarded(_) | Ending::Nowhere(_) => "DROPPED",
-        Ending::Refused(_) => "REFUSED",
-        Ending::Lost(_) | Ending::LostRoot(_) => "LOST",
+        Ending::Unexpected(_) => "UNEXPECTED",
+        other => &other.to_string(),
     };
     ending.node().map_or_else(|| word.into(), |node| format!("{word}@{}", names.of(node)))
 }

@@ -57,6 +57,7 @@ fn every_key_is_accepted_and_reaches_the_model() {
     assert_eq!((host.segment, host.root_bus, host.last_bus, host.node), (0x10001, 0x20, 0x3f, Some(2)));
     assert_eq!(host.first_device.unwrap().to_string(), "1022:14a4");
     assert_eq!(host.peer, PeerForwarding::WritesOnly);
+    assert_eq!((host.replaces_requester, host.between_ports), (true, true));
     assert_eq!(host.windows[1].cpu.len(), Bytes::new(256 << 20));
 
     let accel = platform.function_named("accel0").unwrap();
@@ -83,6 +84,7 @@ fn what_is_left_out_has_its_documented_default() {
     let host = platform.host_bridge_named("hb0").unwrap();
     assert_eq!((host.segment, host.root_bus, host.last_bus, host.node), (0, 0, 0xff, None));
     assert_eq!((host.first_device, host.peer), (None, PeerForwarding::Unknown));
+    assert_eq!((host.replaces_requester, host.between_ports), (false, false));
     let port = platform.port_named("rp0").unwrap();
     assert_eq!((port.id, port.mps), (None, Bytes::new(128)));
     assert_eq!(port.acs, Acs::Absent(AcsAbsent::Declared));
