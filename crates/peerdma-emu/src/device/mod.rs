@@ -12,6 +12,7 @@
 //! need it to be somewhere safe to stop.
 
 pub mod accel;
+pub(crate) mod awake;
 mod bus;
 pub mod channel;
 pub mod dma;

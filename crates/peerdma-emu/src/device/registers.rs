@@ -1,9 +1,10 @@
 //! Registers: words that anybody reads, and whose writes a device hears of.
 
+use super::awake::Waker;
 use peerdma::addr::Bytes;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of one register word.
 const WORD: u64 = 8;
@@ -29,7 +30,20 @@ pub enum Access {
 pub struct Registers {
     words: Box<[AtomicU64]>,
     read_only: Box<[bool]>,
-    written: Mutex<VecDeque<Written>>,
+    unseen: Mutex<Unseen>,
+}
+
+/// Writes that the device has not seen, and who is to look at them.
+///
+/// As many as the block has offsets and lengths at most, as what is written again takes the place
+/// of what was written before.
+#[derive(Debug, Default)]
+struct Unseen {
+    /// Offset and length, in order of arrival; each once.
+    order: VecDeque<(u64, u8)>,
+    /// What was written last to each of them.
+    values: HashMap<(u64, u8), u64>,
+    wakers: Vec<Waker>,
 }
 
 /// A write that the device has not seen yet.
@@ -50,7 +64,7 @@ impl Registers {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             read_only: vec![false; words].into(),
-            written: Mutex::default(),
+            unseen: Mutex::default(),
         }
     }
 
@@ -139,23 +153,42 @@ impl Registers {
         self.tell(Written { offset: at, value, len: part.len() as u8 });
     }
 
+    fn unseen(&self) -> MutexGuard<'_, Unseen> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every write that is told to the device wake a function too.
+    ///
+    /// The same block may stand behind several functions, and be put into one machine after another.
+    pub(crate) fn wakes(&self, waker: Waker) {
+        let mut unseen = self.unseen();
+        if !unseen.order.is_empty() {
+            waker.wake();
+        }
+        unseen.wakers.push(waker);
+    }
+
     /// Notes a write for the device; one that it has not seen yet is replaced.
     fn tell(&self, written: Written) {
-        let mut list = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match list.iter_mut().find(|earlier| (earlier.offset, earlier.len) == (written.offset, written.len)) {
-            Some(earlier) => *earlier = written,
-            None => list.push_back(written),
+        let mut unseen = self.unseen();
+        let key = (written.offset, written.len);
+        if unseen.values.insert(key, written.value).is_none() {
+            unseen.order.push_back(key);
         }
+        unseen.wakers.iter().for_each(Waker::wake);
     }
 
     /// The earliest write that the device has not seen.
     pub(crate) fn take_write(&self) -> Option<Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let mut unseen = self.unseen();
+        let key = unseen.order.pop_front()?;
+        let value = unseen.values.remove(&key)?;
+        Some(Written { offset: key.0, value, len: key.1 })
     }
 
     /// Whether there is one.
     pub(crate) fn has_writes(&self) -> bool {
-        !self.written.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.unseen().order.is_empty()
     }
 
     /// An AtomicOp over the bus on an aligned word or half word; the value that stood there before.
@@ -201,6 +234,34 @@ mod tests {
         }
         assert_eq!(registers.take_write().map(|written| written.value), Some(1000));
         assert_eq!(registers.take_write(), None);
+    }
+
+    /// A block of 16 MiB that is written from end to end is told in order, and again with its last values.
+    #[test]
+    fn each_of_many_registers_is_told_once_at_the_place_of_its_first_write() {
+        const WORDS: u64 = 1 << 16;
+        let registers = Registers::new(Bytes::new(WORDS * 8));
+        for round in 1..=2_u64 {
+            for word in 0..WORDS {
+                registers.write((WORDS - 1 - word) * 8, &(word * round).to_le_bytes());
+            }
+        }
+        for word in 0..WORDS {
+            let told = registers.take_write().map(|written| (written.offset, written.value, written.len));
+            assert_eq!(told, Some(((WORDS - 1 - word) * 8, word * 2, 8)));
+        }
+        assert!(!registers.has_writes());
+    }
+
+    #[test]
+    fn what_was_written_before_a_machine_had_the_registers_wakes_its_function() {
+        use crate::device::awake::Awake;
+        let (registers, awake) = (Registers::new(Bytes::new(8)), Awake::new(2));
+        registers.wakes(Waker::new(&awake, 0));
+        assert_eq!(awake.len(), 0);
+        registers.write(0, &[1]);
+        registers.wakes(Waker::new(&awake, 1));
+        assert_eq!((awake.at(0), awake.at(1)), (Some(0), Some(1)));
     }
 
     #[test]

@@ -248,8 +248,10 @@ impl Bus for Port<'_> {
     fn translate(&mut self, how: How, at: BusAddr, write: bool) -> Result<Option<Translation>, Failure> {
         let _moving = self.machine.moving();
         let how = How { at: AddressType::TranslationRequest, ..how };
+        // Before the enable is looked at: an answer that comes after it was cleared is not kept.
+        let asking = self.function().translations.asking();
         let head = self.head(how, Kind::Read, at, Bytes::new(8))?;
-        if let Some(known) = self.function().remembered(how.pasid, at, write) {
+        if let Some(known) = self.function().translations.find(how.pasid, at, write) {
             return Ok(Some(known));
         }
         // What is asked for is the page, so that the request never crosses a boundary.
@@ -270,7 +272,7 @@ impl Bus for Port<'_> {
             let offset = at.as_u64() - holds.start().as_u64();
             let start = BusAddr::new(output.to.as_u64().wrapping_sub(offset));
             let all = Translation { to: start, len: holds.len(), write: writable };
-            self.function().remember(how.pasid, holds.start(), all);
+            self.function().translations.keep(asking, how.pasid, holds.start(), all);
             let left = Bytes::new(holds.len().as_u64() - offset);
             Translation { to: BusAddr::new(output.to.as_u64()), len: left, write: writable }
         }))
@@ -278,10 +280,14 @@ impl Bus for Port<'_> {
 
     fn request_page(&mut self, how: How, at: BusAddr, write: bool, group: u16) -> Result<(), Failure> {
         let head = self.head(how, Kind::Read, at, Bytes::new(1))?;
-        if !self.machine.fabric.tree().config(self.node).pri_enabled() {
+        let config = self.machine.fabric.tree().config(self.node);
+        if !config.pri_enabled() {
             return Err(Failure::NotSent);
         }
         let Some(iommu) = self.machine.fabric.root().iommu() else { return Err(Failure::NotSent) };
+        if !self.function().pages.ask(group, u64::from(config.page_requests_allocated())) {
+            return Err(Failure::NotSent);
+        }
         let request = PageRequest {
             requester: head.requester.id,
             pasid: how.pasid,
@@ -293,13 +299,13 @@ impl Bus for Port<'_> {
             last: true,
         };
         if !iommu.page_request(request) {
-            self.function().respond(group, PageResponse::Failure);
+            self.machine.respond(self.node, group, PageResponse::Failure);
         }
         Ok(())
     }
 
     fn next_page_response(&mut self) -> Option<(u16, PageResponse)> {
-        self.function().next_response()
+        self.function().pages.next()
     }
 }
 

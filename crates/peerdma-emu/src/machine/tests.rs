@@ -12,7 +12,10 @@ use peerdma::pcie::{DevFn, PciAddr};
 
 mod faults;
 mod interface;
+mod registers;
+mod scale;
 mod schedules;
+mod threads;
 
 /// Memory behind BAR0, doorbells behind BAR2, and no engine to speak of.
 struct Plain {
