@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_not_a_broken_test() {
-        let refused = "error[E0308]: mismatched types\nerror: could not compile `peerdma` (lib) due to 1 previous error\n";
+        let refused =
+            "error[E0308]: mismatched types\nerror: could not compile `peerdma` (lib) due to 1 previous error\n";
         assert!(refused_code(refused));
         assert!(!refused_code("error: failed to write `/t/.fingerprint/x`: No space left on device (os error 28)\n"));
         let linker = "error: linking with `cc` failed: No space left on device\nerror: could not compile `x` (test \"y\") due to 1 previous error\n";

@@ -23,6 +23,7 @@ mod layout;
 pub mod nic;
 pub mod nvme;
 pub mod plain;
+mod reach;
 mod registers;
 
 pub use bus::{Bus, How, PageResponse, RegisterWrite, Translation};

@@ -1,7 +1,7 @@
 //! One function of a machine: its face to the fabric, its engine, and what it remembers.
 
 use super::course::Courses;
-use super::pages::Pages;
+use super::outstanding::Outstanding;
 use super::translations::Translations;
 use crate::device::awake::Waker;
 use crate::device::{Behind, Device, Layout, Registers};
@@ -68,7 +68,7 @@ pub(super) struct Function {
     mask_bits: u8,
     tdi: AtomicU8,
     pub(super) translations: Translations,
-    pub(super) pages: Pages,
+    pub(super) pages: Outstanding,
     pub(super) courses: Mutex<Courses>,
 }
 
@@ -108,7 +108,7 @@ impl Function {
             mask_bits: mask_bits.clamp(1, 64),
             tdi: AtomicU8::new(NO_INTERFACE),
             translations: Translations::default(),
-            pages: Pages::default(),
+            pages: Outstanding::default(),
             courses: Mutex::default(),
         };
         function.set_tdi(tdi);

@@ -12,7 +12,7 @@
 //!   far as the way is the same (`reach`); `answer`: bytes in and out of
 //!   what they come to.
 //! - [`cpu`]: loads and stores of a processor; [`log`](Log): what happened, hop by hop.
-//! - `translations`, `pages`: what a function was told by its root complex, `interrupts` what a
+//! - `translations`, `outstanding`: what a function was told by its root complex, `interrupts` what a
 //!   root complex was.
 //! - `state`: reset, presence, trusted interfaces. `step`: who goes next. `strike`: faults that
 //!   were armed, as they take effect.
@@ -36,9 +36,9 @@ pub mod describe;
 mod function;
 mod interrupts;
 mod log;
+mod outstanding;
 #[cfg(test)]
 mod packets_and_strokes;
-mod pages;
 mod queue;
 mod reach;
 mod state;

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 /// The page requests of one function.
 #[derive(Debug, Default)]
-pub(super) struct Pages {
+pub(super) struct Outstanding {
     state: Mutex<State>,
 }
 
@@ -26,7 +26,7 @@ struct State {
     unexpected: u64,
 }
 
-impl Pages {
+impl Outstanding {
     /// Counts a request of a group, of which there may be `most` at a time; whether it may be sent.
     pub(super) fn ask(&self, group: u16, most: u64) -> bool {
         let mut state = locked(&self.state);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn no_more_responses_wait_than_there_were_requests_and_no_more_requests_go_than_were_allocated() {
-        let pages = Pages::default();
+        let pages = Outstanding::default();
         assert!(pages.ask(1, 2) && pages.ask(2, 2));
         assert!(!pages.ask(3, 2), "both credits are out");
         assert!(pages.respond(2, PageResponse::Success));
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_response_to_what_was_asked_before_a_reset_is_unexpected() {
-        let pages = Pages::default();
+        let pages = Outstanding::default();
         assert!(pages.ask(1, 8));
         pages.forget();
         assert!(!pages.respond(1, PageResponse::Success) && !pages.any());
