@@ -55,7 +55,6 @@ pub use cpu::Cpu;
 pub use log::{Event, Happened, Log};
 pub use state::InterfaceError;
 
-use crate::config::Detected;
 use crate::device::awake::{Awake, Waker};
 use crate::device::{Device, Layout, PageResponse};
 use crate::fabric::{Egress, Ending, Fabric, NodeId};
@@ -259,6 +258,13 @@ impl Machine {
 
     /// Brings writes that have been translated into memory: what an IOMMU drains before it calls an
     /// invalidation done.
+    ///
+    /// No other queue is drained. What comes up to a root complex is not translated yet, and is a fault
+    /// afterwards; what was sent translated, the function itself pushes ([`invalidate`](Self::invalidate)).
+    /// A write that goes on to a peer has left for that peer's port: a write is drained when
+    /// processors see it in memory, and of others no IOMMU promises anything (VT-d 4.1, Drain Writes of
+    /// the IOTLB invalidate register). Whoever gives device memory to others reads from that device
+    /// first, which pushes what is on its way there.
     pub fn drain(&self) {
         for host in self.fabric.root().hosts() {
             self.flush(Egress::Memory(host));
@@ -302,17 +308,7 @@ impl Machine {
     /// A response for a group that the function does not wait for is dropped, and noted in its page
     /// request status register.
     pub fn respond(&self, node: NodeId, group: u16, response: PageResponse) {
-        let function = self.function(node);
-        if function.pages.respond(group, response) {
-            function.wake();
-        } else {
-            self.fabric.tree().config(node).note(Detected::UnexpectedPageResponse);
-        }
-    }
-
-    /// How many page responses came for a function that it did not wait for.
-    pub fn unexpected_page_responses(&self, node: NodeId) -> u64 {
-        self.function(node).pages.unexpected()
+        self.responded(node, group, response);
     }
 
     /// Held while bytes move that a translation led somewhere; invalidations wait for it.

@@ -4,8 +4,11 @@
 //! responses come (PCIe 6.0 §10.5.2.4); so no more responses wait than that. A response that
 //! nobody waits for is dropped, as a function drops one for a group that it did not name (§10.4.2.1).
 
+use super::Machine;
 use super::function::locked;
+use crate::config::Detected;
 use crate::device::PageResponse;
+use crate::fabric::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
@@ -77,6 +80,23 @@ impl Outstanding {
         state.unanswered.clear();
         state.responses.clear();
         state.held = 0;
+    }
+}
+
+impl Machine {
+    /// Gives a function the response that has come for it.
+    pub(super) fn responded(&self, node: NodeId, group: u16, response: PageResponse) {
+        let function = self.function(node);
+        if function.pages.respond(group, response) {
+            function.wake();
+        } else {
+            self.fabric.tree().config(node).note(Detected::UnexpectedPageResponse);
+        }
+    }
+
+    /// How many page responses came for a function that it did not wait for.
+    pub fn unexpected_page_responses(&self, node: NodeId) -> u64 {
+        self.function(node).pages.unexpected()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Devices in threads: what waits for a step that is under way.
+//! Address translation services of a function: its cache, its page requests, and steps under way.
 
 use super::*;
 use crate::config::Width;
@@ -49,13 +49,14 @@ struct Alone {
 /// A function with ATS on the root bus, below an IOMMU that passes it through.
 fn alone() -> Alone {
     let mut tree = Tree::new(1);
-    let description = Description { ats: Some(true), ..Description::express(PortType::Endpoint) };
+    let description = Description { ats: Some(true), pri: Some(true), ..Description::express(PortType::Endpoint) };
     let (address, config) = (PciAddr::new(0, 0, DevFn::new(8)), Arc::new(Space::new(&description)));
     let above = Above::Root(HostId::new(0));
     let node = tree.add(Node { address, config, above, peers_inside: false, group: None }).unwrap();
     let iommu = Iommu::new(IommuKind::Vtd);
     iommu.attach(address, Attachment::Identity);
     iommu.allow_ats(address, true);
+    iommu.allow_pri(address, true);
     let host = Host {
         segment: 0,
         root_bus: 0,
@@ -126,4 +127,27 @@ fn a_function_whose_ats_is_switched_off_remembers_no_translation() {
     let mut port = machine.port(node);
     assert!(port.translate(How::default(), BusAddr::new(0x4000), true).is_ok_and(|found| found.is_some()));
     assert!(known(0x4000));
+}
+
+/// A function sends no more page requests than software allocated to it, whatever its engine asks for.
+#[test]
+fn page_requests_go_as_far_as_their_allocation_and_no_response_comes_unasked() {
+    let Alone { machine, node, .. } = alone();
+    let config = machine.fabric().tree().config(node);
+    let at = (0x100..0x1000_u16).step_by(4).find(|&at| config.read(at, Width::Four) & 0xffff == 0x13).unwrap();
+    machine.cpu().config_write(node, at + 12, Width::Four, 2);
+    let mut port = machine.port(node);
+    let mut ask = |group| port.request_page(How::default(), BusAddr::new(0x4000), true, group);
+    assert_eq!([ask(1), ask(2), ask(3)], [Ok(()), Ok(()), Err(Failure::NotSent)]);
+    let unexpected = || machine.unexpected_page_responses(node);
+    for group in [1, 1, 7] {
+        machine.respond(node, group, PageResponse::Success);
+    }
+    assert_eq!(unexpected(), 2);
+    assert_eq!(config.read(at + 6, Width::Two) & 2, 2, "noted in its status register");
+    let mut port = machine.port(node);
+    assert_eq!((port.next_page_response(), port.next_page_response()), (Some((1, PageResponse::Success)), None));
+    machine.reset(node);
+    machine.respond(node, 2, PageResponse::Success);
+    assert_eq!((unexpected(), machine.port(node).next_page_response()), (3, None));
 }
