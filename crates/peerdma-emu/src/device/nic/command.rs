@@ -4,9 +4,9 @@ use super::engine::Nic;
 use super::network::Place;
 use super::page;
 use super::pair::{Context, Pair, Posted, State};
-use super::region::{Key, Region, Rights};
+use super::region::Key;
 use super::work::PairNumber;
-use crate::device::bus::{Bus, How};
+use crate::device::bus::Bus;
 use crate::device::channel::{COMMAND, COMPLETION, Ring};
 use peerdma::addr::{BusAddr, Bytes};
 use std::fmt;
@@ -25,8 +25,6 @@ pub(super) mod number {
 
 /// A vector that is none, in a command's arguments.
 pub(super) const NO_VECTOR: u64 = 0xffff;
-/// Most pages of one region: 4 GiB in pages of 4 KiB.
-const MOST_PAGES: u64 = 1 << 20;
 /// Most protection domains.
 const MOST_DOMAINS: usize = 1 << 16;
 
@@ -87,13 +85,12 @@ impl fmt::Display for Refused {
 }
 
 impl Nic {
-    /// Does a command; its result.
+    /// Does a command; its result. A registration takes longer than a step and is begun instead.
     pub(super) fn command(&mut self, bus: &mut dyn Bus, number: u64, arguments: [u64; 8]) -> Result<u64, Refused> {
         let [first, second, ..] = arguments;
         match number {
             number::ALLOCATE_DOMAIN => self.allocate_domain(),
             number::FREE_DOMAIN => self.free_domain(first),
-            number::REGISTER => self.register(bus, arguments),
             number::DEREGISTER => {
                 let key = u32::try_from(first).map_err(|_| Refused::Invalid)?;
                 let region = self.regions.remove(Key::new(key)).ok_or(Refused::Invalid)?;
@@ -152,25 +149,6 @@ impl Nic {
         if let Some(users) = self.domains.get_mut(&domain) {
             *users = users.saturating_sub(1);
         }
-    }
-
-    fn register(&mut self, bus: &mut dyn Bus, arguments: [u64; 8]) -> Result<u64, Refused> {
-        let [domain, base, len, page_log2, list, count, ..] = arguments;
-        let rights = Rights::of((domain >> 32) as u32);
-        let domain = domain as u32;
-        let pages = Region::page_count(base, len, page_log2).filter(|pages| *pages == count).ok_or(Refused::Invalid)?;
-        let users = self.domains.get_mut(&domain).ok_or(Refused::Invalid)?;
-        if pages > MOST_PAGES {
-            return Err(Refused::Exhausted);
-        }
-        let mut bytes = vec![0; pages as usize * 8];
-        bus.read(How::default(), BusAddr::new(list), &mut bytes).map_err(|_| Refused::Request)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        let pages = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let region = Region { domain, rights, base, len, page_log2: page_log2 as u32, pages };
-        let key = self.regions.insert(region).ok_or(Refused::Exhausted)?;
-        *users += 1;
-        Ok(u64::from(key.as_u32()))
     }
 
     fn create_pair(&mut self, arguments: [u64; 8]) -> Result<u64, Refused> {

@@ -1,8 +1,10 @@
 //! The device: its registers, its messages, and its queue pairs in turn.
 
+use super::command::{Refused, number};
 use super::network::{Body, Message, Network, Pool, Port, Refusal};
 use super::pair::{Context, Pair, State};
 use super::region::Regions;
+use super::registering::Registering;
 use super::work::PairNumber;
 use super::{MOST_PAIRS, page, register};
 use crate::device::bus::{Bus, RegisterWrite};
@@ -33,6 +35,7 @@ pub struct Nic {
     pub(super) next_domain: u32,
     /// Each place with the generation of what is or was there.
     pub(super) pairs: Vec<(u16, Option<Pair>)>,
+    pub(super) registering: Option<Registering>,
     /// The queue pair that is served next.
     turn: usize,
 }
@@ -61,6 +64,7 @@ impl Nic {
             domains: BTreeMap::new(),
             next_domain: 1,
             pairs: (0..pairs).map(|_| (0, None)).collect(),
+            registering: None,
             turn: 0,
         })
     }
@@ -97,13 +101,27 @@ impl Nic {
             let command = self.registers.get(register::COMMAND);
             let argument = |n: usize| self.registers.get(Bytes::new(register::ARGUMENTS + 8 * n as u64));
             let arguments = std::array::from_fn(argument);
-            let (status, result) = match self.command(bus, command & 0xffff_ffff, arguments) {
-                Ok(result) => (0, result),
-                Err(refused) => (refused.code(), 0),
+            let (command, sequence) = (command & 0xffff_ffff, command >> 32);
+            let result = match command {
+                _ if self.registering.is_some() => Err(Refused::Busy),
+                number::REGISTER => match self.begin_registration(sequence, arguments) {
+                    Ok(()) => return,
+                    Err(refused) => Err(refused),
+                },
+                _ => self.command(bus, command, arguments),
             };
-            self.registers.set(register::RESULT, result);
-            self.registers.set(register::STATUS, u64::from(status) | command >> 32 << 32);
+            self.answer(sequence, result);
         }
+    }
+
+    /// Shows what became of the command of a sequence number.
+    pub(super) fn answer(&self, sequence: u64, result: Result<u64, Refused>) {
+        let (status, result) = match result {
+            Ok(result) => (0, result),
+            Err(refused) => (refused.code(), 0),
+        };
+        self.registers.set(register::RESULT, result);
+        self.registers.set(register::STATUS, u64::from(status) | sequence << 32);
     }
 
     /// Looks at a message.
@@ -160,6 +178,7 @@ impl Device for Nic {
             self.deliver(bus, message);
             worked = true;
         }
+        worked |= self.go_on_registering(bus);
         worked |= self.serve(bus);
         if worked { Progress::Working } else { Progress::Idle }
     }
@@ -174,6 +193,7 @@ impl Device for Nic {
             }
         }
         self.regions.clear();
+        self.registering = None;
         self.domains.clear();
         let capability = self.pairs.len() as u64 | u64::from(self.port.number()) << 32;
         for offset in (0..self.registers.len().as_u64()).step_by(8) {

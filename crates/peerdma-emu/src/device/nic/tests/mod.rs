@@ -1,5 +1,6 @@
 mod any;
 mod refused;
+mod registering;
 
 use super::*;
 use crate::device::{FlatDevice, Mmio, Shared};
