@@ -2,7 +2,7 @@
 
 use super::awake::Waker;
 use peerdma::addr::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,13 +37,45 @@ pub struct Registers {
 ///
 /// As many as the block has offsets and lengths at most, as what is written again takes the place
 /// of what was written before.
-#[derive(Debug, Default)]
+///
+/// Writes are numbered, modulo 2^32, and each word knows the number of its last one: those of one word
+/// form a list, of as many as a word has offsets and lengths. Numbers of writes that the device has
+/// seen stand there still, and may be those of others by now; so what is found is compared.
+#[derive(Debug)]
 struct Unseen {
-    /// Offset and length, in order of arrival; each once.
-    order: VecDeque<(u64, u8)>,
-    /// What was written last to each of them.
-    values: HashMap<(u64, u8), u64>,
+    queue: VecDeque<(Written, Number)>,
+    /// Of the first in the queue.
+    first: Number,
+    /// Of the last write to each word.
+    last: Box<[Number]>,
     wakers: Vec<Waker>,
+}
+
+/// The number of a write, and with a write in the queue that of the one before to its word.
+type Number = u32;
+
+impl Unseen {
+    /// The write in the queue that has this offset and length.
+    fn find(&mut self, offset: u64, len: u8) -> Option<&mut Written> {
+        let mut number = *self.last.get((offset / WORD) as usize)?;
+        let mut newer = self.queue.len();
+        loop {
+            let index = number.wrapping_sub(self.first) as usize;
+            // What was before is older, if it is there at all.
+            let (written, before) = self.queue.get(index).filter(|_| index < newer)?;
+            if (written.offset, written.len) == (offset, len) {
+                return self.queue.get_mut(index).map(|(written, _)| written);
+            }
+            (number, newer) = (*before, index);
+        }
+    }
+
+    fn push(&mut self, written: Written) {
+        let number = self.first.wrapping_add(self.queue.len() as Number);
+        let Some(last) = self.last.get_mut((written.offset / WORD) as usize) else { return };
+        let before = std::mem::replace(last, number);
+        self.queue.push_back((written, before));
+    }
 }
 
 /// A write that the device has not seen yet.
@@ -64,7 +96,12 @@ impl Registers {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             read_only: vec![false; words].into(),
-            unseen: Mutex::default(),
+            unseen: Mutex::new(Unseen {
+                queue: VecDeque::new(),
+                first: 0,
+                last: vec![0; words].into(),
+                wakers: Vec::new(),
+            }),
         }
     }
 
@@ -162,7 +199,7 @@ impl Registers {
     /// The same block may stand behind several functions, and be put into one machine after another.
     pub(crate) fn wakes(&self, waker: Waker) {
         let mut unseen = self.unseen();
-        if !unseen.order.is_empty() {
+        if !unseen.queue.is_empty() {
             waker.wake();
         }
         unseen.wakers.push(waker);
@@ -171,9 +208,9 @@ impl Registers {
     /// Notes a write for the device; one that it has not seen yet is replaced.
     fn tell(&self, written: Written) {
         let mut unseen = self.unseen();
-        let key = (written.offset, written.len);
-        if unseen.values.insert(key, written.value).is_none() {
-            unseen.order.push_back(key);
+        match unseen.find(written.offset, written.len) {
+            Some(earlier) => *earlier = written,
+            None => unseen.push(written),
         }
         unseen.wakers.iter().for_each(Waker::wake);
     }
@@ -181,14 +218,14 @@ impl Registers {
     /// The earliest write that the device has not seen.
     pub(crate) fn take_write(&self) -> Option<Written> {
         let mut unseen = self.unseen();
-        let key = unseen.order.pop_front()?;
-        let value = unseen.values.remove(&key)?;
-        Some(Written { offset: key.0, value, len: key.1 })
+        let (written, _) = unseen.queue.pop_front()?;
+        unseen.first = unseen.first.wrapping_add(1);
+        Some(written)
     }
 
     /// Whether there is one.
     pub(crate) fn has_writes(&self) -> bool {
-        !self.unseen().order.is_empty()
+        !self.unseen().queue.is_empty()
     }
 
     /// An AtomicOp over the bus on an aligned word or half word; the value that stood there before.
@@ -251,6 +288,32 @@ mod tests {
             assert_eq!(told, Some(((WORDS - 1 - word) * 8, word * 2, 8)));
         }
         assert!(!registers.has_writes());
+    }
+
+    /// Writes of all offsets and lengths come and go, and numbers begin again meanwhile.
+    #[test]
+    fn what_is_told_is_what_a_plain_list_would_tell() {
+        let registers = Registers::new(Bytes::new(32));
+        registers.unseen().first = Number::MAX - 100;
+        let mut model: Vec<Written> = Vec::new();
+        let mut random = fastrand::Rng::with_seed(9);
+        for value in 0..20_000_u64 {
+            if random.u8(..3) > 0 {
+                let offset = random.u64(..32);
+                let len = random.u64(1..=WORD - offset % WORD) as u8;
+                let value = value & u64::MAX >> (64 - u32::from(len) * 8);
+                registers.write(offset, &value.to_le_bytes()[..usize::from(len)]);
+                let written = Written { offset, value, len };
+                match model.iter_mut().find(|earlier| (earlier.offset, earlier.len) == (offset, len)) {
+                    Some(earlier) => *earlier = written,
+                    None => model.push(written),
+                }
+            } else {
+                let told = (!model.is_empty()).then(|| model.remove(0));
+                assert_eq!(registers.take_write(), told);
+            }
+            assert_eq!(registers.unseen().queue.len(), model.len());
+        }
     }
 
     #[test]
