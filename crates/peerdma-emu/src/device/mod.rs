@@ -12,6 +12,7 @@
 //! need it to be somewhere safe to stop.
 
 pub mod accel;
+pub(crate) mod awake;
 mod bus;
 pub mod channel;
 pub mod dma;
@@ -22,6 +23,7 @@ mod layout;
 pub mod nic;
 pub mod nvme;
 pub mod plain;
+mod reach;
 mod registers;
 
 pub(crate) use bus::Around;

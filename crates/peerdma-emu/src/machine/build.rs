@@ -57,6 +57,12 @@ pub enum BuildError {
         /// The function.
         name: String,
     },
+    /// Ports of the network have 16 bits, and adapters without a device of their own one each.
+    #[error("{name} finds no port of the network: all 65536 are taken; give it a device that is on another network")]
+    NoPort {
+        /// The adapter.
+        name: String,
+    },
 }
 
 /// A machine in the making.
@@ -76,8 +82,8 @@ pub struct Builder<'p> {
     seed: u64,
     devices: BTreeMap<String, Box<dyn Device>>,
     media: BTreeMap<String, Media>,
-    /// Ports of the network that NICs have taken.
-    ports: u16,
+    /// The port of the network that the next NIC takes; none when all are taken.
+    port: Option<u16>,
 }
 
 impl<'p> Builder<'p> {
@@ -90,7 +96,7 @@ impl<'p> Builder<'p> {
             seed: 0,
             devices: BTreeMap::new(),
             media: BTreeMap::new(),
-            ports: 0,
+            port: Some(0),
         }
     }
 
@@ -133,7 +139,7 @@ impl<'p> Builder<'p> {
         self.check_names()?;
         let tables = tables(self.platform)?;
         let memory = stretches(self.platform, &tables);
-        let (tree, parts) = self.tree();
+        let (tree, parts) = self.tree()?;
         let iommu = iommu(self.platform, &tree);
         let hosts = self.platform.host_bridges().iter().map(|host| host_of(self.platform, host)).collect();
         let ranges = memory.iter().map(|stretch| stretch.range).collect();
@@ -159,7 +165,7 @@ impl<'p> Builder<'p> {
     }
 
     /// Nodes and what stands at them.
-    fn tree(&mut self) -> (Tree, Vec<Part>) {
+    fn tree(&mut self) -> Result<(Tree, Vec<Part>), BuildError> {
         let mut tree = Tree::new(self.platform.host_bridges().len());
         let network = Network::new();
         let (mut ids, mut parts) = (Vec::new(), Vec::new());
@@ -180,25 +186,25 @@ impl<'p> Builder<'p> {
             if id.is_some() {
                 let function = name.as_deref().and_then(|name| self.platform.function_named(name));
                 parts.push(match function {
-                    Some(function) => self.part(function, &network),
+                    Some(function) => self.part(function, &network)?,
                     None => Part { name, device: None, mask_bits: 64, tdi: None },
                 });
             }
         }
-        (tree, parts)
+        Ok((tree, parts))
     }
 
-    fn part(&mut self, function: &Function, network: &Arc<Network>) -> Part {
+    fn part(&mut self, function: &Function, network: &Arc<Network>) -> Result<Part, BuildError> {
         let device = match self.devices.remove(&function.name) {
             Some(own) => own,
-            None => self.model(function, network),
+            None => self.model(function, network)?,
         };
         let (name, mask_bits, tdi) = (Some(function.name.clone()), function.mask_bits, function.tdi);
-        Part { name, device: Some(device), mask_bits, tdi }
+        Ok(Part { name, device: Some(device), mask_bits, tdi })
     }
 
-    fn model(&mut self, function: &Function, network: &Arc<Network>) -> Box<dyn Device> {
-        match function.model {
+    fn model(&mut self, function: &Function, network: &Arc<Network>) -> Result<Box<dyn Device>, BuildError> {
+        Ok(match function.model {
             Model::Gpu => {
                 // Beside the registers the largest BAR shows VRAM, as cards differ in where it is.
                 let bars = function.bars.iter().filter(|bar| bar.index != gpu::REGISTERS_BAR);
@@ -217,12 +223,10 @@ impl<'p> Builder<'p> {
             }
             Model::Nic => {
                 // Ports are numbered in the file's order, so that each is free.
-                let port = self.ports;
-                self.ports += 1;
-                match Nic::new(network, port, Arc::new(Striped::new(STAGING)), QUEUES) {
-                    Ok(nic) => Box::new(nic),
-                    Err(_) => Box::new(Plain::new()),
-                }
+                let no_port = || BuildError::NoPort { name: function.name.clone() };
+                let port = self.port.ok_or_else(no_port)?;
+                self.port = port.checked_add(1);
+                Box::new(Nic::new(network, port, Arc::new(Striped::new(STAGING)), QUEUES).map_err(|_| no_port())?)
             }
             Model::Dma => Box::new(DmaEngine::new()),
             Model::Accel => Box::new(Accel::new(QUEUES)),
@@ -232,7 +236,7 @@ impl<'p> Builder<'p> {
                     bars.fold(Plain::new(), |plain, bar| plain.with(bar.index, Arc::new(Striped::new(bar.bus.len()))));
                 Box::new(plain)
             }
-        }
+        })
     }
 }
 
@@ -303,5 +307,21 @@ fn host_of(platform: &Platform, host: &HostBridge) -> Host {
         replaces_requester: host.replaces_requester,
         between_ports: host.between_ports,
         splits: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter that found no port became a function without registers, and nobody was told.
+    #[test]
+    fn an_adapter_for_which_no_port_is_left_is_refused_by_name() {
+        let platform = Platform::built_in("two-socket").unwrap();
+        let last = Builder { port: Some(u16::MAX), ..Builder::new(&platform) };
+        assert_eq!(last.build().unwrap_err(), BuildError::NoPort { name: "nic1".to_string() });
+        // One that has a device of its own takes none.
+        let one = Builder { port: Some(u16::MAX), ..Builder::new(&platform) };
+        assert!(one.device("nic1", Box::new(Plain::new())).build().is_ok());
     }
 }

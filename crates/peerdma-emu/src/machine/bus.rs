@@ -26,7 +26,7 @@ pub struct Port<'m> {
 }
 
 impl Port<'_> {
-    fn function(&self) -> &Function {
+    pub(super) fn function(&self) -> &Function {
         self.machine.function(self.node)
     }
 
@@ -237,8 +237,10 @@ impl Bus for Port<'_> {
     fn translate(&mut self, how: How, at: BusAddr, write: bool) -> Result<Option<Translation>, Failure> {
         let _moving = self.machine.moving();
         let how = How { at: AddressType::TranslationRequest, ..how };
+        // Before the enable is looked at: an answer that comes after it was cleared is not kept.
+        let asking = self.function().translations.asking();
         let head = self.head(how, Kind::Read, at, Bytes::new(8))?;
-        if let Some(known) = self.function().remembered(how.pasid, at, write) {
+        if let Some(known) = self.function().translations.find(how.pasid, at, write) {
             return Ok(Some(known));
         }
         if !self.goes_on() {
@@ -261,7 +263,7 @@ impl Bus for Port<'_> {
             let offset = at.as_u64() - holds.start().as_u64();
             let start = BusAddr::new(output.to.as_u64().wrapping_sub(offset));
             let all = Translation { to: start, len: holds.len(), write: writable };
-            self.function().remember(how.pasid, holds.start(), all);
+            self.function().translations.keep(asking, how.pasid, holds.start(), all);
             let left = Bytes::new(holds.len().as_u64() - offset);
             Translation { to: BusAddr::new(output.to.as_u64()), len: left, write: writable }
         }))
@@ -272,7 +274,7 @@ impl Bus for Port<'_> {
     }
 
     fn next_page_response(&mut self) -> Option<(u16, PageResponse)> {
-        self.function().next_response()
+        self.function().pages.next()
     }
 }
 

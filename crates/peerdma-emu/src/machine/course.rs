@@ -19,7 +19,7 @@ use super::log::Happened;
 use super::reach::Reach;
 use super::travel::Landing;
 use crate::fabric::{Arrival, Egress, Ending, NodeId, Site};
-use crate::faults::Moment;
+use crate::faults::{Moment, Passing, Stop};
 use crate::wire::{Failure, Head, Kind};
 use peerdma::addr::{BusAddr, Bytes, PhysAddr};
 use std::ops::Range;
@@ -41,6 +41,7 @@ const REMEMBERED: usize = 64;
 /// The way of all requests of one kind for one stretch of addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
+    kind: Kind,
     hops: Vec<Egress>,
     end: Result<At, Ending>,
     /// The first packet as it comes there.
@@ -143,7 +144,7 @@ impl Machine {
 
     /// Where a request comes to.
     fn along(&self, from: NodeId, head: Head) -> Result<Stretch, Failure> {
-        if self.tick(Moment::Request) {
+        if self.tick(Moment::Request) && !self.is_spared(from, head) {
             let (landing, left) = self.packet_along(from, head)?;
             return Ok(Stretch { landing, left, cut: u64::MAX });
         }
@@ -163,8 +164,36 @@ impl Machine {
         gone
     }
 
-    /// The same for one packet alone, with everything that can befall it: what goes on while faults
-    /// are armed, of which a course knows nothing.
+    /// Whether nothing that is armed can strike a request like this one, nor counts it.
+    fn is_spared(&self, from: NodeId, head: Head) -> bool {
+        if self.faults.may_strike_anything() || !(Port { machine: self, node: from }).can_send() {
+            return false;
+        }
+        let generation = self.generation();
+        let known =
+            locked(&self.function(from).courses).find(generation, &head).map(|course| self.spares(from, course));
+        known.unwrap_or_else(|| {
+            let course = self.course(from, head);
+            if course.end.is_err() || course.back.is_err() {
+                return false;
+            }
+            let spares = self.spares(from, &course);
+            locked(&self.function(from).courses).keep(generation, head, course);
+            spares
+        })
+    }
+
+    fn spares(&self, from: NodeId, course: &Course) -> bool {
+        let end = match course.end {
+            Ok(At::Function { node, .. }) => Some(Stop::At(node)),
+            _ => None,
+        };
+        let way: Vec<Stop> = course.hops.iter().copied().map(Stop::By).chain(end).collect();
+        self.faults.spares(self.fabric.tree(), Passing { from: Some(from), kind: course.kind, way: &way })
+    }
+
+    /// The same for one packet alone, with everything that can befall it: what goes on where faults
+    /// that are armed may strike, of which a course knows nothing.
     fn packet_along(&self, from: NodeId, head: Head) -> Result<(Option<Landing>, u64), Failure> {
         let posted = head.kind.is_posted();
         let len = head.len.as_u64();
@@ -318,7 +347,7 @@ impl Machine {
             At::Interrupt { at } => At::Interrupt { at: at - skipped },
             ones @ At::AllOnes { .. } => ones,
         });
-        Course { hops, end, trace, back, holds, cut: pieces.max(1) }
+        Course { kind: head.kind, hops, end, trace, back, holds, cut: pieces.max(1) }
     }
 
     /// The way of the completion of a read that has come to `at`.

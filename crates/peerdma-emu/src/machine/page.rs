@@ -22,7 +22,11 @@ impl Port<'_> {
         let Requester { id: requester, pasid, privileged, .. } = head.requester;
         let request = PageRequest { requester, pasid, address: at, privileged, read: true, write, group, last: true };
         let message = request.message().ok_or(Failure::NotSent)?;
-        if !self.machine.fabric.tree().config(self.node).pri_enabled() || !self.goes_on() {
+        let config = self.machine.fabric.tree().config(self.node);
+        if !config.pri_enabled() || !self.goes_on() {
+            return Err(Failure::NotSent);
+        }
+        if !self.function().pages.ask(group, u64::from(config.page_requests_allocated())) {
             return Err(Failure::NotSent);
         }
         let number = self.machine.log.number();
@@ -51,6 +55,9 @@ impl Machine {
 
     /// Answers a function's page request.
     ///
+    /// A response for a group that the function does not wait for is dropped there, and noted in its page
+    /// request status register.
+    ///
     /// The response goes down to it as every message does, behind the writes that wait on its way, and is
     /// there when this returns; unless a port's bus numbers do not lead to the function, which then waits
     /// for it in vain.
@@ -72,8 +79,7 @@ impl Machine {
         match self.homeward(&Trace::new(head), Site::Host(tree.host(node)), Bytes::ZERO, Some(node), hop) {
             Ok(_) => {
                 self.log.note(number, Happened::Responded { node, group });
-                self.function(node).respond(group, response);
-                self.ring();
+                self.responded(node, group, response);
             }
             Err(ending) => self.ended(number, ending),
         }

@@ -10,11 +10,15 @@ use crate::wire::{Atomic, Failure, Operand};
 use peerdma::pcie::express::PortType;
 use peerdma::pcie::{DevFn, PciAddr};
 
+mod drain;
 mod faults;
 mod interface;
 mod pages;
 mod refusals;
+mod registers;
+mod scale;
 mod schedules;
+mod services;
 
 /// Memory behind BAR0, doorbells behind BAR2, and no engine to speak of.
 struct Plain {

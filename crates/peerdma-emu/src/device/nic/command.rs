@@ -5,10 +5,10 @@ use super::fault::Faults;
 use super::network::Place;
 use super::page;
 use super::pair::{Context, Pair, State};
-use super::region::{Entry, Key, Listed, Pages, Region, Rights};
+use super::region::{Entry, Key, Pages, Region, Rights};
 use super::register::EVENTS_CONSUMED;
 use super::work::PairNumber;
-use crate::device::bus::{Bus, How};
+use crate::device::bus::Bus;
 use crate::device::channel::{COMMAND, COMPLETION, Ring};
 use peerdma::addr::{BusAddr, Bytes};
 use std::fmt;
@@ -32,8 +32,6 @@ pub(super) mod number {
 
 /// A vector that is none, in a command's arguments.
 pub(super) const NO_VECTOR: u64 = 0xffff;
-/// Most pages of one region: 4 GiB in pages of 4 KiB.
-const MOST_PAGES: u64 = 1 << 20;
 /// Most protection domains.
 const MOST_DOMAINS: usize = 1 << 16;
 
@@ -93,27 +91,23 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Most pages of one region: 4 GiB in pages of 4 KiB.
+pub(super) const MOST_PAGES: u64 = 1 << 20;
+
 /// The key in an argument.
-fn key(argument: u64) -> Result<Key, Refused> {
+pub(super) fn key(argument: u64) -> Result<Key, Refused> {
     u32::try_from(argument).map(Key::new).map_err(|_| Refused::Invalid)
 }
 
-/// The words of a list in memory.
-fn read_list(bus: &mut dyn Bus, list: u64, count: u64) -> Result<Vec<u64>, Refused> {
-    let mut bytes = vec![0; count as usize * 8];
-    bus.read(How::default(), BusAddr::new(list), &mut bytes).map_err(|_| Refused::Request)?;
-    let (words, _) = bytes.as_chunks::<8>();
-    Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
-}
-
 impl Nic {
-    /// Does a command; its result, which for [`number::DEREGISTER`] is the key that is gone.
+    /// Does a command; its result, which for [`number::DEREGISTER`] is the key that is gone. What has a list of
+    /// pages takes longer than a step and is begun instead.
     pub(super) fn command(&mut self, bus: &mut dyn Bus, number: u64, arguments: [u64; 8]) -> Result<u64, Refused> {
         let [first, second, ..] = arguments;
         match number {
             number::ALLOCATE_DOMAIN => self.allocate_domain(),
             number::FREE_DOMAIN => self.free_domain(first),
-            number::REGISTER | number::REGISTER_ON_DEMAND => self.register(bus, number, arguments),
+            number::REGISTER_ON_DEMAND => self.register_on_demand(arguments),
             number::DEREGISTER => {
                 let region = self.regions.remove(key(first)?).ok_or(Refused::Invalid)?;
                 self.release(region.domain);
@@ -138,7 +132,6 @@ impl Nic {
                 State::Broken => Ok(2),
             },
             number::WATCH_FAULTS => self.watch_faults(first, second, arguments[2]),
-            number::WRITE_PAGES => self.write_pages(bus, arguments),
             number::RESUME => {
                 let ticket = u32::try_from(first).map_err(|_| Refused::Invalid)?;
                 self.faults.resume(ticket, second != 0).map(|()| 0).ok_or(Refused::Invalid)
@@ -180,40 +173,19 @@ impl Nic {
         }
     }
 
-    fn register(&mut self, bus: &mut dyn Bus, number: u64, arguments: [u64; 8]) -> Result<u64, Refused> {
-        let [domain, base, len, page_log2, list, count, ..] = arguments;
-        let rights = Rights::of((domain >> 32) as u32);
-        let domain = domain as u32;
-        let on_demand = number == number::REGISTER_ON_DEMAND;
+    /// Takes a region in that has no pages yet; it needs somebody who hears of its faults.
+    fn register_on_demand(&mut self, arguments: [u64; 8]) -> Result<u64, Refused> {
+        let [domain, base, len, page_log2, ..] = arguments;
+        let (domain, rights) = (domain as u32, Rights::of((domain >> 32) as u32));
         let pages = Region::page_count(base, len, page_log2).ok_or(Refused::Invalid)?;
-        // An on-demand region has no list, and needs somebody who hears of its faults.
-        if if on_demand { !self.faults.are_served() } else { pages != count } {
+        if !self.faults.are_served() || !self.domains.contains_key(&domain) {
             return Err(Refused::Invalid);
         }
-        let users = self.domains.get_mut(&domain).ok_or(Refused::Invalid)?;
         if pages > MOST_PAGES {
             return Err(Refused::Exhausted);
         }
-        let pages = match on_demand {
-            true => Pages::OnDemand(vec![Entry::default(); pages as usize]),
-            false => Pages::Pinned(read_list(bus, list, pages)?),
-        };
-        let region = Region { domain, rights, base, len, page_log2: page_log2 as u32, pages, taken: 0 };
-        let key = self.regions.insert(region).ok_or(Refused::Exhausted)?;
-        *users += 1;
-        Ok(u64::from(key.as_u32()))
-    }
-
-    /// Writes pages of an on-demand region, as a list like that of a registration shows them.
-    fn write_pages(&mut self, bus: &mut dyn Bus, arguments: [u64; 8]) -> Result<u64, Refused> {
-        let [first, at, len, page_log2, list, count, ..] = arguments;
-        let (key, writable) = (key(first & 0xffff_ffff)?, first >> 32 & 1 != 0);
-        if count > MOST_PAGES {
-            return Err(Refused::Exhausted);
-        }
-        let words = read_list(bus, list, count)?;
-        let listed = Listed { at, len, page_log2, words: &words, writable };
-        self.regions.write(key, &listed).map(|()| 0).ok_or(Refused::Invalid)
+        let pages = Pages::OnDemand(vec![Entry::default(); pages as usize]);
+        self.insert(Region { domain, rights, base, len, page_log2: page_log2 as u32, pages, taken: 0 })
     }
 
     fn watch_faults(&mut self, base: u64, slots_log2: u64, vector: u64) -> Result<u64, Refused> {

@@ -7,6 +7,7 @@ use super::network::{Body, Message, Network, Port, Refusal};
 use super::pair::{Context, Pair, State};
 use super::payload::Pool;
 use super::region::{Key, Regions};
+use super::registering::Registering;
 use super::work::PairNumber;
 use super::{MOST_PAIRS, page, register};
 use crate::device::bus::{Agent, Bus, RegisterWrite};
@@ -39,6 +40,7 @@ pub struct Nic {
     pub(super) pairs: Vec<(u16, Option<Pair>)>,
     pub(super) faults: Faults,
     pub(super) drains: Drains,
+    pub(super) registering: Option<Registering>,
     /// The queue pair that is served next.
     turn: usize,
     /// Who it has said that it is in its machine.
@@ -72,6 +74,7 @@ impl Nic {
             pairs: (0..pairs).map(|_| (0, None)).collect(),
             faults: Faults::default(),
             drains: Drains::default(),
+            registering: None,
             turn: 0,
             introduced: None,
         })
@@ -110,10 +113,19 @@ impl Nic {
             let argument = |n: usize| self.registers.get(Bytes::new(register::ARGUMENTS + 8 * n as u64));
             let arguments = std::array::from_fn(argument);
             let (command, sequence) = (command & 0xffff_ffff, command >> 32);
-            match (command, self.command(bus, command, arguments)) {
+            let begun = match command {
+                number::REGISTER | number::WRITE_PAGES if self.registering.is_some() => Err(Refused::Busy),
+                number::REGISTER => self.begin_registration(sequence, arguments).map(|()| None),
+                number::WRITE_PAGES => self.begin_writing(sequence, arguments).map(|()| None),
+                _ => self.command(bus, command, arguments).map(Some),
+            };
+            match (command, begun) {
+                // Answered when its list was read.
+                (_, Ok(None)) => {}
                 // A region that is gone may still be read from for a moment, and is the driver's after that.
-                (number::DEREGISTER, Ok(key)) => self.drain_all_of(Key::new(key as u32), sequence),
-                (_, result) => self.answer(sequence, result),
+                (number::DEREGISTER, Ok(Some(key))) => self.drain_all_of(Key::new(key as u32), sequence),
+                (_, Ok(Some(result))) => self.answer(sequence, Ok(result)),
+                (_, Err(refused)) => self.answer(sequence, Err(refused)),
             }
         }
     }
@@ -188,6 +200,7 @@ impl Device for Nic {
             worked = true;
         }
         worked |= self.drain(bus);
+        worked |= self.go_on_registering(bus);
         worked |= self.serve(bus);
         if worked { Progress::Working } else { Progress::Idle }
     }
@@ -202,6 +215,7 @@ impl Device for Nic {
             }
         }
         self.regions.clear();
+        self.registering = None;
         self.domains.clear();
         self.faults = Faults::default();
         self.drains = Drains::default();

@@ -17,7 +17,7 @@
 //! | `0x000` | how many queue pairs there can be, and from bit 32 the port's number; read only |
 //! | `0x040` to `0x07f` | eight arguments of a command |
 //! | `0x080` | written starts a command: its number, and from bit 32 a sequence number |
-//! | `0x088` | the last command's status, and from bit 32 its sequence number; read only |
+//! | `0x088` | the last command's status, and from bit 32 its sequence number; read only. A command that is given before the one before was answered is refused as busy |
 //! | `0x090` | its result; read only |
 //! | `0x098` | the network rings here when a message came |
 //! | `0x0a0` | invalidations that are done, of those begun; read only |
@@ -52,6 +52,7 @@ mod network;
 mod pair;
 mod payload;
 mod region;
+mod registering;
 mod requester;
 mod responder;
 #[cfg(test)]

@@ -121,6 +121,7 @@ fn a_translation_request_is_a_read_to_every_port() {
 fn a_response_goes_behind_what_waits_on_its_way_and_only_where_buses_lead() {
     for seed in 0..20 {
         let (bench, _) = asking(Delivery::Queued, seed);
+        asks(&bench, 7).unwrap();
         let at = PhysAddr::new(BAR + 0x40);
         bench.machine.cpu().store(at, &[3; 8]);
         bench.machine.respond(bench.devices[0], 7, PageResponse::Success);
@@ -128,6 +129,7 @@ fn a_response_goes_behind_what_waits_on_its_way_and_only_where_buses_lead() {
         assert_eq!(bench.port(0).next_page_response(), Some((7, PageResponse::Success)));
     }
     let (bench, _) = asking(Delivery::Queued, 1);
+    asks(&bench, 7).unwrap();
     bench.set_buses(bench.ports[0], 2, 9, 9);
     bench.machine.respond(bench.devices[0], 7, PageResponse::Success);
     assert_eq!(bench.port(0).next_page_response(), None);

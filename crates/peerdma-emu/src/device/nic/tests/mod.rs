@@ -2,6 +2,7 @@ mod any;
 mod lent;
 mod on_demand;
 mod refused;
+mod registering;
 
 use super::*;
 use crate::device::{FlatDevice, Mmio, Shared};
