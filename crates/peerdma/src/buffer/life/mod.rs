@@ -43,9 +43,12 @@
 mod causes;
 mod disturbance;
 mod event;
+#[cfg(test)]
+mod explore;
 mod phase;
 mod seat;
 mod step;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -55,3 +58,4 @@ pub use event::{Action, Actions, AttachmentId, Event, Generation, Notice, Notice
 pub use phase::Phase;
 pub use seat::{Attached, Outstanding, Still};
 pub use step::Life;
+pub use table::{TRANSITIONS, Transition, Trigger};
