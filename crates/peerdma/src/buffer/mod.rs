@@ -8,9 +8,11 @@
 //!
 //! - [`lifetime`]: the words that are settled at attach.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
+//! - [`config_write`]: which of that a guest's write to configuration space is about to do.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
+pub mod config_write;
 pub mod life;
 pub mod lifetime;
 

@@ -127,6 +127,7 @@ pub enum Event {
     /// A deed is over then. A [state](super::Duration::State) is over unless registers said or say otherwise:
     /// who has turned memory decoding off ends with `answers` that say so, and the buffer stays out
     /// of reach until registers say that it is on, or until the state is ended without being begun anew.
+    /// Turning off and turning on are not told apart here, so a register has one writer at a time.
     End {
         /// Which one.
         disturbance: Disturbance,

@@ -42,6 +42,8 @@
 
 mod causes;
 mod disturbance;
+#[cfg(test)]
+mod document;
 mod event;
 #[cfg(test)]
 mod explore;

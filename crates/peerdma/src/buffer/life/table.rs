@@ -6,6 +6,8 @@
 use super::disturbance::{DISTURBANCES, Disturbance};
 use super::event::Event;
 use super::phase::Phase;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// What happened, as far as the table of transitions tells events apart.
@@ -87,6 +89,19 @@ impl Transition {
     pub fn is_change(&self) -> bool {
         self.from != self.to
     }
+
+    /// What triggers it, as `reset, move` or `any disturbance`.
+    pub fn triggers(&self) -> String {
+        words(self.on)
+    }
+}
+
+/// The words of triggers, or one word for all disturbances together.
+pub(super) fn words(triggers: &[Trigger]) -> String {
+    let all = ANY.iter().all(|any| triggers.contains(any));
+    let others = triggers.iter().filter(|trigger| !all || !ANY.contains(trigger));
+    let words: Vec<&str> = all.then_some("any disturbance").into_iter().chain(others.map(|on| on.word())).collect();
+    words.join(", ")
 }
 
 const fn begins<const N: usize>(disturbances: [Disturbance; N]) -> [Trigger; N] {
