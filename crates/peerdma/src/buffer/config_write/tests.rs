@@ -128,7 +128,8 @@ fn written() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let offset =
         prop_oneof![0u16..0x40, 0x40u16..0x100, prop::sample::select(vec![0x04, 0x10, 0x14, 0x30, 0x38, 0x3e])];
     let byte = prop_oneof![any::<u8>(), Just(0xff), Just(0), Just(0x80)];
-    (offset, prop::collection::vec(byte, 1..=4))
+    let bytes = prop_oneof![prop::collection::vec(byte, 1..=4), (1usize..=4).prop_map(|length| vec![0xff; length])];
+    (offset, bytes)
 }
 
 proptest! {

@@ -51,6 +51,7 @@ fn the_table_of_transitions_is_what_exploration_meets() {
         answers: vec![None, Some(Answers::YES), Some(NEITHER)],
     };
     let mut met = explored("all disturbances, two at a time", &bounds).unwrap();
+    // The few rows that a late answer alone can meet.
     met.extend(explored("late answers", &late_answers()).unwrap());
     let cells = |row: &super::super::super::table::Transition| {
         row.on.iter().map(|&on| (row.from, on, row.to)).collect::<Vec<_>>()
@@ -72,6 +73,12 @@ fn late_answers() -> Bounds {
         late: true,
         answers: vec![None],
     }
+}
+
+/// Answers to notices and ends of waits arrive after others have begun.
+#[test]
+fn late_answers_are_taken_for_nothing() {
+    explored("late answers", &late_answers()).unwrap();
 }
 
 /// Pins refuse what can be refused, put off a close, and hear of a removal; two mappings each.
