@@ -1,0 +1,5 @@
+//! Documents of `explain`.
+
+mod states;
+
+pub(crate) use states::StatesDocument;
