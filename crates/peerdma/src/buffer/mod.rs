@@ -10,9 +10,11 @@
 //! - [`terms`]: how they are settled: an offer, a declaration, and a table.
 //! - [`pins`]: how much of a device's memory may be held in its place, and by whom.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
+//! - [`confidential`]: the life of memory that becomes a confidential guest's.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
+pub mod confidential;
 pub mod life;
 pub mod lifetime;
 pub mod pins;
