@@ -4,6 +4,7 @@ mod compat;
 mod copy;
 mod demo;
 mod doctor;
+mod explain;
 mod fix;
 mod lint_cmdline;
 mod map;
@@ -16,6 +17,7 @@ pub(crate) use compat::CompatArguments;
 pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
 pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
@@ -87,6 +89,8 @@ pub(crate) enum Command {
     Whose(WhoseArguments),
     /// Show which kernel drivers export or import device memory, with which lifetime.
     Compat(CompatArguments),
+    /// Explain the rules of a topic: what is settled when an importer attaches to a shared buffer.
+    Explain(ExplainArguments),
 }
 
 /// Where the machine comes from.
