@@ -17,7 +17,7 @@ pub(crate) use compat::CompatArguments;
 pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
 pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
-pub(crate) use explain::{ExplainArguments, SubjectArgument};
+pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
@@ -89,7 +89,7 @@ pub(crate) enum Command {
     Whose(WhoseArguments),
     /// Show which kernel drivers export or import device memory, with which lifetime.
     Compat(CompatArguments),
-    /// Print a table that the library decides by, with a sentence for each row.
+    /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.
     Explain(ExplainArguments),
 }
 

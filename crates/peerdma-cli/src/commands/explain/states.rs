@@ -1,18 +1,19 @@
-//! `peerdma explain states`: the life of a shared buffer.
+//! The life of a shared buffer, and of memory that becomes a confidential guest's.
 
 use crate::args::OutputArguments;
 use crate::document::explain::StatesDocument;
 use crate::exit::{Exit, Failure};
 use crate::output;
+use peerdma::buffer::confidential::{Action, Answer, Row, Stage, TABLE};
 use peerdma::buffer::life::{DISTURBANCES, Phase, TRANSITIONS};
 use std::io::Write;
 
-pub(super) fn run(arguments: &OutputArguments) -> Result<Exit, Failure> {
-    if arguments.schema {
-        output::schema::<StatesDocument>()?;
-        return Ok(Exit::Done);
-    }
-    let printed = if arguments.json { output::json(&StatesDocument::new()) } else { print() };
+pub(super) fn explain(arguments: &OutputArguments) -> Result<Exit, Failure> {
+    let printed = match (arguments.schema, arguments.json) {
+        (true, _) => output::schema::<StatesDocument>(),
+        (_, true) => output::json(&StatesDocument::new()),
+        _ => print(),
+    };
     output::concluded(Exit::Done, printed)
 }
 
@@ -37,5 +38,36 @@ fn print() -> Result<(), Failure> {
         writeln!(out, "  {arrow:<25} on {}", row.triggers())?;
         writeln!(out, "  {:<28} {}", "", row.why)?;
     }
+    writeln!(out, "\n{heading}private memory{heading:#}, which becomes a confidential guest's and comes back")?;
+    for row in TABLE {
+        writeln!(out, "  {:<15} while {}{}", row.event.word(), words(row.stages), condition(row))?;
+        match row.answer {
+            Answer::Goes(stage, actions) => writeln!(out, "  {:<17} becomes {stage}: {}", "", done(actions))?,
+            Answer::Stays(actions) => writeln!(out, "  {:<17} {}", "", done(actions))?,
+            Answer::Refused(why) => writeln!(out, "  {:<17} refused, {why}: {}", "", why.sentence())?,
+        }
+    }
     Ok(())
+}
+
+fn words(stages: &[Stage]) -> String {
+    stages.iter().map(|stage| stage.word()).collect::<Vec<_>>().join(", ")
+}
+
+fn condition(row: &Row) -> String {
+    let mut text = String::new();
+    if let Some(started) = row.started {
+        text += if started { ", once the guest has started" } else { ", before the guest starts" };
+    }
+    if let Some(viommu) = row.viommu {
+        text += if viommu { ", with its IOMMU" } else { ", without its IOMMU" };
+    }
+    text
+}
+
+fn done(actions: &[Action]) -> String {
+    match actions {
+        [] => "nothing to do".to_string(),
+        some => some.iter().map(|action| action.word()).collect::<Vec<_>>().join(", "),
+    }
 }

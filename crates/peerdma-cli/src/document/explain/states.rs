@@ -1,5 +1,6 @@
 //! Document of `explain states`.
 
+use peerdma::buffer::confidential::{Answer, Row, TABLE};
 use peerdma::buffer::life::{About, DISTURBANCES, Phase, TRANSITIONS, Transition, Trigger};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,6 +16,8 @@ pub(crate) struct StatesDocument {
     disturbances: Vec<DisturbanceDocument>,
     /// Where events lead; what has no row is refused.
     transitions: Vec<TransitionDocument>,
+    /// The life of memory that becomes a confidential guest's: what becomes of each event.
+    private_memory: Vec<PrivateDocument>,
 }
 
 /// Where in its life a buffer can be.
@@ -54,6 +57,24 @@ struct TransitionDocument {
     why: &'static str,
 }
 
+/// What becomes of an event in the life of memory that becomes a confidential guest's.
+#[derive(Serialize, JsonSchema, Debug)]
+struct PrivateDocument {
+    event: &'static str,
+    /// In each of these stages.
+    stages: Vec<&'static str>,
+    /// Whether the guest has started; null where that does not matter.
+    started: Option<bool>,
+    /// Whether its IOMMU is in front of the device; null where that does not matter.
+    viommu: Option<bool>,
+    /// The stage it goes to; null where it stays or is refused.
+    goes: Option<&'static str>,
+    /// What is to be done, in order.
+    actions: Vec<&'static str>,
+    /// Why it is refused; null where it is not.
+    refused: Option<&'static str>,
+}
+
 impl StatesDocument {
     pub(crate) fn new() -> Self {
         Self {
@@ -61,6 +82,7 @@ impl StatesDocument {
             phases: Phase::ALL.into_iter().map(PhaseDocument::new).collect(),
             disturbances: DISTURBANCES.iter().map(DisturbanceDocument::new).collect(),
             transitions: TRANSITIONS.iter().map(TransitionDocument::new).collect(),
+            private_memory: TABLE.iter().map(PrivateDocument::new).collect(),
         }
     }
 }
@@ -91,6 +113,25 @@ impl TransitionDocument {
             on: row.on.iter().copied().map(Trigger::word).collect(),
             to: row.to.word(),
             why: row.why,
+        }
+    }
+}
+
+impl PrivateDocument {
+    fn new(row: &Row) -> Self {
+        let (goes, actions, refused) = match row.answer {
+            Answer::Goes(stage, actions) => (Some(stage.word()), actions, None),
+            Answer::Stays(actions) => (None, actions, None),
+            Answer::Refused(why) => (None, [].as_slice(), Some(why.word())),
+        };
+        Self {
+            event: row.event.word(),
+            stages: row.stages.iter().map(|stage| stage.word()).collect(),
+            started: row.started,
+            viommu: row.viommu,
+            goes,
+            actions: actions.iter().map(|action| action.word()).collect(),
+            refused,
         }
     }
 }
