@@ -1,6 +1,7 @@
 use super::*;
 use core::cell::Cell;
 use core::mem;
+#[cfg(feature = "std")]
 use core::time::Duration;
 
 /// A barrier that somebody refuses until told otherwise.
