@@ -1,3 +1,5 @@
+mod model;
+
 use super::*;
 use core::cell::Cell;
 use core::mem;
