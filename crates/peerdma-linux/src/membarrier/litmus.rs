@@ -49,7 +49,7 @@ impl Shared {
             }
             looks += 1;
             // The other side may have lost its processor.
-            if looks % 10_000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+            if looks.is_multiple_of(10_000) { thread::yield_now() } else { std::hint::spin_loop() }
         }
         true
     }
@@ -154,8 +154,9 @@ fn with_membarrier_one_of_both_sides_sees_the_other_and_without_it_neither() -> 
         Err(error) => return Ok(skip(error.to_string())?),
     };
     let start = Instant::now();
-    let bounded =
-        |seen: &Seen| seen.both_missed >= 10 || seen.rounds % 4096 == 0 && start.elapsed() > Duration::from_secs(30);
+    let bounded = |seen: &Seen| {
+        seen.both_missed >= 10 || seen.rounds.is_multiple_of(4096) && start.elapsed() > Duration::from_secs(30)
+    };
     let removed = store_buffering(&Removed, on, bounded).ok_or("a thread of the litmus test panicked")?;
     if removed.both_missed == 0 {
         let rounds = removed.rounds;
