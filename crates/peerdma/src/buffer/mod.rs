@@ -8,10 +8,12 @@
 //!
 //! - [`lifetime`]: the words that are settled at attach.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
+//! - [`wire`]: what exporter and importer say to each other when they are two processes.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
 pub mod life;
 pub mod lifetime;
+pub mod wire;
 
 pub use lifetime::{Control, Enforcement, Lifetime};
