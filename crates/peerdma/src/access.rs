@@ -32,6 +32,17 @@ impl Prot {
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
+
+    /// What this and `other` both permit; `None` if that is nothing.
+    #[must_use]
+    pub const fn within(self, other: Self) -> Option<Self> {
+        match (self.reads() && other.reads(), self.writes() && other.writes()) {
+            (true, true) => Some(Self::ReadWrite),
+            (true, false) => Some(Self::Read),
+            (false, true) => Some(Self::Write),
+            (false, false) => None,
+        }
+    }
 }
 
 impl fmt::Display for Prot {

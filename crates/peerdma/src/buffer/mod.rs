@@ -9,11 +9,14 @@
 //! - [`lifetime`]: the words that are settled at attach.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
 //! - [`wire`]: what exporter and importer say to each other when they are two processes.
+//! - `shared`: buffers that threads share and wait for; with the feature `std`.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
 
 pub mod life;
 pub mod lifetime;
 pub mod wire;
+#[cfg(any(feature = "std", peerdma_shuttle))]
+pub mod shared;
 
 pub use lifetime::{Control, Enforcement, Lifetime};

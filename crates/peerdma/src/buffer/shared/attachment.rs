@@ -1,0 +1,139 @@
+//! An importer's end of a buffer.
+
+use super::buffer::Inner;
+use crate::access::Prot;
+use crate::buffer::Lifetime;
+use crate::buffer::life::{AttachmentId, Event, Generation, Phase, Refused};
+use crate::chunk::{Chunks, View};
+use crate::dma::Owner;
+use alloc::sync::Arc;
+use core::fmt;
+
+/// An importer that has attached. Dropping it, and every [`Mapped`] of it, detaches.
+#[derive(Clone)]
+pub struct Attachment(Arc<Seated>);
+
+struct Seated {
+    buffer: Arc<Inner>,
+    who: AttachmentId,
+    lifetime: Lifetime,
+    prot: Prot,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        // Every mapping holds a handle of the seat, so none is left.
+        let _ = self.buffer.step(Event::Detach(self.who));
+    }
+}
+
+impl Attachment {
+    pub(super) fn new(buffer: &Arc<Inner>, who: AttachmentId, lifetime: Lifetime, prot: Prot) -> Self {
+        Self(Arc::new(Seated { buffer: buffer.clone(), who, lifetime, prot }))
+    }
+
+    /// Which attachment of the buffer it is.
+    pub fn id(&self) -> AttachmentId {
+        self.0.who
+    }
+
+    /// For how long a mapping stays good.
+    pub fn lifetime(&self) -> Lifetime {
+        self.0.lifetime
+    }
+
+    /// Where in its life the buffer is.
+    pub fn phase(&self) -> Phase {
+        self.0.buffer.with(|state| state.life.phase())
+    }
+
+    /// Whether mapping would be granted now.
+    pub fn may_map(&self) -> bool {
+        self.0.buffer.with(|state| state.life.may_map(self.0.who))
+    }
+
+    /// Takes the buffer's ranges into use: where they lie, until told to let go.
+    ///
+    /// The importer maps them, with its own [`Context`](crate::dma::Context); the exporter does
+    /// not know for which device or where.
+    ///
+    /// # Errors
+    /// [`Refused::OutOfReach`] while something disturbs the memory: map after
+    /// [`Importer::may_map`](super::Importer::may_map). [`Refused::Dead`]: it is gone for good.
+    /// [`MapRefused::Permission`]: nothing is left of what the importer may do.
+    pub fn map(&self) -> Result<Mapped, MapRefused> {
+        let (place, prot, generation) = self.0.buffer.map(self.0.who, self.0.prot)?;
+        Ok(Mapped { seat: self.0.clone(), place, prot, generation })
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.0.who, self.0.buffer.name)
+    }
+}
+
+/// Why a buffer was not mapped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapRefused {
+    /// It is out of reach, or gone.
+    #[error(transparent)]
+    Life(#[from] Refused),
+    /// The exporter has taken back what the importer asked for when it attached.
+    #[error(
+        "the exporter now permits {permitted} and the attachment is for {wanted}; detach, or wait for it to be permitted again"
+    )]
+    Permission {
+        /// What the attachment is for.
+        wanted: Prot,
+        /// What the exporter permits.
+        permitted: Prot,
+    },
+}
+
+/// Ranges that an importer has in use. Dropping it says that nothing of the importer's reaches them any more.
+///
+/// # What holding this tells you
+/// The buffer is not quiet: whoever disturbs its memory waits for this to be dropped.
+#[must_use = "dropping it says that nothing reaches the memory any more"]
+pub struct Mapped {
+    seat: Arc<Seated>,
+    place: Arc<Chunks<Owner>>,
+    prot: Prot,
+    generation: Generation,
+}
+
+impl Mapped {
+    /// Where the memory lies.
+    pub fn ranges(&self) -> View<'_, Owner> {
+        self.place.view()
+    }
+
+    /// What may be done with it.
+    pub fn prot(&self) -> Prot {
+        self.prot
+    }
+
+    /// Whether nobody has been told to let go since it was made.
+    pub fn is_current(&self) -> bool {
+        self.seat.buffer.with(|state| state.life.generation()) == self.generation
+    }
+
+    /// What it belongs to: as long as the buffer has the same, nobody was told to let go.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let _ = self.seat.buffer.step(Event::Unmap(self.seat.who));
+    }
+}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mapping of {} by {}", self.seat.buffer.name, self.seat.who)
+    }
+}

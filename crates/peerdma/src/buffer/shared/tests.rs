@@ -1,0 +1,229 @@
+use super::*;
+use crate::access::MemAttrs;
+use crate::addr::Bytes;
+use crate::buffer::life::{Generation, Still};
+use crate::chunk::Chunk;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(5);
+
+fn ram(at: u64, len: u64) -> Chunks<Owner> {
+    let chunk = Chunk::new(Owner::Ram, Bytes::new(at), Bytes::new(len), MemAttrs::empty());
+    Chunks::collect_from(chunk).unwrap_or_default()
+}
+
+fn buffer() -> Buffer {
+    Buffer::new("ring", ram(0x10_0000, 0x2000), Prot::ReadWrite, Answers::YES)
+}
+
+/// Writes down what it is told, and lets go at once, later or never.
+#[derive(Default)]
+struct Nic {
+    mapped: Mutex<Option<Mapped>>,
+    receipts: Mutex<Vec<Receipt>>,
+    told: Mutex<Vec<String>>,
+    keeps_receipts: bool,
+    keeps_mapping: bool,
+}
+
+impl Nic {
+    fn tell(&self, what: String, receipt: Receipt) {
+        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(what);
+        if self.keeps_receipts {
+            self.receipts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(receipt);
+        }
+    }
+
+    fn hold(&self, mapped: Option<Mapped>) {
+        *self.mapped.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = mapped;
+    }
+}
+
+impl Importer for Nic {
+    fn let_go(&self, cause: Disturbance, receipt: Receipt) {
+        if !self.keeps_mapping {
+            self.hold(None);
+        }
+        self.tell(format!("let go: {cause}"), receipt);
+    }
+
+    fn may_map(&self, _: Generation, receipt: Receipt) {
+        self.tell("may map".into(), receipt);
+    }
+
+    fn gone(&self) {
+        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push("gone".into());
+    }
+}
+
+fn attach(buffer: &Buffer, nic: &Arc<Nic>, lifetime: Lifetime) -> Result<Attachment, Refused> {
+    buffer.attach(Holder::here("nic0"), lifetime, Enforcement::Cooperative, Prot::ReadWrite, nic.clone())
+}
+
+#[test]
+fn an_importer_is_told_lets_go_and_maps_again() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    let reset = buffer.begin(Disturbance::FunctionReset).unwrap().wait(LONG).unwrap();
+    assert!(matches!(seat.map(), Err(MapRefused::Life(Refused::OutOfReach { phase: Phase::Revoked, .. }))));
+    reset.done();
+    let again = seat.map().unwrap();
+    assert!(again.is_current());
+    assert_eq!(*nic.told.lock().unwrap(), ["let go: function-reset", "may map"]);
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_names_who_holds_on() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic { keeps_mapping: true, keeps_receipts: true, ..Nic::default() }));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    let late = buffer.begin(Disturbance::Reset).unwrap().wait(SHORT).unwrap_err();
+    assert!(matches!(late.held[0].what, Still::ToNote(_)));
+    nic.receipts.lock().unwrap().clear();
+    let late = late.disturbing.wait(SHORT).unwrap_err();
+    assert_eq!(late.held.len(), 1);
+    assert_eq!(
+        late.to_string(),
+        "reset must not happen yet: ring: nic0 has 1 mapping; wait on, end whoever holds on, or give up"
+    );
+    drop(late);
+    nic.receipts.lock().unwrap().clear();
+    assert_eq!(buffer.phase(), Phase::Live);
+    assert!(!nic.mapped.lock().unwrap().as_ref().unwrap().is_current(), "it was told to let go all the same");
+    nic.hold(None);
+}
+
+#[test]
+fn what_was_promised_to_stay_refuses_what_can_be_refused() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Pinned).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    assert!(matches!(buffer.begin(Disturbance::Move), Err(Refused::Promised { .. })));
+    assert!(nic.told.lock().unwrap().is_empty(), "nobody was told of what did not happen");
+    let removal = buffer.begin(Disturbance::Removal).unwrap().wait(LONG).unwrap();
+    assert_eq!(*nic.told.lock().unwrap(), ["let go: removal", "gone"]);
+    removal.done();
+    assert_eq!(buffer.phase(), Phase::Dead);
+    assert!(matches!(seat.map(), Err(MapRefused::Life(Refused::Dead { .. }))));
+    assert!(attach(&buffer, &nic, Lifetime::Movable).is_err());
+}
+
+#[test]
+fn a_deed_that_one_buffer_refuses_happens_to_none() {
+    let (one, two, nic) = (buffer(), buffer(), Arc::new(Nic { keeps_mapping: true, ..Nic::default() }));
+    let (first, second) =
+        (attach(&one, &nic, Lifetime::Movable).unwrap(), attach(&two, &nic, Lifetime::Pinned).unwrap());
+    nic.hold(Some(second.map().unwrap()));
+    assert!(Buffer::begin_all(&[one.clone(), two.clone()], Disturbance::HotReset).is_err());
+    assert_eq!((one.phase(), two.phase()), (Phase::Live, Phase::Live));
+    assert!(first.may_map());
+    nic.hold(None);
+}
+
+#[test]
+fn who_maps_after_a_move_gets_the_new_place() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Movable).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    let moving = buffer.begin(Disturbance::Move).unwrap().wait(LONG).unwrap();
+    assert_eq!(buffer.phase(), Phase::Moving);
+    let (moving, _) = moving.moved(ram(0x90_0000, 0x1000)).unwrap_err();
+    moving.moved(ram(0x90_0000, 0x2000)).unwrap();
+    let mapped = seat.map().unwrap();
+    assert_eq!(mapped.ranges().iter().next().unwrap().offset(), Bytes::new(0x90_0000));
+}
+
+#[test]
+fn permission_taken_back_is_gone_from_the_next_mapping() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    buffer.begin(Disturbance::Permission).unwrap().wait(LONG).unwrap().permit(Prot::Read);
+    assert_eq!(seat.map().unwrap().prot(), Prot::Read);
+    buffer.begin(Disturbance::Permission).unwrap().wait(LONG).unwrap().permit(Prot::Write);
+    assert_eq!(seat.map().unwrap().prot(), Prot::Write);
+}
+
+#[test]
+fn memory_that_does_not_answer_makes_a_buffer_that_is_born_revoked() {
+    let off = Answers { decoding: false, powered: true };
+    let (buffer, nic) = (Buffer::new("bar", ram(0, 0x1000), Prot::ReadWrite, off), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    assert!(seat.map().is_err());
+    let reset = buffer.begin(Disturbance::Reset).unwrap().wait(LONG).unwrap();
+    reset.done_answering(Answers::YES);
+    assert!(seat.map().is_ok());
+}
+
+#[test]
+fn a_state_that_is_on_ends_when_it_is_off() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    let off = buffer.begin(Disturbance::DecodeOff).unwrap().wait(LONG).unwrap();
+    assert!(!seat.may_map());
+    off.done();
+    assert!(seat.may_map());
+}
+
+#[test]
+fn a_waiter_is_woken_by_the_last_unmap_from_another_thread() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic { keeps_mapping: true, ..Nic::default() }));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    let disturbing = buffer.begin(Disturbance::Reset).unwrap();
+    let waiter = thread::spawn(move || disturbing.wait(LONG).map(Disturbed::done).is_ok());
+    thread::sleep(SHORT);
+    nic.hold(None);
+    assert!(waiter.join().unwrap());
+}
+
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_does_not_block_is_woken_when_the_buffer_is_quiet() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic { keeps_mapping: true, ..Nic::default() }));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    nic.hold(Some(seat.map().unwrap()));
+    let disturbing = buffer.begin(Disturbance::Reset).unwrap();
+    let counter = Arc::new(Counter(AtomicUsize::new(0)));
+    let wake: Arc<dyn Wake> = counter.clone();
+    disturbing.wake(&wake);
+    let disturbing = disturbing.try_proceed().unwrap_err();
+    assert_eq!(counter.0.load(Ordering::Relaxed), 0);
+    nic.hold(None);
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    assert!(disturbing.try_proceed().is_ok());
+}
+
+#[test]
+fn an_importer_hears_things_in_the_order_in_which_they_happened() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let _seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    thread::scope(|scope| {
+        for what in [Disturbance::Reset, Disturbance::DecodeOff, Disturbance::Move] {
+            let buffer = &buffer;
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    if let Ok(disturbing) = buffer.begin(what) {
+                        drop(disturbing.wait(LONG));
+                    }
+                }
+            });
+        }
+    });
+    let told = nic.told.lock().unwrap();
+    for pair in told.chunks(2) {
+        assert!(pair[0].starts_with("let go") && pair[1] == "may map", "{pair:?}");
+    }
+    assert_eq!(buffer.phase(), Phase::Live);
+}
