@@ -7,6 +7,8 @@
 //! What a dma-buf leaves to convention is a rule here:
 //!
 //! - [`lifetime`]: the words that are settled at attach.
+//! - [`terms`]: how they are settled: an offer, a declaration, and a table.
+//! - [`pins`]: how much of a device's memory may be held in its place, and by whom.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
 //! - [`wire`]: what exporter and importer say to each other when they are two processes.
 //! - `shared`: buffers that threads share and wait for; with the feature `std`.
@@ -18,5 +20,7 @@ pub mod lifetime;
 pub mod wire;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;
+pub mod pins;
+pub mod terms;
 
 pub use lifetime::{Control, Enforcement, Lifetime};

@@ -41,6 +41,11 @@ impl<'a, O: Copy + PartialEq> View<'a, O> {
         Self { groups, words, word: 0, head, cut, start: 0, end: len }
     }
 
+    /// A view of nothing.
+    pub fn empty() -> Self {
+        Self::all(&[], &[], 0)
+    }
+
     /// Bytes in all ranges together.
     #[inline]
     pub fn len(&self) -> Bytes {

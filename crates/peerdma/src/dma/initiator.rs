@@ -41,7 +41,7 @@ pub struct Segments {
 
 impl Segments {
     /// The first limit that no segment can keep.
-    pub(super) fn impossible(&self) -> Option<SegmentLimit> {
+    pub(crate) fn impossible(&self) -> Option<SegmentLimit> {
         match self {
             Self { longest: Some(Bytes::ZERO), .. } => Some(SegmentLimit::Longest),
             Self { boundary: Some(boundary), .. } if !boundary.as_u64().is_power_of_two() => {
@@ -60,7 +60,7 @@ impl Segments {
     }
 
     /// How many segments `len` bytes at the number `start` are cut into; costs the same for any length.
-    pub(super) fn count(&self, start: u64, len: u64) -> u64 {
+    pub(crate) fn count(&self, start: u64, len: u64) -> u64 {
         let pieces = |len: u64| self.longest.map_or(1, |longest| len.div_ceil(longest.as_u64()));
         let Some(boundary) = self.boundary.map(Bytes::as_u64) else { return pieces(len) };
         let before = boundary - (start & (boundary - 1));
@@ -278,8 +278,18 @@ impl Initiator {
         self.segments
     }
 
+    /// When memory may be copied for it.
+    pub fn bouncing(&self) -> Bouncing {
+        self.bouncing
+    }
+
+    /// State of its interface to a confidential guest.
+    pub fn interface(&self) -> Interface {
+        self.interface
+    }
+
     /// Why all its memory has to be copied, if it has.
-    pub(super) fn copies_all(&self) -> Option<WhyBounce> {
+    pub(crate) fn copies_all(&self) -> Option<WhyBounce> {
         if self.guest.bounces(self.interface) {
             return Some(WhyBounce::NotAccepted);
         }

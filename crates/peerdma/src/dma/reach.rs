@@ -8,7 +8,9 @@
 //! Not here: alignment, masks and bouncing, which belong to each range
 //! ([`engine`](super::engine)).
 
-use super::confidential::{self, Case, Interface, MemoryKind, Rule, Way};
+mod interfaces;
+
+use super::confidential::{MemoryKind, Rule};
 use super::initiator::Initiator;
 use super::owner::Owner;
 use crate::access::Prot;
@@ -21,6 +23,7 @@ use crate::topology::{FunctionId, HostBridgeId, IommuMode, Parent, Topology};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use interfaces::Stated;
 
 /// The kind of address that leads to an owner's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,14 +176,6 @@ pub struct Peers<'t> {
     open: Vec<Owner>,
 }
 
-/// An interface as it was stated.
-#[derive(Clone, Copy, Debug)]
-struct Stated {
-    function: Option<FunctionId>,
-    interface: Interface,
-    same_guest: bool,
-}
-
 impl<'t> Peers<'t> {
     /// No device memory; memory alone can be mapped.
     pub fn none() -> Self {
@@ -198,34 +193,6 @@ impl<'t> Peers<'t> {
         self.stated.push((owner, reach));
     }
 
-    /// States what a function's interface is to the confidential guest that is mapped for; plain where
-    /// nothing is stated.
-    pub fn state_interface(&mut self, function: FunctionId, interface: Interface) {
-        self.state_whose(function, interface, true);
-    }
-
-    /// States what a function's interface is to another guest.
-    pub fn state_foreign_interface(&mut self, function: FunctionId, interface: Interface) {
-        self.state_whose(function, interface, false);
-    }
-
-    /// States that the guest has bound a protected stream between two interfaces, on which
-    /// requests of either may cross a switch (TDISP `BIND_P2P_STREAM_REQUEST`).
-    pub fn state_stream(&mut self, one: FunctionId, other: FunctionId) {
-        self.streams.push((one, other));
-    }
-
-    /// States that an owner's memory is open to all whatever its interface's state is
-    /// (`IS_NON_TEE_MEM` of the interface report), such as a doorbell for the host.
-    pub fn state_open(&mut self, owner: Owner) {
-        self.open.push(owner);
-    }
-
-    fn state_whose(&mut self, function: FunctionId, interface: Interface, same_guest: bool) {
-        self.interfaces.retain(|known| known.function != Some(function));
-        self.interfaces.push(Stated { function: Some(function), interface, same_guest });
-    }
-
     /// What judges pairs, if there is a topology.
     pub fn judge(&self) -> Option<&Judge<'t>> {
         self.judge.as_ref()
@@ -238,6 +205,17 @@ impl<'t> Peers<'t> {
     /// # Errors
     /// [`Refusal`], with the chain of reasons.
     pub fn reach(&self, initiator: &Initiator, owner: Owner) -> Result<Reached, Refusal> {
+        self.reach_said(initiator, owner, None)
+    }
+
+    /// As [`reach`](Self::reach), of memory whose exporter says what it is to confidential guests, and
+    /// whether to the initiator's.
+    pub(crate) fn reach_said(
+        &self,
+        initiator: &Initiator,
+        owner: Owner,
+        said: Option<(MemoryKind, bool)>,
+    ) -> Result<Reached, Refusal> {
         let refused = |why, reasons| Refusal { initiator: initiator.name().into(), owner, why, reasons };
         let through = match initiator.mode() {
             IommuMode::Translated => Reach::Iova,
@@ -262,7 +240,8 @@ impl<'t> Peers<'t> {
             }
             Owner::Bar { function, bar } => self.judged(initiator, function, bar, through, &refused)?,
         };
-        self.confidential(initiator, owner, &reached).map_err(|rule| refused(Why::Confidential(rule), Vec::new()))?;
+        self.confidential(initiator, owner, &reached, said)
+            .map_err(|rule| refused(Why::Confidential(rule), Vec::new()))?;
         Ok(reached)
     }
 
@@ -316,7 +295,7 @@ impl<'t> Peers<'t> {
     }
 
     /// Why `prot` is not to be had although the owner is reached.
-    pub(super) fn direction(&self, initiator: &Initiator, owner: Owner, reached: &Reached, prot: Prot) -> Refusal {
+    pub(crate) fn direction(&self, initiator: &Initiator, owner: Owner, reached: &Reached, prot: Prot) -> Refusal {
         let why = match (reached.permits(prot), prot.reads() && reached.read == Permission::Refused) {
             (Permission::Unknown, _) => Why::Unknown,
             (_, true) => Why::Reads,
@@ -330,35 +309,6 @@ impl<'t> Peers<'t> {
             _ => Vec::new(),
         };
         Refusal { initiator: initiator.name().into(), owner, why, reasons }
-    }
-
-    fn confidential(&self, initiator: &Initiator, owner: Owner, reached: &Reached) -> Result<(), Rule> {
-        let plain = Stated { function: None, interface: Interface::Plain, same_guest: true };
-        let target = match owner {
-            Owner::Bar { function, .. } => self.interfaces.iter().find(|known| known.function == Some(function)),
-            _ => None,
-        };
-        let target = target.unwrap_or(&plain);
-        let memory = match owner {
-            Owner::Private(_) => MemoryKind::PrivateRam,
-            Owner::Ram | Owner::Process | Owner::Memfd(_) => MemoryKind::SharedRam,
-            Owner::Bar { .. } | Owner::Device(_) if self.open.contains(&owner) => {
-                MemoryKind::OpenMmio(target.interface)
-            }
-            Owner::Bar { .. } | Owner::Device(_) => MemoryKind::Mmio(target.interface),
-        };
-        let bound = |one, other| self.streams.contains(&(one, other)) || self.streams.contains(&(other, one));
-        let way = match reached.reach {
-            Reach::Bus { .. }
-                if initiator.function().zip(target.function).is_some_and(|(one, other)| bound(one, other)) =>
-            {
-                Way::BoundStream
-            }
-            Reach::Bus { .. } => Way::Bus,
-            Reach::Iova => Way::Iommu,
-            Reach::Physical => Way::HostBridge,
-        };
-        confidential::check(&Case { initiator: initiator.interface, memory, way, same_guest: target.same_guest })
     }
 }
 

@@ -220,7 +220,7 @@ pub enum LinkError {
 
 /// A number on a bus, of whatever kind, in an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AddressNumber(pub(super) u64);
+pub struct AddressNumber(pub(crate) u64);
 
 impl core::fmt::Display for AddressNumber {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
