@@ -17,10 +17,10 @@
 
 pub mod life;
 pub mod lifetime;
-pub mod wire;
+pub mod pins;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;
-pub mod pins;
 pub mod terms;
+pub mod wire;
 
 pub use lifetime::{Control, Enforcement, Lifetime};

@@ -4,31 +4,14 @@
 //! peer may have been built from another version of this library.
 
 use super::super::life::{Disturbance, Phase};
+use super::super::pins::RegionId;
+use super::super::terms::{Contiguity, Methods, Moves, Place, Stays};
 use super::super::{Control, Enforcement, Lifetime};
 use super::field::{BadField, Field, Reader, Shape};
 use crate::access::Prot;
-use alloc::string::{String, ToString};
+use crate::topology::IommuMode;
 use alloc::vec::Vec;
-use bitflags::bitflags;
 use core::fmt;
-
-/// Where the bytes of a buffer lie.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Residency {
-    /// Memory of the CPU.
-    Ram,
-    /// Memory of a device, behind one of its BARs.
-    Device,
-}
-
-impl fmt::Display for Residency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ram => "ram",
-            Self::Device => "device",
-        })
-    }
-}
 
 /// Why a side says goodbye.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -98,7 +81,7 @@ impl fmt::Display for Descriptors {
 /// A number and what it stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Code {
-    /// The number; of a set of flags its bit, as a mask.
+    /// The number; of `methods` its bit, as a mask.
     pub number: u64,
     /// The word.
     pub word: &'static str,
@@ -153,7 +136,8 @@ coded! {
     Lifetime in LIFETIME, "lifetime" { Pinned = 0, "pinned"; Revocable = 1, "revocable"; Movable = 2, "movable"; }
     Control in CONTROL, "control" { Use = 0, "use"; Full = 1, "full"; }
     Prot in PROT, "prot" { Read = 1, "r"; Write = 2, "w"; ReadWrite = 3, "rw"; }
-    Residency in RESIDENCY, "residency" { Ram = 0, "ram"; Device = 1, "device"; }
+    Contiguity in CONTIGUITY, "contiguity" { Scattered = 0, "scattered"; AsSeen = 1, "as_seen"; OneRange = 2, "one_range"; }
+    IommuMode in IOMMU, "iommu" { Translated = 0, "translated"; Identity = 1, "identity"; None = 2, "none"; }
     Descriptors in DESCRIPTORS, "descriptors" { None = 0, "none"; Memory = 1, "memory"; MemoryAndControl = 2, "memory and control"; }
     Ending in ENDING, "ending" {
         Done = 0, "done"; Malformed = 1, "malformed"; OutOfTurn = 2, "out-of-turn"; Untrue = 3, "untrue"; Flood = 4, "flood";
@@ -170,74 +154,100 @@ coded! {
     }
 }
 
-macro_rules! flags {
-    ($($(#[doc = $doc:literal])+ $set:ident in $table:ident, $name:literal { $($(#[doc = $fdoc:literal])+ $flag:ident = $bit:literal, $word:literal;)+ })+) => {$(
-        bitflags! {
-            $(#[doc = $doc])+
-            #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
-            pub struct $set: u8 {
-                $($(#[doc = $fdoc])+ const $flag = $bit;)+
-            }
+const METHODS: Coded = Coded {
+    name: "methods",
+    codes: &[Code { number: 1, word: "dma" }, Code { number: 2, word: "cpu" }, Code { number: 4, word: "frames" }],
+};
+
+impl Field for Methods {
+    const SHAPE: Shape = Shape::fixed("methods", 1);
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let bit = |method, bit: u8| if self.contains(method) { bit } else { 0 };
+        (bit(Self::DMA, 1) | bit(Self::CPU, 2) | bit(Self::FRAMES, 4)).put(out);
+    }
+
+    fn take(input: &mut Reader<'_>) -> Result<Self, BadField> {
+        let bits = u8::take(input)?;
+        if bits & !0x7 != 0 {
+            return Err(BadField::Meaningless(u64::from(bits)));
         }
-
-        const $table: Coded = Coded { name: $name, codes: &[$(Code { number: $bit, word: $word }),+] };
-
-        impl fmt::Display for $set {
-            /// Writes words joined by `+`, or `nothing`.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let words: Vec<String> = $table
-                    .codes
-                    .iter()
-                    .filter(|code| u64::from(self.bits()) & code.number != 0)
-                    .map(|code| code.word.to_string())
-                    .collect();
-                f.write_str(if words.is_empty() { "nothing" } else { "" })?;
-                f.write_str(&words.join("+"))
-            }
-        }
-
-        impl Field for $set {
-            const SHAPE: Shape = Shape::fixed($name, 1);
-
-            fn put(&self, out: &mut Vec<u8>) {
-                self.bits().put(out);
-            }
-
-            fn take(input: &mut Reader<'_>) -> Result<Self, BadField> {
-                let bits = u8::take(input)?;
-                Self::from_bits(bits).ok_or(BadField::Meaningless(u64::from(bits)))
-            }
-        }
-    )+};
+        let method = |bit: u8, method| if bits & bit != 0 { method } else { Self::empty() };
+        Ok(method(1, Self::DMA) | method(2, Self::CPU) | method(4, Self::FRAMES))
+    }
 }
 
-flags! {
-    /// What may happen to a buffer while it is mapped, and what its exporter can prevent.
-    Stays in STAYS, "stays" {
-        /// It may be taken away.
-        MAY_BE_REVOKED = 0x1, "may-be-revoked";
-        /// Its bytes may move.
-        MAY_MOVE = 0x2, "may-move";
-        /// The exporter can keep the bytes from moving while somebody needs that.
-        CAN_PIN = 0x4, "can-pin";
+const STAYS: Coded = Coded {
+    name: "stays",
+    codes: &[
+        Code { number: 0, word: "never leaves" },
+        Code { number: 1, word: "may be revoked" },
+        Code { number: 2, word: "may move unless pinned" },
+        Code { number: 3, word: "may move unless pinned, and may be revoked" },
+        Code { number: 4, word: "may move" },
+        Code { number: 5, word: "may move, and may be revoked" },
+    ],
+};
+
+impl Field for Stays {
+    const SHAPE: Shape = Shape::fixed("stays", 1);
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let moves: u8 = match self.moves {
+            Moves::Never => 0,
+            Moves::UnlessPinned => 2,
+            Moves::AtWill => 4,
+        };
+        (moves | u8::from(self.revoked)).put(out);
     }
-    /// Which lifetimes an importer can take.
-    Takes in TAKES, "takes" {
-        /// Mappings that stay as long as it wants.
-        PINNED = 0x1, "pinned";
-        /// Mappings that it must give up when told.
-        REVOCABLE = 0x2, "revocable";
-        /// Mappings whose bytes may be elsewhere after any notice.
-        MOVABLE = 0x4, "movable";
+
+    fn take(input: &mut Reader<'_>) -> Result<Self, BadField> {
+        let number = u8::take(input)?;
+        let moves = match number & !1 {
+            0 => Moves::Never,
+            2 => Moves::UnlessPinned,
+            4 => Moves::AtWill,
+            _ => return Err(BadField::Meaningless(u64::from(number))),
+        };
+        Ok(Self { moves, revoked: number & 1 == 1 })
     }
-    /// Ways to reach the memory of a buffer, which an exporter offers and an importer needs.
-    Need in NEED, "need" {
-        /// By the CPU.
-        CPU = 0x1, "cpu";
-        /// By page frame numbers, as a stage-2 table takes them.
-        PFN = 0x2, "pfn";
-        /// By a device.
-        DMA = 0x4, "dma";
+}
+
+#[cfg(test)]
+impl Listed for Stays {
+    fn listed() -> Vec<(Self, &'static str)> {
+        let decode = |code: &Code| Some((Self::take(&mut Reader::new(&[code.number as u8])).ok()?, code.word));
+        STAYS.codes.iter().filter_map(decode).collect()
+    }
+}
+
+const PLACE: Coded = Coded {
+    name: "place",
+    codes: &[
+        Code { number: 0, word: "ram; the four bytes that follow are zero" },
+        Code { number: 1, word: "device; a `u32` follows, the exporter's number of the region" },
+    ],
+};
+
+impl Field for Place {
+    const SHAPE: Shape = Shape::fixed("place", 5);
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let (kind, region): (u8, u32) = match self {
+            Self::Ram => (0, 0),
+            Self::Device(region) => (1, region.number()),
+        };
+        kind.put(out);
+        region.put(out);
+    }
+
+    fn take(input: &mut Reader<'_>) -> Result<Self, BadField> {
+        match (u8::take(input)?, u32::take(input)?) {
+            (0, 0) => Ok(Self::Ram),
+            (0, region) => Err(BadField::Meaningless(u64::from(region))),
+            (1, region) => Ok(Self::Device(RegionId::new(region))),
+            (kind, _) => Err(BadField::Meaningless(u64::from(kind))),
+        }
     }
 }
 
@@ -280,5 +290,18 @@ impl Field for Features {
 }
 
 /// Every closed set, for the documentation.
-pub const CODES: &[Coded] =
-    &[ENFORCEMENT, LIFETIME, CONTROL, PROT, RESIDENCY, DESCRIPTORS, ENDING, PHASE, DISTURBANCE, STAYS, TAKES, NEED];
+pub const CODES: &[Coded] = &[
+    ENFORCEMENT,
+    LIFETIME,
+    CONTROL,
+    PROT,
+    CONTIGUITY,
+    IOMMU,
+    DESCRIPTORS,
+    ENDING,
+    PHASE,
+    DISTURBANCE,
+    METHODS,
+    STAYS,
+    PLACE,
+];

@@ -1,14 +1,16 @@
 //! The messages: one description of each, from which reader, writer and documentation are made.
 
 use super::super::life::{AttachmentId, Disturbance, Generation, NoticeId, Phase};
+use super::super::terms::{Contiguity, Methods, Place, Stays};
 use super::super::{Control, Enforcement, Lifetime};
-use super::codes::{Descriptors, Ending, Features, Need, Residency, Stays, Takes};
+use super::codes::{Descriptors, Ending, Features};
 use super::field::{BadField, Field, Reader, Shape};
 use super::malformed::Malformed;
 use super::text::Text;
 use super::{RequestId, VERSIONS};
 use crate::access::Prot;
 use crate::addr::Bytes;
+use crate::topology::IommuMode;
 use alloc::vec::Vec;
 
 /// Bytes of the header: kind (`u16`), reserved and zero (`u16`), length of the whole message (`u32`).
@@ -159,9 +161,9 @@ messages! {
         /// what may happen to it, and what can be prevented
         stays: Stays,
         /// the ways in which it can be reached
-        ways: Need,
+        methods: Methods,
         /// where its bytes lie
-        residency: Residency,
+        place: Place,
         /// the least enforcement that is accepted
         floor: Enforcement,
         /// the most enforcement that memory of its sort can have
@@ -171,16 +173,24 @@ messages! {
     }
     /// The importer tells what it can take, and what it wants.
     Declare = 4 "declare" Importer Connection {
-        /// the lifetimes that it can take
-        takes: Takes,
+        /// what refusals call it
+        name: Text<64>,
+        /// the ways in which it reaches the memory
+        methods: Methods,
         /// what it wants to do
         prot: Prot,
-        /// the ways that it needs
-        need: Need,
+        /// the least promise that it can live with
+        takes: Lifetime,
         /// who sees to it that it lets go
         enforcement: Enforcement,
         /// what it wants to control
         control: Control,
+        /// in how many pieces it takes the memory
+        contiguity: Contiguity,
+        /// of a device that reaches it: how many address bits the device forms; 0 without a device
+        mask_bits: u8,
+        /// of a device that reaches it: how an IOMMU treats the device; `none` without a device
+        iommu: IommuMode,
     }
     /// The exporter settles. Two descriptors come with this message: the memory, then the control channel.
     Terms = 5 "terms" Exporter Connection {
@@ -190,8 +200,10 @@ messages! {
         lifetime: Lifetime,
         /// what the importer may do
         prot: Prot,
-        /// the ways that it may use
-        ways: Need,
+        /// the ways in which it reaches the memory
+        methods: Methods,
+        /// where the bytes lie
+        place: Place,
         /// who sees to it that it lets go
         enforcement: Enforcement,
         /// what it controls
@@ -260,7 +272,7 @@ messages! {
     /// The exporter says where the bytes lie from now on; said before `may-map`, never while anything is mapped.
     Moved = 23 "moved" Exporter Control {
         /// where they lie
-        residency: Residency,
+        place: Place,
         /// what comes along: `memory` if the old descriptor is of no use any more, else `none`
         descriptors: Descriptors,
     }

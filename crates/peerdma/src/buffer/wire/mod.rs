@@ -29,6 +29,7 @@
 //! ```
 
 mod codes;
+mod convert;
 mod field;
 mod malformed;
 mod message;
@@ -38,7 +39,8 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use codes::{CODES, Code, Coded, Descriptors, Ending, Features, Need, Residency, Stays, Takes};
+pub use codes::{CODES, Code, Coded, Descriptors, Ending, Features};
+pub use convert::Export;
 pub use field::Shape;
 pub use malformed::Malformed;
 pub use message::{

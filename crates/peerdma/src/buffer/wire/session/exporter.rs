@@ -1,7 +1,8 @@
 //! The exporter's side of one attachment.
 
 use super::super::super::life::{Generation, Notice, NoticeId, Phase};
-use super::super::codes::{Descriptors, Ending, Features, Residency};
+use super::super::super::terms::Place;
+use super::super::codes::{Descriptors, Ending, Features};
 use super::super::message::{
     Declare, Denied, Gone, Goodbye, Granted, LetGo, MayMap, Message, Moved, Offer, Refusal, Terms, Welcome,
 };
@@ -12,6 +13,7 @@ use super::{MAPPINGS_MAX, OUTBOX_MAX, REQUESTS_MAX, UNANSWERED_MAX};
 use crate::access::Prot;
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// What an importer said, after it was found to be in order.
@@ -132,9 +134,11 @@ impl ExporterSession {
 
     /// Ends the session because of what the importer did, and tells it.
     pub fn cut(&mut self, violation: &Violation) {
-        // What waits is of no use to a peer that is no longer believed, and would only keep the reason from it.
-        self.outbox.clear();
-        self.end(violation.ending());
+        if !self.is_over() {
+            // What waits is of no use to a peer that is no longer believed, and would only keep the reason from it.
+            self.outbox.clear();
+            self.end(violation.ending());
+        }
     }
 
     fn end(&mut self, ending: Ending) {
@@ -165,6 +169,9 @@ impl ExporterSession {
                 Ok(Said::Greeted)
             }
             (Turn::TheirDeclaration, Message::Declare(declare)) => {
+                if let Some(what) = declare.contradiction() {
+                    return Err(Violation::Untrue { kind, what: what.to_string() });
+                }
                 self.turn = Turn::OurTerms;
                 Ok(Said::Declared(declare))
             }
@@ -316,13 +323,13 @@ impl ExporterSession {
     ///
     /// # Errors
     /// [`OutOfTurn`] before terms were settled, and after the end.
-    pub fn moved(&mut self, residency: Residency, descriptors: Descriptors) -> Result<(), OutOfTurn> {
+    pub fn moved(&mut self, place: Place, descriptors: Descriptors) -> Result<(), OutOfTurn> {
         if self.turn != Turn::Attached || descriptors == Descriptors::MemoryAndControl {
             return Err(OutOfTurn { kind: "moved", why: self.turn.expects() });
         }
         // It goes out with the next notice, so that a peer which answers nothing is not sent one descriptor after the other.
         let descriptors = self.held.0.as_ref().map_or(descriptors, |held| held.descriptors.max(descriptors));
-        self.held.0 = Some(Moved { residency, descriptors });
+        self.held.0 = Some(Moved { place, descriptors });
         Ok(())
     }
 
@@ -364,5 +371,5 @@ fn no_version(lowest: u16, highest: u16) -> Refusal {
         VERSIONS.start(),
         VERSIONS.end()
     );
-    Refusal { rule: Text::new("version"), why: Text::new(&why) }
+    Refusal::by("version", &why)
 }

@@ -1,8 +1,9 @@
 //! What an importer hears.
 
 use super::super::super::life::{Disturbance, Generation, NoticeId, Phase};
+use super::super::super::terms::Place;
 use super::super::RequestId;
-use super::super::codes::{Descriptors, Ending, Residency};
+use super::super::codes::{Descriptors, Ending};
 use super::super::message::{Offer, Refusal, Terms};
 use crate::access::Prot;
 use alloc::string::String;
@@ -55,7 +56,7 @@ pub enum Heard {
     /// The bytes lie elsewhere.
     Moved {
         /// Where.
-        residency: Residency,
+        place: Place,
         /// What came along.
         descriptors: Descriptors,
     },

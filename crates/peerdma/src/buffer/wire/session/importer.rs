@@ -1,13 +1,12 @@
 //! The importer's side of one attachment.
 
 use super::super::super::life::{Generation, NoticeId, Phase};
-use super::super::codes::{Descriptors, Ending, Features, Takes};
+use super::super::codes::{Descriptors, Ending, Features};
 use super::super::message::{Declare, Goodbye, Hello, LetGo, Map, Message, Noted, Offer, Terms, Unmapped};
 use super::super::{RequestId, VERSIONS};
 use super::heard::Heard;
 use super::violation::{OutOfTurn, Violation};
 use super::{MAPPINGS_MAX, REQUESTS_MAX, UNANSWERED_MAX};
-use crate::buffer::Lifetime;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::ToString;
@@ -204,7 +203,7 @@ impl ImporterSession {
                     let what = "a session has one control channel".to_string();
                     return Err(Violation::Untrue { kind, what });
                 }
-                Ok(Heard::Moved { residency: moved.residency, descriptors: moved.descriptors })
+                Ok(Heard::Moved { place: moved.place, descriptors: moved.descriptors })
             }
             Message::Gone(gone) => {
                 self.number(kind, gone.notice)?;
@@ -221,16 +220,11 @@ impl ImporterSession {
         let (Some(offer), Some(declared)) = (&self.offer, &self.declared) else {
             return Err(Violation::OutOfTurn { kind: "terms", when: "before anything was declared" });
         };
-        let taken = match terms.lifetime {
-            Lifetime::Pinned => Takes::PINNED,
-            Lifetime::Revocable => Takes::REVOCABLE,
-            Lifetime::Movable => Takes::MOVABLE,
-        };
         let claims = [
             (terms.size == offer.size, "the length is not the one that was offered"),
-            (declared.takes.contains(taken), "the lifetime is none that was declared"),
+            (terms.lifetime <= declared.takes, "the lifetime is less than what was declared"),
             (terms.prot == declared.prot, "the protection is not the one that was declared"),
-            (terms.ways.contains(declared.need), "a way that is needed is missing"),
+            (terms.methods == declared.methods, "the ways are not the ones that were declared"),
             (terms.enforcement == declared.enforcement, "the enforcement is not the one that was declared"),
             (terms.control == declared.control, "the control is not the one that was declared"),
             (terms.enforcement >= offer.floor, "the enforcement is below the floor"),

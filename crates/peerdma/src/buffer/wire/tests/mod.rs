@@ -9,7 +9,9 @@ use super::*;
 use crate::access::Prot;
 use crate::addr::Bytes;
 use crate::buffer::life::{AttachmentId, Phase};
+use crate::buffer::terms::{Contiguity, Methods, Place, Stays};
 use crate::buffer::{Control, Enforcement, Lifetime};
+use crate::topology::IommuMode;
 
 /// An offer of memory that may be taken away.
 fn offer() -> Offer {
@@ -17,9 +19,9 @@ fn offer() -> Offer {
         name: Text::new("memfd"),
         size: Bytes::new(1 << 20),
         prot: Prot::ReadWrite,
-        stays: Stays::MAY_BE_REVOKED,
-        ways: Need::CPU,
-        residency: Residency::Ram,
+        stays: Stays::UNTIL_REVOKED,
+        methods: Methods::CPU,
+        place: Place::Ram,
         floor: Enforcement::None,
         strongest: Enforcement::Cooperative,
         control: Control::Full,
@@ -29,11 +31,15 @@ fn offer() -> Offer {
 /// What an importer with a CPU mapping declares.
 fn declare() -> Declare {
     Declare {
-        takes: Takes::REVOCABLE,
+        name: Text::new("importer"),
+        methods: Methods::CPU,
         prot: Prot::ReadWrite,
-        need: Need::CPU,
+        takes: Lifetime::Revocable,
         enforcement: Enforcement::Cooperative,
         control: Control::Use,
+        contiguity: Contiguity::Scattered,
+        mask_bits: 0,
+        iommu: IommuMode::None,
     }
 }
 
@@ -43,7 +49,8 @@ fn terms(attachment: AttachmentId) -> Terms {
         attachment,
         lifetime: Lifetime::Revocable,
         prot: Prot::ReadWrite,
-        ways: Need::CPU,
+        methods: Methods::CPU,
+        place: Place::Ram,
         enforcement: Enforcement::Cooperative,
         control: Control::Use,
         size: Bytes::new(1 << 20),

@@ -115,7 +115,7 @@ fn terms_other_than_what_was_declared_bind_nobody() {
         Terms { size: Bytes::new(1 << 21), ..good.clone() },
         Terms { lifetime: Lifetime::Movable, ..good.clone() },
         Terms { prot: Prot::Read, ..good.clone() },
-        Terms { ways: Need::DMA, ..good.clone() },
+        Terms { methods: Methods::DMA, ..good.clone() },
         Terms { enforcement: Enforcement::None, ..good.clone() },
         Terms { control: Control::Full, ..good },
     ];
@@ -127,6 +127,49 @@ fn terms_other_than_what_was_declared_bind_nobody() {
         importer.declare(declare()).unwrap();
         let violation = heard(&mut importer, &Message::Terms(other)).unwrap_err();
         assert!(matches!(violation, Violation::Untrue { kind: "terms", .. }), "{violation}");
+    }
+}
+
+/// What an importer declares is held against the rules as if it were in this process.
+#[test]
+fn a_declaration_survives_the_way() {
+    use crate::buffer::terms::{Rule, negotiate};
+    use crate::chunk::{Chunk, Chunks};
+    use crate::dma::{Owner, OwnerId, Peers};
+    let export = Export {
+        name: Text::new("memfd"),
+        prot: Prot::ReadWrite,
+        stays: Stays::UNTIL_REVOKED,
+        methods: Methods::CPU | Methods::DMA,
+        floor: Enforcement::Cooperative,
+        strongest: Enforcement::Cooperative,
+        control: Control::Use,
+    };
+    let chunk = Chunk::new(Owner::Memfd(OwnerId::new(1)), Bytes::ZERO, Bytes::new(4096), Default::default()).unwrap();
+    let offer = export.offer(Chunks::collect_from([chunk]).unwrap(), Place::Ram).unwrap();
+    let rule = |declare: &Declare| negotiate(&offer, &declare.declaration(), &Peers::none()).map_err(|why| why.rule);
+    assert_eq!(rule(&declare()).unwrap().lifetime(), Lifetime::Revocable);
+    assert_eq!(rule(&Declare { takes: Lifetime::Pinned, ..declare() }), Err(Rule::Revoked));
+    assert_eq!(rule(&Declare { enforcement: Enforcement::None, ..declare() }), Err(Rule::Unenforced));
+    assert_eq!(rule(&Declare { methods: Methods::FRAMES, ..declare() }), Err(Rule::MethodNotOffered));
+    assert_eq!(rule(&Declare { control: Control::Full, ..declare() }), Err(Rule::FullNotOffered));
+    let device = Declare { methods: Methods::DMA, mask_bits: 32, iommu: IommuMode::Translated, ..declare() };
+    assert_eq!(rule(&device).unwrap().methods(), Methods::DMA);
+}
+
+#[test]
+fn a_declaration_that_contradicts_itself_ends_the_session() {
+    for wrong in [
+        Declare { methods: Methods::empty(), ..declare() },
+        Declare { methods: Methods::DMA, ..declare() },
+        Declare { mask_bits: 48, ..declare() },
+        Declare { methods: Methods::DMA, mask_bits: 65, ..declare() },
+    ] {
+        let mut exporter = ExporterSession::new();
+        said(&mut exporter, &Message::Hello(Hello::new())).unwrap();
+        exporter.offer(offer()).unwrap();
+        let violation = said(&mut exporter, &Message::Declare(wrong)).unwrap_err();
+        assert!(matches!(violation, Violation::Untrue { kind: "declare", .. }), "{violation}");
     }
 }
 
@@ -171,7 +214,7 @@ fn mappings_are_bounded() {
 fn notices_that_nobody_answers_are_held_back_and_only_the_last_is_kept() {
     let (mut exporter, mut importer) = attached().unwrap();
     for round in 0..100 {
-        exporter.moved(Residency::Ram, Descriptors::Memory).unwrap();
+        exporter.moved(Place::Ram, Descriptors::Memory).unwrap();
         exporter.tell(NoticeId::new(2 * round + 1), LET_GO, 0).unwrap();
         let generation = Generation::new(round + 1);
         exporter.tell(NoticeId::new(2 * round + 2), Notice::MayMap { generation }, 0).unwrap();
@@ -188,7 +231,7 @@ fn notices_that_nobody_answers_are_held_back_and_only_the_last_is_kept() {
     importer.note(last.unwrap()).unwrap();
     to_exporter(&mut importer, &mut exporter).unwrap().unwrap();
     let moved = to_importer(&mut exporter, &mut importer).unwrap().unwrap();
-    assert_eq!(moved, Heard::Moved { residency: Residency::Ram, descriptors: Descriptors::Memory });
+    assert_eq!(moved, Heard::Moved { place: Place::Ram, descriptors: Descriptors::Memory });
     let may_map = to_importer(&mut exporter, &mut importer).unwrap().unwrap();
     assert_eq!(may_map, Heard::MayMap { notice: NoticeId::new(200), generation: Generation::new(100) });
     assert_eq!(exporter.outgoing(), None);
@@ -200,7 +243,7 @@ fn descriptors_come_with_the_messages_that_have_them_and_with_no_other() {
     let map = Message::Map(Map { request: RequestId::new(1) });
     let violation = exporter.receive(&map.encode(), 3).unwrap_err();
     assert_eq!(violation.to_string(), "sent 3 descriptors with `map`, which has 0");
-    let moved = Message::Moved(Moved { residency: Residency::Ram, descriptors: Descriptors::Memory });
+    let moved = Message::Moved(Moved { place: Place::Ram, descriptors: Descriptors::Memory });
     assert_eq!(importer.receive(&moved.encode(), 0).unwrap_err().ending(), Ending::Descriptors);
 }
 
