@@ -12,7 +12,7 @@
 //!
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
-//! [`verified`] says whether they arrived.
+//! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes.
 //!
 //! Three principles:
 //!
@@ -52,6 +52,7 @@ pub mod pattern;
 pub mod pci_names;
 pub mod publish;
 pub mod redact;
+pub mod share;
 pub mod snapshot;
 mod sys;
 pub mod sysfs;

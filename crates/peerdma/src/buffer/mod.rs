@@ -14,6 +14,7 @@
 //! - [`confidential`]: the life of memory that becomes a confidential guest's.
 //! - [`guard`]: accesses in flight, which whoever takes memory away waits for.
 //! - [`fence`]: what devices were told to do, which is waited for before memory moves.
+//! - [`wire`]: what exporter and importer say to each other when they are two processes.
 //! - `shared`: buffers that threads share and wait for; with the feature `std`.
 //!
 //! Not here: sockets and processes (`peerdma-linux`), and devices that move bytes (`peerdma-emu`).
@@ -28,5 +29,6 @@ pub mod pins;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;
 pub mod terms;
+pub mod wire;
 
 pub use lifetime::{Control, Enforcement, Lifetime};
