@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn there_is_an_end_to_counting() {
         let mut causes = Causes::of(Answers { decoding: false, powered: true });
-        assert_eq!((0..70_000).take_while(|_| causes.begin(Disturbance::DecodeOff)).count(), 32_766);
+        assert_eq!((0..70_000).take_while(|_| causes.begin(Disturbance::DecodeOff)).count(), 32_767);
         assert!((0..70_000).all(|_| causes.begin(Disturbance::Removal)), "news is never refused");
     }
 

@@ -199,8 +199,7 @@ impl<'a> Buffer<'a> {
             Event::FencesRetired(NOW) => (self.fences, self.retired) = (false, true),
             Event::FencesRetired(_) => self.late_fences = false,
             Event::Begin(disturbance) => {
-                let again = disturbance.about().duration == Duration::State || disturbance == Disturbance::Removal;
-                if !(again && self.begun.contains(&disturbance)) {
+                if !(disturbance == Disturbance::Removal && self.begun.contains(&disturbance)) {
                     self.begun.push(disturbance);
                     self.begun.sort_unstable();
                 }
@@ -264,7 +263,7 @@ impl World for Buffer<'_> {
         let mut moves = self.importers_moves();
         for &disturbance in &self.bounds.disturbances {
             let has = self.begun.contains(&disturbance);
-            if self.begun.len() < self.bounds.begun || (has && disturbance.about().duration != Duration::Deed) {
+            if self.begun.len() < self.bounds.begun || (has && disturbance.about().duration == Duration::Final) {
                 moves.push(Event::Begin(disturbance));
             }
             moves.extend(self.bounds.answers.iter().map(|&answers| Event::End { disturbance, answers }));

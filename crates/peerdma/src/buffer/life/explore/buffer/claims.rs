@@ -120,19 +120,21 @@ fn told(before: &Buffer<'_>, after: &Buffer<'_>, actions: &[Action]) -> Result<(
     Ok(())
 }
 
-/// What is said twice is the same as said once.
+/// What is answered twice is answered once. What is announced twice tells nobody anew, and lasts until both are done.
 fn again(after: &Buffer<'_>, event: Event) -> Result<(), String> {
-    let repeats = match event {
-        Event::Noted(..) | Event::FencesRetired(_) => true,
-        Event::Begin(disturbance) => disturbance.about().duration == Duration::State,
-        _ => false,
+    let ends = match event {
+        Event::Noted(..) | Event::FencesRetired(_) => None,
+        Event::Begin(disturbance) if disturbance.about().duration != Duration::Final => {
+            Some(Event::End { disturbance, answers: None })
+        }
+        _ => return Ok(()),
     };
-    if !repeats {
-        return Ok(());
-    }
     let mut twice = after.life.clone();
-    let actions = twice.step(event).map_err(|refused| format!("said again it is refused: {refused}"))?;
-    claim(actions.is_empty() && twice == after.life, || format!("said again it is {actions:?}"))
+    for said in [Some(event), ends].into_iter().flatten() {
+        let actions = twice.step(said).map_err(|refused| format!("said again it is refused: {refused}"))?;
+        claim(actions.is_empty(), || format!("said again it is {actions:?}"))?;
+    }
+    claim(twice == after.life, || format!("said again it leads to {twice:?}"))
 }
 
 /// A refusal has its reason, and the reason is true.
