@@ -279,14 +279,27 @@ impl Exporter {
     /// # Errors
     /// [`WaitError::Late`], with who holds on and what is outstanding: wait again, end whoever holds on, or drop the
     /// disturbance to give up. Nothing was freed.
-    pub fn wait(&mut self, mut disturbing: Disturbing, until: Instant) -> Result<Disturbed, WaitError> {
+    pub fn wait(&mut self, disturbing: Disturbing, until: Instant) -> Result<Disturbed, WaitError> {
+        self.wait_unless(disturbing, until, || false)
+    }
+
+    /// The same, but ends early when `stop` says so, which is asked between two steps and after every signal.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); [`WaitError::Late`] also if it was stopped.
+    pub fn wait_unless(
+        &mut self,
+        mut disturbing: Disturbing,
+        until: Instant,
+        mut stop: impl FnMut() -> bool,
+    ) -> Result<Disturbed, WaitError> {
         self.waits_until = Some(until);
         let waited = loop {
             disturbing = match disturbing.try_proceed() {
                 Ok(quiet) => break Ok(quiet),
                 Err(disturbing) => disturbing,
             };
-            if Instant::now() >= until {
+            if Instant::now() >= until || stop() {
                 let held = disturbing.held();
                 // The last one may let go between the two questions.
                 if !held.is_empty() {
