@@ -11,7 +11,8 @@ use std::time::Duration;
 #[command(after_help = "\
 Other processes of the same user attach at the socket; docs/protocol.md says what the two say to each other. The memory \
 is filled with a pattern that they check. Importers are told to let go before the memory is taken away, \
-and who holds on is named. When this ends, however it ends, the socket is gone, but for SIGKILL.
+and who holds on is named. At its end, by a signal too, they are told first, and the socket is removed; a second signal of \
+the same kind ends it at once, and what it leaves is replaced by the next.
 
 Commands on standard input: revoke, restore, move, status, quit.
 

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// How long at most until a signal is noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Patterns of earlier revocations that memory is compared with, before it is called something else.
-const LOOKED_BACK: u64 = 64;
+/// Bytes that tell patterns apart; there are more in any page.
+const FIRST_LOOK: usize = 64;
 
 pub(crate) fn run(arguments: &AttachArguments) -> Result<Exit, Failure> {
     if arguments.output.schema {
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &AttachArguments) -> Result<Exit, Failure> {
     let mut document = AttachDocument::new(socket);
     let mut chronicle = Chronicle::new(arguments.output.json);
     let outcome = attach(arguments, socket, &mut document, &mut chronicle);
-    document.events = chronicle.into_events();
+    (document.events, document.events_left_out) = chronicle.into_events();
     let printed = if arguments.output.json { output::json(&document) } else { Ok(()) };
     output::concluded(outcome?, printed)
 }
@@ -196,16 +196,16 @@ impl Follower<'_> {
     }
 
     fn compare(&self, mapped: &Mapped) -> Found {
-        let last = mapped.generation().number();
-        let runs = (last.saturating_sub(LOOKED_BACK)..=last).rev();
-        let holds = |run: &u64| {
-            let pattern = Pattern::new(self.arguments.seed, *run);
-            pieces(mapped.len()).all(|(at, len)| {
-                let mut found = vec![0; len];
-                mapped.read(at, &mut found).is_ok() && found == pattern.bytes(at, len)
-            })
+        let len = mapped.len();
+        let holds = |run: u64, at: Bytes, len: usize| {
+            let mut found = vec![0; len];
+            mapped.read(at, &mut found).is_ok() && found == Pattern::new(self.arguments.seed, run).bytes(at, len)
         };
-        Found { run: runs.into_iter().find(holds) }
+        // It is filled anew with a revocation and not with a move, and either is a generation. The first bytes tell
+        // which pattern it can be, so that few are made whole.
+        let may_be = |run: &u64| holds(*run, Bytes::ZERO, FIRST_LOOK);
+        let whole = |run: &u64| pieces(len).all(|(at, len)| holds(*run, at, len));
+        Found { run: (0..=mapped.generation().number()).rev().filter(may_be).find(whole) }
     }
 }
 
@@ -218,7 +218,9 @@ impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.run {
             Some(run) => write!(f, "pattern {run}, every byte compared"),
-            None => f.write_str("something else than its exporter's pattern; is the seed the same?"),
+            None => f.write_str(
+                "something else than its exporter's pattern; is the seed the same, and does nobody else write?",
+            ),
         }
     }
 }

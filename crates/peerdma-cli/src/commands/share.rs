@@ -41,10 +41,9 @@ pub(crate) fn run(arguments: &ShareArguments) -> Result<Exit, Failure> {
     document.bytes = Some(exporter.memory().len().as_u64());
     let mut session = Session::new(arguments, &mut exporter, interrupts.as_ref());
     let outcome = session.run();
-    document.events = session.into_events();
-    let exit = outcome?;
+    (document.events, document.events_left_out) = session.into_events();
     let printed = if arguments.output.json { output::json(&document) } else { Ok(()) };
-    output::concluded(exit, printed)
+    output::concluded(outcome?, printed)
 }
 
 fn open(arguments: &ShareArguments, socket: &Path) -> Result<Exporter, Failure> {

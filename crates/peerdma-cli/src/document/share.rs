@@ -17,8 +17,10 @@ pub(crate) struct ShareDocument {
     pub(crate) socket: String,
     /// Why nothing was shared; null where something was.
     pub(crate) refused: Option<String>,
-    /// What happened, in order.
+    /// What happened, in order; the last of it.
     pub(crate) events: Vec<EventDocument>,
+    /// How many events happened before those; 0 mostly.
+    pub(crate) events_left_out: u64,
 }
 
 /// Document of `attach`.
@@ -34,8 +36,10 @@ pub(crate) struct AttachDocument {
     pub(crate) rule: Option<String>,
     /// Why, in the exporter's words; null where it does not refuse.
     pub(crate) refused: Option<String>,
-    /// What happened, in order.
+    /// What happened, in order; the last of it.
     pub(crate) events: Vec<EventDocument>,
+    /// How many events happened before those; 0 mostly.
+    pub(crate) events_left_out: u64,
 }
 
 /// What was settled.
@@ -73,13 +77,13 @@ pub(crate) struct EventDocument {
 impl ShareDocument {
     pub(crate) fn new(name: &str, socket: &std::path::Path) -> Self {
         let (name, socket) = (name.to_string(), socket.display().to_string());
-        Self { schema: SCHEMA, name, bytes: None, socket, refused: None, events: Vec::new() }
+        Self { schema: SCHEMA, name, bytes: None, socket, refused: None, events: Vec::new(), events_left_out: 0 }
     }
 }
 
 impl AttachDocument {
     pub(crate) fn new(socket: &std::path::Path) -> Self {
         let socket = socket.display().to_string();
-        Self { schema: SCHEMA, socket, terms: None, rule: None, refused: None, events: Vec::new() }
+        Self { schema: SCHEMA, socket, terms: None, rule: None, refused: None, events: Vec::new(), events_left_out: 0 }
     }
 }

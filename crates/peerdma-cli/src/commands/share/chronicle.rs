@@ -3,27 +3,36 @@
 use crate::document::share::EventDocument;
 use crate::exit::Failure;
 use crate::output;
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Instant;
+
+/// Events that a document holds at most, since other processes decide how many happen.
+const KEPT: usize = 10_000;
 
 /// Tells what happens.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     begun: Instant,
     json: bool,
-    events: Vec<EventDocument>,
+    events: VecDeque<EventDocument>,
+    left_out: u64,
 }
 
 impl Chronicle {
     pub(crate) fn new(json: bool) -> Self {
-        Self { begun: Instant::now(), json, events: Vec::new() }
+        Self { begun: Instant::now(), json, events: VecDeque::new(), left_out: 0 }
     }
 
     /// Prints at once, or keeps it for the document. Text may come from another process.
     pub(crate) fn tell(&mut self, what: &'static str, text: &str) -> Result<(), Failure> {
         let at_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if self.json {
-            self.events.push(EventDocument { at_ms, what, text: text.to_string() });
+            if self.events.len() == KEPT {
+                self.events.pop_front();
+                self.left_out += 1;
+            }
+            self.events.push_back(EventDocument { at_ms, what, text: text.to_string() });
             return Ok(());
         }
         let mut out = anstream::stdout().lock();
@@ -32,7 +41,8 @@ impl Chronicle {
         Ok(out.flush()?)
     }
 
-    pub(crate) fn into_events(self) -> Vec<EventDocument> {
-        self.events
+    /// What a document holds of it: the last events, and how many were before them.
+    pub(crate) fn into_events(self) -> (Vec<EventDocument>, u64) {
+        (self.events.into(), self.left_out)
     }
 }

@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    pub(super) fn into_events(self) -> Vec<EventDocument> {
+    pub(super) fn into_events(self) -> (Vec<EventDocument>, u64) {
         self.chronicle.into_events()
     }
 
@@ -146,7 +146,8 @@ impl<'a> Session<'a> {
                 return Ok(None);
             }
         };
-        let interrupts = self.interrupts;
+        // A signal ends every wait but the last one, which it brought about; the second signal ends the process.
+        let interrupts = self.interrupts.filter(|_| what != Disturbance::Close);
         let waited = self.exporter.wait_unless(announced, until, || interrupts.is_some_and(Interrupts::came));
         // What happened meanwhile, before what came of it.
         self.serve(Instant::now())?;
