@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod attach;
 pub(crate) mod capture;
 pub(crate) mod compat;
 pub(crate) mod copy;
@@ -13,6 +14,7 @@ pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 pub(crate) mod matrix;
 pub(crate) mod route;
+pub(crate) mod share;
 pub(crate) mod topo;
 pub(crate) mod trace;
 pub(crate) mod verify;

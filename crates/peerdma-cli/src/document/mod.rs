@@ -12,6 +12,7 @@ pub(crate) mod fix;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 mod pairs;
+pub(crate) mod share;
 mod topology;
 mod trace;
 pub(crate) mod verify;

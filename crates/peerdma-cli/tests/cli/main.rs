@@ -14,6 +14,7 @@ mod inputs;
 mod lint;
 mod machine;
 mod map;
+mod share;
 mod verify;
 mod whatif;
 mod whose;

@@ -2,7 +2,7 @@
 
 use super::{cooperative, exporter, frames, raw, soon};
 use peerdma::addr::Bytes;
-use peerdma::buffer::wire::{Heard, Message, Noted, Unmapped};
+use peerdma::buffer::wire::{Heard, Map, Message, Noted, RequestId, Unmapped};
 use peerdma_linux::share::{Importer, Mapped};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -52,8 +52,7 @@ impl Other {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.pid() as i32).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
+        send_signal(self.pid(), signal);
     }
 
     /// Kills it, and waits until it has ended.
@@ -79,6 +78,11 @@ impl Drop for Other {
     }
 }
 
+pub(crate) fn send_signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{MARK}{line}");
@@ -96,6 +100,8 @@ fn plays_the_role_that_its_parent_gave_it() {
         "exporter" => serves(path),
         "passes-on" => passes_on(path),
         "holder" => holder(),
+        "breaks-and-passes-on" => breaks_and_passes_on(path),
+        "sleeper" => thread::sleep(Duration::from_secs(60)),
         role => unreachable!("no role {role}"),
     }
 }
@@ -165,6 +171,20 @@ fn passes_on(path: &Path) {
     let control = importer.as_fd().try_clone_to_owned().unwrap();
     let third = command("holder", path).stdin(control).spawn().unwrap();
     say(&format!("third {}", third.id()));
+    thread::sleep(Duration::from_secs(60));
+}
+
+/// Passes its control descriptor to a third process, then breaks the protocol with a mapping in its hands.
+fn breaks_and_passes_on(path: &Path) {
+    let control = raw::attach(path);
+    raw::send(control.as_fd(), &Message::Map(Map { request: RequestId::new(1) }).encode(), &[]).unwrap();
+    assert!(matches!(raw::receive(control.as_fd()), Some(Message::Granted(_))));
+    let third = command("sleeper", path).stdin(control.try_clone().unwrap()).spawn().unwrap();
+    say(&format!("third {}", third.id()));
+    raw::send(control.as_fd(), b"what?", &[]).unwrap();
+    assert!(matches!(raw::receive(control.as_fd()), Some(Message::Goodbye(_))));
+    assert_eq!(raw::send(control.as_fd(), b"what?", &[]), Err(rustix::io::Errno::PIPE));
+    say("told");
     thread::sleep(Duration::from_secs(60));
 }
 

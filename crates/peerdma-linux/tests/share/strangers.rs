@@ -1,10 +1,11 @@
 //! Peers that break the protocol: each is cut off by name, and nobody else notices.
 
-use super::child::Other;
+use super::child::{Other, send_signal};
 use super::{Folder, attached, exporter, frames, mapped, raw, soon, until};
 use peerdma::buffer::life::Disturbance;
 use peerdma::buffer::wire::{Declare, Ending, Features, Hello, Map, Message, Noted, RequestId, Violation};
 use peerdma_linux::share::{AttachError, Exporter, Happened, Importer, WaitError};
+use rustix::process::Signal;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,6 +89,30 @@ fn a_flooder_is_cut_off_and_stays_in_the_way_until_its_process_has_ended() {
     let WaitError::Late(late) = waited.unwrap_err() else { unreachable!("it has mappings") };
     assert!(late.to_string().contains(&format!("in process {}", other.pid())), "{late}");
     other.kill();
+    drop(exporter.wait(late.disturbing, soon()).unwrap());
+    let ended = until(&mut exporter, |happened| match happened {
+        Happened::Ended { who } => Some(*who),
+        _ => None,
+    });
+    assert_eq!((ended, exporter.importers().count()), (who, 0));
+}
+
+/// The end of a process proves nothing while another holds its control descriptor: a fork has its mappings too.
+#[test]
+fn who_was_cut_off_stays_in_the_way_until_nothing_is_left_of_it() {
+    let folder = Folder::new("heirs");
+    let mut exporter = exporter(&folder.socket(), frames());
+    let mut other = Other::start("breaks-and-passes-on", &folder.socket());
+    let who = until(&mut exporter, attached);
+    assert!(matches!(until(&mut exporter, violation), (Violation::Malformed(_), 1)));
+    let third: u32 = other.says().strip_prefix("third ").unwrap().parse().unwrap();
+    exporter.serve(Instant::now()).unwrap();
+    assert_eq!(other.says(), "told");
+    other.kill();
+    let reset = exporter.buffer().begin(Disturbance::Reset).unwrap();
+    let waited = exporter.wait(reset, Instant::now() + Duration::from_millis(100));
+    let WaitError::Late(late) = waited.unwrap_err() else { unreachable!("a third process is left") };
+    send_signal(third, Signal::KILL);
     drop(exporter.wait(late.disturbing, soon()).unwrap());
     let ended = until(&mut exporter, |happened| match happened {
         Happened::Ended { who } => Some(*who),

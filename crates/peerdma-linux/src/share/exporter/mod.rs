@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What an exporter says of its buffer, besides the memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -123,10 +123,11 @@ pub enum Happened {
         peer: String,
         /// What it did.
         violation: Violation,
-        /// Mappings that it still has, which stay in the way until its process has ended.
+        /// Mappings that it still has, which stay in the way until nothing is left of it ([`Happened::Ended`]).
         mappings: u32,
     },
-    /// The process of an importer that had been cut off has ended, and its mappings with it.
+    /// The process of an importer that had been cut off has ended, every copy of its control descriptor is
+    /// closed, and its mappings are no longer in the way.
     Ended {
         /// Who.
         who: AttachmentId,
@@ -277,14 +278,38 @@ impl Exporter {
     /// # Errors
     /// [`WaitError::Late`], with who holds on and what is outstanding: wait again, end whoever holds on, or drop the
     /// disturbance to give up. Nothing was freed.
-    pub fn wait(&mut self, mut disturbing: Disturbing, until: Instant) -> Result<Disturbed, WaitError> {
+    pub fn wait(&mut self, disturbing: Disturbing, until: Instant) -> Result<Disturbed, WaitError> {
+        self.wait_asking(disturbing, until, None)
+    }
+
+    /// The same, but ends early when `stop` says so, which is asked ten times in a second at least.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); [`WaitError::Late`] also if it was stopped.
+    pub fn wait_unless(
+        &mut self,
+        disturbing: Disturbing,
+        until: Instant,
+        mut stop: impl FnMut() -> bool,
+    ) -> Result<Disturbed, WaitError> {
+        self.wait_asking(disturbing, until, Some(&mut stop))
+    }
+
+    fn wait_asking(
+        &mut self,
+        mut disturbing: Disturbing,
+        until: Instant,
+        mut stop: Option<&mut dyn FnMut() -> bool>,
+    ) -> Result<Disturbed, WaitError> {
+        /// A signal may come to another thread, or between asking and waiting, and then wakes nobody.
+        const ASKED_WITHIN: Duration = Duration::from_millis(50);
         self.waits_until = Some(until);
         let waited = loop {
             disturbing = match disturbing.try_proceed() {
                 Ok(quiet) => break Ok(quiet),
                 Err(disturbing) => disturbing,
             };
-            if Instant::now() >= until {
+            if Instant::now() >= until || stop.as_mut().is_some_and(|stop| stop()) {
                 let held = disturbing.held();
                 // The last one may let go between the two questions.
                 if !held.is_empty() {
@@ -292,7 +317,8 @@ impl Exporter {
                 }
                 continue;
             }
-            if let Err(error) = self.turn(until) {
+            let next = if stop.is_some() { until.min(Instant::now() + ASKED_WITHIN) } else { until };
+            if let Err(error) = self.turn(next) {
                 break Err(error.into());
             }
         };

@@ -46,7 +46,8 @@ pub(super) enum Flow {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) session: ExporterSession,
-    /// The connection until terms were settled, the control channel afterwards; `None` once cut off.
+    /// The connection until terms were settled, the control channel afterwards; `None` once all is over. Of who
+    /// was cut off nothing is read any more; it is kept to see when the last copy of the other end is closed.
     pub(super) socket: Option<OwnedFd>,
     /// The control channel, until the terms are on their way.
     pub(super) control: Option<Channel>,
@@ -58,6 +59,8 @@ pub(super) struct Seat {
     pub(super) until: Instant,
     pub(super) held: Option<Held>,
     pub(super) cut_off: Option<Violation>,
+    /// Whether the process that connected was seen to end, which is looked for once it was cut off.
+    pub(super) process_ended: bool,
     /// Whether its socket is watched for room.
     pub(super) blocked: bool,
 }
@@ -74,6 +77,7 @@ impl Seat {
             until,
             held: None,
             cut_off: None,
+            process_ended: false,
             blocked: false,
         }
     }
@@ -84,7 +88,7 @@ impl Seat {
         for letter in held.mailbox.take() {
             let id = letter.id(held.last);
             held.last = id;
-            // A session that is over tells nobody; its receipts are held until its process has ended.
+            // A session that is over tells nobody; its receipts are held until nothing is left of it.
             let _ = self.session.tell(id, letter.notice, deadline_ms);
             let Letter { receipt, .. } = letter;
             held.receipts.extend(receipt);

@@ -7,6 +7,7 @@ use super::{Exporter, Happened};
 use peerdma::buffer::wire::{Said, Violation};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -62,9 +63,15 @@ impl Exporter {
             Err(error) => return Err(error.into()),
         }
         for event in came {
-            match event.data.u64() {
+            let (key, flags) = (event.data.u64(), event.flags);
+            match key {
                 LISTENER => self.accept()?,
                 BELL => self.bell.silence(),
+                key if key.is_multiple_of(2) && self.is_cut_off(key / 2) => {
+                    if flags.contains(epoll::EventFlags::HUP) {
+                        self.closed(key / 2);
+                    }
+                }
                 key if key.is_multiple_of(2) => self.hear(key / 2)?,
                 key => self.ended(key / 2),
             }
@@ -85,7 +92,8 @@ impl Exporter {
     /// Takes messages of one importer.
     fn hear(&mut self, key: u64) -> io::Result<()> {
         for _ in 0..BURST {
-            let Some(socket) = self.seats.get(&key).and_then(|seat| seat.socket.as_ref()) else { return Ok(()) };
+            let seat = self.seats.get(&key).filter(|seat| seat.cut_off.is_none());
+            let Some(socket) = seat.and_then(|seat| seat.socket.as_ref()) else { return Ok(()) };
             match packet::receive(socket.as_fd()) {
                 Ok(Some(packet)) => self.take(key, &packet)?,
                 Ok(None) => {
@@ -163,29 +171,65 @@ impl Exporter {
         }
     }
 
+    fn is_cut_off(&self, key: u64) -> bool {
+        self.seats.get(&key).is_some_and(|seat| seat.cut_off.is_some())
+    }
+
     /// Ends the session of an importer that broke the rules.
     pub(super) fn cut_off(&mut self, key: u64, violation: Violation) {
         let memory = || Err(io::ErrorKind::Unsupported.into());
         let Some(seat) = self.seats.get_mut(&key) else { return };
         seat.session.cut(&violation);
-        // It is told why if it has room for it; nobody waits until it has.
-        let _ = seat.flush(memory);
         let (who, peer, mappings) = (seat.who(), seat.peer.to_string(), seat.mappings());
-        // Closing the socket takes it out of what is watched.
-        (seat.socket, seat.control) = (None, None);
         let lingers = seat.lingers();
         if lingers {
             seat.cut_off = Some(violation.clone());
+            if let Some(socket) = &seat.socket {
+                // It cannot say anything more, and is told why as soon as it has room for it.
+                let _ = shutdown(socket, Shutdown::Read);
+                // What it has said already is dropped, with the descriptors in it, so that a peer which waits for room finds
+                // out. Nothing new can come, so this ends.
+                while let Ok(Some(_)) = packet::receive(socket.as_fd()) {}
+                // Nothing of it but its end is waited for.
+                let (data, flags) = (epoll::EventData::new_u64(socket_key(key)), epoll::EventFlags::OUT);
+                let _ = epoll::modify(&self.epoll, socket, data, flags);
+                seat.blocked = true;
+            }
             self.watch_process(key);
         } else {
+            // It is told why if it has room for it; nobody waits until it has.
+            let _ = seat.flush(memory);
+            // Closing the socket takes it out of what is watched.
+            (seat.socket, seat.control) = (None, None);
             self.release(key);
         }
         self.note(Happened::CutOff { who, peer, violation, mappings: if lingers { mappings } else { 0 } });
     }
 
-    /// A process has ended that had been cut off.
+    /// The last copy of the control descriptor of an importer that had been cut off was closed.
+    fn closed(&mut self, key: u64) {
+        if let Some(seat) = self.seats.get_mut(&key) {
+            seat.socket = None;
+        }
+        self.forget_if_nothing_is_left(key);
+    }
+
+    /// The process of an importer that had been cut off has ended.
     fn ended(&mut self, key: u64) {
-        if let Some(who) = self.release(key) {
+        let Some(seat) = self.seats.get_mut(&key) else { return };
+        seat.process_ended = true;
+        if let Some(process) = seat.peer.descriptor() {
+            // It stays ended, and would wake us for ever.
+            let _ = epoll::delete(&self.epoll, process);
+        }
+        self.forget_if_nothing_is_left(key);
+    }
+
+    /// One alone is no proof: a process that was forked, or was passed the control descriptor, has the mappings
+    /// of one that has ended, and who is no longer believed may close its descriptor and map on.
+    fn forget_if_nothing_is_left(&mut self, key: u64) {
+        let gone = self.seats.get(&key).is_some_and(|seat| seat.process_ended && seat.socket.is_none());
+        if gone && let Some(who) = self.release(key) {
             self.note(Happened::Ended { who });
         }
     }
@@ -241,7 +285,8 @@ impl Exporter {
         let Some(seat) = self.seats.get_mut(&key) else { return Ok(()) };
         let Some(socket) = seat.socket.as_ref().filter(|_| seat.blocked != blocked) else { return Ok(()) };
         let room = if blocked { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
-        let flags = epoll::EventFlags::IN | room;
+        let words = if seat.cut_off.is_none() { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+        let flags = words | room;
         epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(socket_key(key)), flags)?;
         seat.blocked = blocked;
         Ok(())
