@@ -220,9 +220,13 @@ impl Disturbed {
                 } else if !beyond.is_empty() {
                     Some(WhyNot::OutOfReach { place, holders: beyond })
                 } else {
-                    let moved = state.offer.moved_to(to.clone(), place);
-                    state.ranges = Arc::new(to);
-                    moved.err().map(WhyNot::Offer)
+                    match state.offer.moved_to(to.clone(), place) {
+                        Ok(()) => {
+                            state.ranges = Arc::new(to);
+                            None
+                        }
+                        Err(refused) => Some(WhyNot::Offer(refused)),
+                    }
                 }
             }),
             several => Some(WhyNot::Several { buffers: several.len() }),
