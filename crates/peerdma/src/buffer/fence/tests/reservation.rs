@@ -15,8 +15,8 @@ fn waiting_for_a_usage_includes_all_stronger_ones() {
     // Timelines of their own, so that nothing is merged; issued so that numbers tell them apart.
     let timelines = Usage::ALL.map(|usage| Timeline::new(usage.word()));
     for (nth, (timeline, usage)) in timelines.iter().zip(Usage::ALL).enumerate() {
-        let fence = (0..=nth).map(|_| timeline.issue()).last().unwrap();
-        assert_eq!(reservation.add(fence, usage), Ok(Added::New));
+        (0..nth).for_each(|_| drop(timeline.issue()));
+        assert_eq!(reservation.add(timeline.issue(), usage), Ok(Added::New));
     }
     for (nth, usage) in Usage::ALL.into_iter().enumerate() {
         assert_eq!(waits(&reservation, usage), (1..=nth as u64 + 1).collect::<Vec<_>>(), "{usage}");
