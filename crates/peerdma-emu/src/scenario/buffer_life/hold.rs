@@ -3,7 +3,7 @@
 use super::super::error::ScenarioError;
 use super::super::stage::{Desk, Mapped};
 use crate::host::wire_address;
-use crate::sharing::importer::Ears;
+use crate::sharing::importer::{Ears, News};
 use peerdma::access::Prot;
 use peerdma::addr::{AddrRange, BusAddr, Bytes};
 use peerdma::buffer::fence::{Fence, Timeline, Usage};
@@ -30,6 +30,7 @@ pub(super) enum Turn {
 pub(super) struct Hold<'c, 'a> {
     desk: &'c Desk<'a>,
     ears: Arc<Ears>,
+    told_to_let_go: bool,
     prot: Prot,
     seat: Attachment,
     // In this order, so that the device's mapping is gone when the buffer hears so.
@@ -55,16 +56,18 @@ impl<'c, 'a> Hold<'c, 'a> {
             .enforced(Enforcement::Cooperative);
         let seat = buffer.attach(&declaration, peers, Holder::here(name), ears.clone())?;
         let queue = Timeline::new(&format!("{name} queue 0"));
-        Ok(Self { desk, ears, prot, seat, mapping: None, mapped: None, queue, fence: None })
+        Ok(Self { desk, ears, told_to_let_go: false, prot, seat, mapping: None, mapped: None, queue, fence: None })
     }
 
     /// Takes note of what the exporter says, and looks what that means.
-    pub(super) fn turn(&self) -> Turn {
-        self.ears.note();
-        match (&self.mapped, self.ears.must_let_go()) {
-            (Some(_), Some(_)) => Turn::LetGo,
-            (Some(_), None) => Turn::Work,
-            (None, None) if self.seat.may_map() => Turn::Map,
+    pub(super) fn turn(&mut self) -> Turn {
+        while let Some(news) = self.ears.next() {
+            self.told_to_let_go = !matches!(news, News::MayMap(_));
+        }
+        match (&self.mapped, self.told_to_let_go) {
+            (Some(_), true) => Turn::LetGo,
+            (Some(_), false) => Turn::Work,
+            (None, false) if self.seat.may_map() => Turn::Map,
             (None, _) => Turn::Wait,
         }
     }

@@ -107,9 +107,12 @@ impl Inner {
     pub(super) fn step(self: &Arc<Self>, event: Event) -> Result<(), Refused> {
         let mut state = self.state.lock();
         let actions = state.life.step(event)?;
-        if let Event::Detach(who) | Event::HungUp(who) = event {
-            state.forget(who);
-        }
+        // Dropped when the lock is free: an importer may go with notices that it has not answered, and
+        // each of them comes back here.
+        let _gone = match event {
+            Event::Detach(who) | Event::HungUp(who) => state.forget(who),
+            _ => None,
+        };
         self.follow(state, actions);
         Ok(())
     }
@@ -284,14 +287,16 @@ impl State {
         self.fences.iter().flat_map(|awaited| awaited.fences.outstanding().map(Fence::name)).collect()
     }
 
-    fn forget(&mut self, who: AttachmentId) {
-        let Some(seat) = self.seats.remove(&who) else { return };
+    /// Takes out who has gone; not to be dropped while the lock is held.
+    fn forget(&mut self, who: AttachmentId) -> Option<Seat> {
+        let seat = self.seats.remove(&who)?;
         if seat.terms.control() == Control::Full {
             self.offer.set_in_full(None);
         }
         if seat.terms.pin().is_some() {
             self.offer.remove_pin(who);
         }
+        Some(seat)
     }
 
     /// Calls `wake` whenever the buffer becomes quiet or comes within reach, from now on.
