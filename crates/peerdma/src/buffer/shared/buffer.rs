@@ -2,12 +2,13 @@
 
 use super::Attendance;
 use super::attachment::{AttachError, MapRefused};
+use super::disturbing::Held;
 use super::importer::{Holder, Importer, Receipt};
 use super::wake::Wake;
 use crate::access::Prot;
 use crate::buffer::Control;
 use crate::buffer::fence::{Fence, FenceName, FenceSet, Reservation, ReservationLock, Signal};
-use crate::buffer::life::{Action, Actions, AttachmentId, Event, Generation, Life, Notice, NoticeId, Refused};
+use crate::buffer::life::{Action, Actions, AttachmentId, Event, Generation, Life, Notice, NoticeId, Refused, Still};
 use crate::buffer::terms::{Declaration, Offer, Place, Terms, negotiate};
 use crate::chunk::Chunks;
 use crate::dma::{Owner, Peers};
@@ -107,9 +108,12 @@ impl Inner {
     pub(super) fn step(self: &Arc<Self>, event: Event) -> Result<(), Refused> {
         let mut state = self.state.lock();
         let actions = state.life.step(event)?;
-        if let Event::Detach(who) | Event::HungUp(who) = event {
-            state.forget(who);
-        }
+        // Dropped when the lock is free: an importer may go with notices that it has not answered, and
+        // each of them comes back here.
+        let _gone = match event {
+            Event::Detach(who) | Event::HungUp(who) => state.forget(who),
+            _ => None,
+        };
         self.follow(state, actions);
         Ok(())
     }
@@ -245,7 +249,7 @@ impl Inner {
 
 impl State {
     /// Who this is.
-    pub(super) fn holder(&self, who: AttachmentId) -> Option<&Holder> {
+    fn holder(&self, who: AttachmentId) -> Option<&Holder> {
         self.seats.get(&who).map(|seat| &seat.holder)
     }
 
@@ -269,19 +273,31 @@ impl State {
         seats.map(|seat| seat.holder.clone()).collect()
     }
 
+    /// Who holds on to this buffer of that name, and what is outstanding.
+    pub(super) fn held(&self, name: &str) -> Vec<Held> {
+        let outstanding = self.life.outstanding().into_iter().map(|outstanding| {
+            let holder = outstanding.who.and_then(|who| self.holder(who).cloned());
+            let fences = if outstanding.what == Still::Fences { self.fences() } else { Vec::new() };
+            Held { buffer: name.into(), holder, what: outstanding.what, fences }
+        });
+        outstanding.collect()
+    }
+
     /// Fences that the wait still lacks.
-    pub(super) fn fences(&self) -> Vec<FenceName> {
+    fn fences(&self) -> Vec<FenceName> {
         self.fences.iter().flat_map(|awaited| awaited.fences.outstanding().map(Fence::name)).collect()
     }
 
-    fn forget(&mut self, who: AttachmentId) {
-        let Some(seat) = self.seats.remove(&who) else { return };
+    /// Takes out who has gone; not to be dropped while the lock is held.
+    fn forget(&mut self, who: AttachmentId) -> Option<Seat> {
+        let seat = self.seats.remove(&who)?;
         if seat.terms.control() == Control::Full {
             self.offer.set_in_full(None);
         }
         if seat.terms.pin().is_some() {
             self.offer.remove_pin(who);
         }
+        Some(seat)
     }
 
     /// Calls `wake` whenever the buffer becomes quiet or comes within reach, as long as it lives.

@@ -132,17 +132,7 @@ impl Disturbing {
 
     /// Who holds on, and what is outstanding.
     pub fn held(&self) -> Vec<Held> {
-        let mut list = Vec::new();
-        for buffer in &self.buffers {
-            buffer.with(|state| {
-                for outstanding in state.life.outstanding() {
-                    let holder = outstanding.who.and_then(|who| state.holder(who).cloned());
-                    let fences = if outstanding.what == Still::Fences { state.fences() } else { Vec::new() };
-                    list.push(Held { buffer: buffer.name.clone(), holder, what: outstanding.what, fences });
-                }
-            });
-        }
-        list
+        self.buffers.iter().flat_map(|buffer| buffer.with(|state| state.held(&buffer.name))).collect()
     }
 
     /// Blocks until it may happen, for at most `patience`.

@@ -50,6 +50,7 @@ mod attachment;
 mod buffer;
 mod disturbing;
 mod importer;
+mod report;
 #[cfg(test)]
 mod tests;
 mod wake;
@@ -57,6 +58,7 @@ mod wake;
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
+pub use report::Report;
 pub use wake::Wake;
 
 use crate::buffer::fence::{Reservation, ReservationLock};
