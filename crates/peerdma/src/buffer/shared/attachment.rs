@@ -44,6 +44,9 @@ impl Attachment {
 
     /// The buffer's reservation: what the importer has its device do stands there as a fence, from
     /// before it begins until it has ended.
+    ///
+    /// Nothing is done to the buffer or its mappings while its lock is held, notices are not answered, and nothing is
+    /// dropped that does so: whoever does the last thing that a disturbance waits for looks at its fences.
     pub fn reservation(&self) -> &ReservationLock<Reservation> {
         &self.0.buffer.reservation
     }

@@ -39,7 +39,8 @@ pub(super) struct State {
     attached: u64,
     outbox: VecDeque<Letter>,
     delivering: bool,
-    wakes: Vec<Arc<dyn Wake>>,
+    /// Whom to wake, as long as there is anybody.
+    wakes: Vec<Weak<dyn Wake>>,
     /// What waits for fences; they know it by a weak handle.
     fences: Option<Arc<Awaited>>,
 }
@@ -199,7 +200,7 @@ impl Inner {
         state.delivering = true;
         while let Some(letter) = state.outbox.pop_front() {
             let wakes = match letter {
-                Letter::Wake => state.wakes.clone(),
+                Letter::Wake => state.wakes.iter().filter_map(Weak::upgrade).collect(),
                 _ => Vec::new(),
             };
             drop(state);
@@ -299,8 +300,10 @@ impl State {
         Some(seat)
     }
 
-    /// Calls `wake` whenever the buffer becomes quiet or comes within reach, from now on.
-    pub(super) fn wake(&mut self, wake: Arc<dyn Wake>) {
+    /// Calls `wake` whenever the buffer becomes quiet or comes within reach, as long as it lives.
+    pub(super) fn wake(&mut self, wake: &Arc<dyn Wake>) {
+        let wake = Arc::downgrade(wake);
+        self.wakes.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&wake));
         self.wakes.push(wake);
     }
 }
