@@ -68,4 +68,5 @@ pub mod machine;
 pub mod memory;
 pub mod platform;
 pub mod scenario;
+pub mod sharing;
 pub mod wire;

@@ -5,6 +5,7 @@ mod compat;
 mod copy;
 mod demo;
 mod doctor;
+mod explain;
 mod fix;
 mod lint_cmdline;
 mod map;
@@ -19,6 +20,7 @@ pub(crate) use compat::CompatArguments;
 pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
 pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Share(ShareArguments),
     /// Attach to memory that another process shares, and follow what happens to it.
     Attach(AttachArguments),
+    /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.
+    Explain(ExplainArguments),
 }
 
 /// Where the machine comes from.

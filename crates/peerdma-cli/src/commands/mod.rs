@@ -7,6 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod emulated;
+pub(crate) mod explain;
 pub(crate) mod fix;
 mod isolation;
 pub(crate) mod lint_cmdline;

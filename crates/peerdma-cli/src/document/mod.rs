@@ -7,6 +7,7 @@ mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 mod emulated;
+pub(crate) mod explain;
 pub(crate) mod fix;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;

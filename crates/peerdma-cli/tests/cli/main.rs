@@ -8,6 +8,7 @@ mod copy;
 mod demo;
 mod doctor;
 mod emulated;
+mod explain;
 mod fix;
 mod inputs;
 mod lint;

@@ -57,6 +57,9 @@ pub enum BuildError {
     },
 }
 
+/// Puts something before a stretch of RAM.
+type RamSeen<'p> = Box<dyn Fn(AddrRange<PhysAddr>, Arc<dyn Memory>) -> Arc<dyn Memory> + 'p>;
+
 /// A machine in the making.
 ///
 /// ```
@@ -74,6 +77,7 @@ pub struct Builder<'p> {
     seed: u64,
     devices: BTreeMap<String, Box<dyn Device>>,
     media: BTreeMap<String, Media>,
+    ram: Option<RamSeen<'p>>,
     /// Ports of the network that NICs have taken.
     ports: u16,
 }
@@ -88,6 +92,7 @@ impl<'p> Builder<'p> {
             seed: 0,
             devices: BTreeMap::new(),
             media: BTreeMap::new(),
+            ram: None,
             ports: 0,
         }
     }
@@ -120,6 +125,13 @@ impl<'p> Builder<'p> {
         self
     }
 
+    /// With something before each stretch of RAM, but for page tables: a watch, or a fault. As many bytes as it is given.
+    #[must_use]
+    pub fn ram_behind(mut self, seen: impl Fn(AddrRange<PhysAddr>, Arc<dyn Memory>) -> Arc<dyn Memory> + 'p) -> Self {
+        self.ram = Some(Box::new(seen));
+        self
+    }
+
     /// Builds the machine. Nothing is mapped and nothing runs yet.
     ///
     /// What translates for a function is as the platform says: a function under a translating
@@ -131,7 +143,12 @@ impl<'p> Builder<'p> {
         self.check_names()?;
         let windows = windows(self.platform);
         let tables = tables(self.platform, &windows).ok_or(BuildError::NoRam)?;
-        let memory = stretches(self.platform, &tables);
+        let mut memory = stretches(self.platform, &tables);
+        if let Some(seen) = &self.ram {
+            for stretch in memory.iter_mut().filter(|stretch| stretch.range != tables.range()) {
+                stretch.memory = seen(stretch.range, stretch.memory.clone());
+            }
+        }
         let (tree, parts) = self.tree();
         let iommu = iommu(self.platform, &tree);
         let hosts = self.platform.host_bridges().iter().map(|host| host_of(self.platform, host)).collect();

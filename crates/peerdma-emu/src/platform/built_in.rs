@@ -8,11 +8,16 @@ struct BuiltIn {
     text: &'static str,
 }
 
-const BUILT_IN: [BuiltIn; 3] = [
+const BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "two-socket",
         description: "server: a switch per socket with GPU, NIC and NVMe drives, and one NVMe drive behind the chipset",
         text: include_str!("../../platforms/two-socket.toml"),
+    },
+    BuiltIn {
+        name: "shared-switch",
+        description: "one switch: two GPUs, two DMA engines, two NICs and an NVMe drive that share buffers",
+        text: include_str!("../../platforms/shared-switch.toml"),
     },
     BuiltIn {
         name: "client",

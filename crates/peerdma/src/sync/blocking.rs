@@ -3,14 +3,16 @@
 //! A thread that panicked with a lock held has said so, and what it guarded is as it was left;
 //! so a poisoned lock is taken all the same.
 
-#[cfg(not(peerdma_shuttle))]
+#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
 extern crate std as hosted;
 
 use core::time::Duration;
-#[cfg(not(peerdma_shuttle))]
-use hosted::sync as from;
+#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+use hosted::{sync as from, thread, time::Instant};
+#[cfg(peerdma_loom)]
+use loom::{sync as from, thread};
 #[cfg(peerdma_shuttle)]
-use shuttle::sync as from;
+use shuttle::{sync as from, thread};
 
 /// Exclusive access to a [`Mutex`]'s value, for as long as this lives.
 pub(crate) type MutexGuard<'a, T> = from::MutexGuard<'a, T>;
@@ -52,5 +54,74 @@ impl Condvar {
     pub(crate) fn wait_at_most<'a, T>(&self, guard: MutexGuard<'a, T>, longest: Duration) -> (MutexGuard<'a, T>, bool) {
         let (guard, late) = self.0.wait_timeout(guard, longest).unwrap_or_else(|poisoned| poisoned.into_inner());
         (guard, late.timed_out())
+    }
+}
+
+/// When a wait is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    /// `None`: never. A model has no clock, and none of its waits is over before what it waits for.
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+    pub(crate) fn after(longest: Duration) -> Self {
+        Self { at: Instant::now().checked_add(longest) }
+    }
+
+    #[cfg(any(peerdma_shuttle, peerdma_loom))]
+    pub(crate) fn after(_longest: Duration) -> Self {
+        Self {}
+    }
+
+    /// How long there is yet; `None` once it is over.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+        if let Some(at) = self.at {
+            return at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        }
+        Some(Duration::MAX)
+    }
+}
+
+/// A wait for what nobody announces: looks, with pauses between that grow.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    deadline: Deadline,
+    pauses: u32,
+}
+
+impl Waiting {
+    /// Looks that follow each other at once: what is waited for mostly takes less than a system call.
+    const SPINS: u32 = 100;
+    /// Looks after which the processor is offered to others.
+    const YIELDS: u32 = Self::SPINS + 20;
+    /// Sleeps double from a microsecond to this power of two, about a millisecond.
+    const LONGEST_LOG2: u32 = 10;
+
+    pub(crate) fn at_most(longest: Duration) -> Self {
+        Self { deadline: Deadline::after(longest), pauses: 0 }
+    }
+
+    /// Pauses before the next look; false if there is no time left for one.
+    pub(crate) fn pause(&mut self) -> bool {
+        let pauses = self.pauses;
+        self.pauses = pauses.saturating_add(1);
+        if cfg!(not(any(peerdma_shuttle, peerdma_loom))) && pauses < Self::SPINS {
+            core::hint::spin_loop();
+            return true;
+        }
+        let Some(left) = self.deadline.left() else { return false };
+        #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
+        if pauses >= Self::YIELDS {
+            let sleep = Duration::from_micros(1 << (pauses - Self::YIELDS).min(Self::LONGEST_LOG2));
+            thread::sleep(sleep.min(left));
+            return true;
+        }
+        let _ = left;
+        thread::yield_now();
+        true
     }
 }

@@ -122,9 +122,14 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// [`DriverError`].
     pub fn fill(&self, to: BusAddr, len: Bytes, value: u64) -> Result<(), DriverError> {
+        self.start_fill(to, len, value);
+        self.wait()
+    }
+
+    /// Starts to fill, and does not wait. The engine drops it while another job is at work.
+    pub fn start_fill(&self, to: BusAddr, len: Bytes, value: u64) {
         let job = [(reg::DESTINATION, to.as_u64()), (reg::LENGTH, len.as_u64()), (reg::VALUE, value)];
         self.start(reg::FILL, 0, &job);
-        self.wait()
     }
 
     /// Copies, then writes `value` to `bell`.
@@ -208,6 +213,15 @@ impl<'a> Driver<'a> {
             }
             moving = self.mmio.pause();
         }
+        self.outcome()
+    }
+
+    /// How the job ended, if it has; does not wait.
+    pub fn poll(&self) -> Option<Result<(), DriverError>> {
+        (self.load(reg::FINISHED) != self.finished.get()).then(|| self.outcome())
+    }
+
+    fn outcome(&self) -> Result<(), DriverError> {
         let status = self.load(reg::STATUS);
         let failed = Reason::from_code(status >> 8 & 0xff).filter(|_| status & 0xff == reg::FAILED);
         match (status, failed) {

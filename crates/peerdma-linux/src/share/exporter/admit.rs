@@ -8,8 +8,7 @@ use super::{Exporter, Happened};
 use crate::share::process::Peer;
 use peerdma::buffer::Control;
 use peerdma::buffer::life::NoticeId;
-use peerdma::buffer::shared::{Holder, Process};
-use peerdma::buffer::terms::negotiate;
+use peerdma::buffer::shared::{AttachError, Holder, Process};
 use peerdma::buffer::wire::{Declare, Refusal, Terms, Violation};
 use peerdma::dma::Peers;
 use rustix::io::Errno;
@@ -55,11 +54,12 @@ impl Exporter {
 
     /// Greeted: says what there is.
     pub(super) fn offer_to(&mut self, key: u64) {
-        let control = match (self.export.control, self.full_holder(None)) {
+        let offer = self.buffer.offer();
+        let control = match (self.export.control, offer.held_in_full_by()) {
             (Control::Full, None) => Control::Full,
             _ => Control::Use,
         };
-        let told = self.export.told(self.memory.len(), self.offer.place(), control);
+        let told = self.export.told(self.memory.len(), offer.place(), control);
         if let Some(seat) = self.seats.get_mut(&key) {
             let said = seat.session.offer(told);
             assert_eq!(said, Ok(()), "who has just been greeted can be offered something");
@@ -72,19 +72,14 @@ impl Exporter {
         let Some(seat) = self.seats.get_mut(&key) else { return Ok(()) };
         let peer = seat.peer.to_string();
         match settled {
-            Ok((held, control, terms)) => {
-                let who = held.attachment.id();
-                let told = Terms::of(&terms, who, self.memory.len(), held.attachment.phase());
+            Ok((held, control)) => {
+                let (who, terms) = (held.attachment.id(), held.attachment.terms());
+                let told = Terms::of(terms, who, self.memory.len(), held.attachment.phase());
+                let terms = terms.to_string();
                 let said = seat.session.settle(told);
                 assert_eq!(said, Ok(()), "who has just declared can be settled with");
                 (seat.held, seat.control) = (Some(held), Some(control));
-                if terms.pin().is_some() {
-                    self.offer.add_pin(who);
-                }
-                if terms.control() == Control::Full {
-                    self.offer.set_in_full(Some(who));
-                }
-                self.note(Happened::Attached { who, peer, terms: terms.to_string() });
+                self.note(Happened::Attached { who, peer, terms });
             }
             Err(refusal) => {
                 let (rule, why) = (refusal.rule.to_string(), refusal.why.to_string());
@@ -96,12 +91,7 @@ impl Exporter {
         Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "what makes an attachment, used in one place")]
-    fn settle(
-        &mut self,
-        key: u64,
-        declare: &Declare,
-    ) -> io::Result<Result<(Held, (OwnedFd, OwnedFd), peerdma::buffer::terms::Terms), Refusal>> {
+    fn settle(&mut self, key: u64, declare: &Declare) -> io::Result<Result<(Held, (OwnedFd, OwnedFd)), Refusal>> {
         let Some(seat) = self.seats.get_mut(&key) else { return Err(io::ErrorKind::NotFound.into()) };
         seat.name = declare.name.to_string();
         if declare.enforcement > self.export.strongest {
@@ -111,10 +101,6 @@ impl Exporter {
             );
             return Ok(Err(Refusal::by("overstated", &why)));
         }
-        let terms = match negotiate(&self.offer, &declare.declaration(), &Peers::none()) {
-            Ok(terms) => terms,
-            Err(refusal) => return Ok(Err(Refusal::of(&refusal))),
-        };
         if self.seats.values().filter(|seat| seat.held.is_some()).count() >= ATTACHED_MAX {
             let why = format!("{ATTACHED_MAX} importers are attached, and that is the most; wait until one has gone");
             return Ok(Err(Refusal::by("full_house", &why)));
@@ -123,12 +109,13 @@ impl Exporter {
         let process = Process { pid: seat.peer.pid, command: seat.peer.command.clone() };
         let holder = Holder { name: seat.name.clone(), process: Some(process) };
         let mailbox = Arc::new(Mailbox::new(self.bell.clone()));
-        let (lifetime, enforcement) = (terms.lifetime(), terms.enforcement());
-        let attached = self.buffer.attach(holder, lifetime, enforcement, terms.prot(), mailbox.clone());
+        let attached = self.buffer.attach(&declare.declaration(), &Peers::none(), holder, mailbox.clone());
         let attachment = match attached {
             Ok(attachment) => attachment,
+            Err(AttachError::Terms(refusal)) => return Ok(Err(Refusal::of(&refusal))),
             Err(refused) => return Ok(Err(Refusal::by("gone", &refused.to_string()))),
         };
+        let (enforcement, prot) = (attachment.terms().enforcement(), attachment.terms().prot());
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         // The kernel then names the process that sent each message, also after the descriptor was passed on.
@@ -138,12 +125,11 @@ impl Exporter {
             receipts: Vec::new(),
             attachment,
             enforcement,
-            control: terms.control(),
-            prot: terms.prot(),
+            prot,
             mailbox,
             last: NoticeId::default(),
         };
-        Ok(Ok((held, (ours, theirs), terms)))
+        Ok(Ok((held, (ours, theirs))))
     }
 }
 

@@ -14,7 +14,7 @@ use peerdma::access::MemAttrs;
 use peerdma::addr::Bytes;
 use peerdma::buffer::life::{Answers, AttachmentId, Disturbance};
 use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing, Late};
-use peerdma::buffer::terms::{self, Methods, Place, Stays};
+use peerdma::buffer::terms::{Methods, Place, Stays};
 use peerdma::buffer::wire::{Descriptors, Export, Text, Violation};
 use peerdma::buffer::{Control, Enforcement};
 use peerdma::chunk::{Chunk, Chunks};
@@ -191,7 +191,6 @@ pub struct Exporter {
     listener: Listener,
     memory: Memory,
     buffer: Buffer,
-    offer: terms::Offer,
     export: Export,
     epoll: OwnedFd,
     bell: Arc<Bell>,
@@ -208,7 +207,6 @@ impl Exporter {
     /// # Errors
     /// Descriptors that the kernel does not give.
     pub fn new(listener: Listener, memory: Memory, shared: Shared) -> io::Result<Self> {
-        let buffer = Buffer::new(&shared.name, ranges(&memory)?, memory.prot(), Answers::YES);
         let export = Export {
             name: Text::new(&shared.name),
             prot: memory.prot(),
@@ -219,6 +217,7 @@ impl Exporter {
             control: shared.control,
         };
         let offer = export.offer(ranges(&memory)?, Place::Ram).map_err(io::Error::other)?;
+        let buffer = Buffer::new(&shared.name, offer, Answers::YES);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = Arc::new(Bell::new()?);
         let watch =
@@ -229,7 +228,6 @@ impl Exporter {
             listener,
             memory,
             buffer,
-            offer,
             export,
             epoll,
             bell,
@@ -337,20 +335,15 @@ impl Exporter {
             return Err(MoveError::NotAMove { announced });
         }
         let memory = self.memory.copied()?;
-        let ranges = |memory: &Memory| {
-            ranges(memory).map_err(|source| MemoryError::Kernel { size: memory.len(), doing: "chunk", source })
-        };
-        let (to, offered) = (ranges(&memory)?, ranges(&memory)?);
+        let to =
+            ranges(&memory).map_err(|source| MemoryError::Kernel { size: memory.len(), doing: "chunk", source })?;
         for seat in self.seats.values_mut().filter(|seat| seat.session.is_attached()) {
             let said = seat.session.moved(Place::Ram, Descriptors::Memory);
             assert_eq!(said, Ok(()), "an attached importer can be told");
         }
         self.memory = memory;
-        let moved = self.offer.moved_to(offered, Place::Ram);
-        assert_eq!(moved, Ok(()), "memory of a memfd can be offered");
-        // As long as it was, being a copy of it.
-        let moved = quiet.moved(to);
-        assert!(moved.is_ok(), "a copy is as long as what it is a copy of");
+        let moved = quiet.moved(to, Place::Ram);
+        assert!(moved.is_ok(), "a copy is as long as what it is a copy of, and lies where everybody reaches it");
         Ok(())
     }
 
@@ -368,17 +361,7 @@ impl Exporter {
     /// Forgets an importer and everything that it held.
     fn release(&mut self, key: u64) -> Option<AttachmentId> {
         let seat = self.seats.remove(&key)?;
-        let who = seat.held.as_ref().map(|held| held.attachment.id());
-        if let Some(who) = who {
-            self.offer.remove_pin(who);
-            self.offer.set_in_full(self.full_holder(Some(who)));
-        }
-        who
-    }
-
-    /// Who has the buffer in full, `gone` aside.
-    fn full_holder(&self, gone: Option<AttachmentId>) -> Option<AttachmentId> {
-        self.seats.values().find_map(|seat| seat.in_full().filter(|who| Some(*who) != gone))
+        seat.held.as_ref().map(|held| held.attachment.id())
     }
 
     fn note(&mut self, happened: Happened) {

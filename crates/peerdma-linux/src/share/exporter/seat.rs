@@ -4,10 +4,10 @@ use super::super::packet;
 use super::super::process::Peer;
 use super::mailbox::{Letter, Mailbox};
 use peerdma::access::Prot;
+use peerdma::buffer::Enforcement;
 use peerdma::buffer::life::{AttachmentId, NoticeId};
 use peerdma::buffer::shared::{Attachment, Mapped, Receipt};
 use peerdma::buffer::wire::{Descriptors, ExporterSession, Message, RequestId, Violation};
-use peerdma::buffer::{Control, Enforcement};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -23,7 +23,6 @@ pub(super) struct Held {
     pub(super) receipts: Vec<Receipt>,
     pub(super) attachment: Attachment,
     pub(super) enforcement: Enforcement,
-    pub(super) control: Control,
     pub(super) prot: Prot,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) last: NoticeId,
@@ -159,11 +158,6 @@ impl Seat {
     /// mappings, and nothing but its own word would have taken them down.
     pub(super) fn lingers(&self) -> bool {
         self.held.as_ref().is_some_and(|held| !held.mapped.is_empty() && held.enforcement != Enforcement::Kernel)
-    }
-
-    /// Its attachment, if it has the buffer in full.
-    pub(super) fn in_full(&self) -> Option<AttachmentId> {
-        self.held.as_ref().filter(|held| held.control == Control::Full).map(|held| held.attachment.id())
     }
 
     /// Its attachment.

@@ -6,11 +6,21 @@ use core::fmt;
 /// Disturbances that have begun and not ended. Memory is within reach when there are none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Causes {
-    /// How many of each; of a state at most one.
+    /// How many authors of each; of a state also [`FOUND`].
     counts: [u16; Disturbance::COUNT],
 }
 
+/// Set in a state's count if the registers said so.
+///
+/// It is kept apart from the authors because registers that still answer do not contradict them: whoever
+/// is about to write D3 has begun before the function leaves D0, and a reset that ends in
+/// between must not lift what the other is about to do.
+const FOUND: u16 = 1 << 15;
+
 /// Whether a device's memory answers: what its registers say after a deed that may have changed them.
+///
+/// They hold for all states that nobody is about to change. Read them after the deed, and hand them
+/// over before anybody may write those registers again, as the kernel does under `memory_lock`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Answers {
     /// Memory decoding is on.
@@ -61,30 +71,38 @@ impl Causes {
     }
 
     /// Begins one. False if there are more of the kind than can be counted.
+    ///
+    /// Two authors of one state are two, since the memory has to stay untouched until both are done.
     pub(super) fn begin(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
-        match disturbance.about().duration {
-            Duration::State | Duration::Final => *count = 1,
-            Duration::Deed => match count.checked_add(1) {
-                Some(more) => *count = more,
-                None => return false,
-            },
+        if disturbance == Disturbance::Removal {
+            // It cannot be refused and never ends, so it need not be counted.
+            *count = 1;
+            return true;
         }
-        true
+        let fits = *count & !FOUND < FOUND - 1;
+        *count += u16::from(fits);
+        fits
     }
 
-    /// Ends one; false if none had begun.
+    /// Ends one; false if none had begun. A state that only registers told of is over, until they say otherwise.
+    ///
+    /// What somebody had begun ends first: who gives up waiting to turn decoding off has not
+    /// turned on what was off before.
     pub(super) fn end(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         let had = *count > 0;
-        *count = count.saturating_sub(1);
+        *count = if *count == FOUND { 0 } else { count.saturating_sub(1) };
         had
     }
 
-    /// Takes over what the registers say.
+    /// Takes over what the registers say, and leaves alone what somebody is about to do to them.
     pub(super) fn set(&mut self, answers: Answers) {
-        self.counts[Disturbance::DecodeOff as usize] = u16::from(!answers.decoding);
-        self.counts[Disturbance::PowerDown as usize] = u16::from(!answers.powered);
+        let said = [(Disturbance::DecodeOff, !answers.decoding), (Disturbance::PowerDown, !answers.powered)];
+        for (state, found) in said {
+            let count = &mut self.counts[state as usize];
+            *count = (*count & !FOUND) | if found { FOUND } else { 0 };
+        }
     }
 }
 
@@ -112,15 +130,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_said_twice_ends_once_and_a_deed_begun_twice_ends_twice() {
-        let mut causes = Causes::NONE;
-        for disturbance in [Disturbance::DecodeOff, Disturbance::Reset] {
+    fn what_two_have_begun_ends_when_both_have_ended() {
+        for disturbance in [Disturbance::DecodeOff, Disturbance::Reset, Disturbance::Close] {
+            let mut causes = Causes::NONE;
             assert!(causes.begin(disturbance) && causes.begin(disturbance));
+            assert!(causes.end(disturbance) && causes.has(disturbance));
+            assert!(causes.end(disturbance) && causes.is_none());
+            assert!(!causes.end(disturbance));
         }
-        assert!(causes.end(Disturbance::DecodeOff) && !causes.has(Disturbance::DecodeOff));
-        assert!(causes.end(Disturbance::Reset) && causes.has(Disturbance::Reset));
-        assert!(causes.end(Disturbance::Reset) && causes.is_none());
-        assert!(!causes.end(Disturbance::Reset));
+    }
+
+    #[test]
+    fn there_is_an_end_to_counting() {
+        let mut causes = Causes::of(Answers { decoding: false, powered: true });
+        assert_eq!((0..70_000).take_while(|_| causes.begin(Disturbance::DecodeOff)).count(), 32_767);
+        assert!((0..70_000).all(|_| causes.begin(Disturbance::Removal)), "news is never refused");
+    }
+
+    #[test]
+    fn registers_lift_what_registers_said_and_not_what_somebody_is_about_to_do() {
+        let mut causes = Causes::of(Answers { decoding: false, powered: true });
+        assert!(causes.begin(Disturbance::PowerDown));
+        causes.set(Answers::YES);
+        assert_eq!(causes.to_string(), "power-down");
+        assert!(causes.end(Disturbance::PowerDown));
+        causes.set(Answers { decoding: true, powered: false });
+        assert_eq!(causes.to_string(), "power-down", "done, and the registers say so");
+        causes.set(Answers::YES);
+        assert!(causes.is_none());
+    }
+
+    #[test]
+    fn who_gives_up_turning_off_what_is_off_has_not_turned_it_on() {
+        let mut causes = Causes::of(Answers { decoding: false, powered: true });
+        assert!(causes.begin(Disturbance::DecodeOff) && causes.end(Disturbance::DecodeOff));
+        assert!(causes.has(Disturbance::DecodeOff));
+        assert!(causes.end(Disturbance::DecodeOff) && causes.is_none(), "turned on");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum Disturbance {
 /// How long a disturbance lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Duration {
-    /// A state of the device: on until it is off; said twice it is the same state.
+    /// A state of the device: on until it is off, which its registers tell too.
     State,
     /// A deed: from its beginning to its end; two of them overlap as two.
     Deed,
@@ -62,6 +62,38 @@ pub enum Contents {
     Kept,
     /// Whatever the device leaves there.
     Lost,
+}
+
+impl Duration {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Deed => "deed",
+            Self::Final => "final",
+        }
+    }
+}
+
+impl AgainstPins {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Waits => "waits",
+            Self::Happens => "happens",
+        }
+    }
+}
+
+impl Contents {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 /// What is to be known of one disturbance.

@@ -54,7 +54,7 @@ impl Generation {
     }
 }
 
-/// Tells notices of one attachment apart, so that a late answer is not taken for a new one.
+/// Tells the notices of a buffer apart, so that a late answer is not taken for a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 #[repr(transparent)]
 pub struct NoticeId(u64);
@@ -109,7 +109,8 @@ pub enum Event {
     /// An importer is gone without a word: its process ended, or its descriptor was closed.
     ///
     /// With [`Enforcement::Kernel`] its access ended with it, with [`Enforcement::Cooperative`] its
-    /// mappings were taken down with its process. Both count as let go.
+    /// mappings were taken down with its process. With [`Enforcement::None`] nobody knows and nobody is
+    /// left to ask, which is why an exporter may refuse it at attach. All count as let go.
     HungUp(AttachmentId),
     /// An importer wants one more mapping.
     Map(AttachmentId),
@@ -121,11 +122,16 @@ pub enum Event {
     FencesRetired(Generation),
     /// A disturbance is about to happen (removal: has happened).
     Begin(Disturbance),
-    /// A disturbance is over, or its author gave up waiting for it to begin.
+    /// What was announced has been done, or its author gave up waiting for a quiet buffer.
+    ///
+    /// A deed is over then. A [state](super::Duration::State) is over unless registers said or say otherwise:
+    /// who has turned memory decoding off ends with `answers` that say so, and the buffer stays out
+    /// of reach until registers say that it is on, or until the state is ended without being begun anew.
+    /// Turning off and turning on are not told apart here, so a register has one writer at a time.
     End {
         /// Which one.
         disturbance: Disturbance,
-        /// What the registers say now, where they may have changed; `None` leaves that as it was.
+        /// What the registers say now, where they may have changed; `None` leaves what they said.
         answers: Option<Answers>,
     },
 }
@@ -146,7 +152,7 @@ pub enum Action {
     AwaitFences(Generation),
     /// Wake those who wait for a quiet buffer: nobody has mapped it any more.
     Quiet,
-    /// Wake those who wait for it to be within reach.
+    /// Wake those who wait for it to be within reach, or to map: it is, somebody more may, or nobody ever will.
     Reachable,
 }
 
@@ -208,7 +214,7 @@ pub enum Refused {
         /// Who.
         who: AttachmentId,
     },
-    /// A disturbance ends that had not begun, or that cannot end.
+    /// A disturbance ends that had not begun, or that has happened for good.
     #[error("{disturbance} has not begun, or is for good")]
     NotBegun {
         /// Which one.

@@ -53,8 +53,15 @@ impl Phase {
     }
 
     /// Whether nobody has mapped it and nobody may: what a disturbance waits for.
+    ///
+    /// It stays so until every disturbance has ended.
     pub const fn is_quiet(self) -> bool {
         matches!(self, Self::Revoked | Self::Moving | Self::Dead)
+    }
+
+    /// Whether memory is within reach, though not everybody may have heard: what those wait for who had to let go.
+    pub const fn is_reachable(self) -> bool {
+        matches!(self, Self::Live | Self::Restored)
     }
 }
 

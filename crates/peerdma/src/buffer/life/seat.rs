@@ -24,18 +24,11 @@ pub(super) struct Seat {
     pub(super) enforcement: Enforcement,
     pub(super) mappings: u32,
     pub(super) informed: Informed,
-    last: NoticeId,
 }
 
 impl Seat {
     pub(super) fn new(lifetime: Lifetime, enforcement: Enforcement, informed: Informed) -> Self {
-        Self { lifetime, enforcement, mappings: 0, informed, last: NoticeId::default() }
-    }
-
-    /// The number of its next notice.
-    pub(super) fn number(&mut self) -> NoticeId {
-        self.last = self.last.next();
-        self.last
+        Self { lifetime, enforcement, mappings: 0, informed }
     }
 }
 

@@ -17,12 +17,13 @@ enum Fences {
     Retired,
 }
 
-/// What those who wait were last woken for, so that each change wakes them once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-enum Woken {
-    Quiet,
-    Reachable,
-    Neither,
+/// What somebody may be waiting for; whoever turns one of them true wakes those who do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Awaited {
+    quiet: bool,
+    live: bool,
+    reachable: bool,
+    dead: bool,
 }
 
 /// The life of one buffer.
@@ -35,8 +36,8 @@ pub struct Life {
     causes: Causes,
     generation: Generation,
     fences: Fences,
-    woken: Woken,
-    gone: bool,
+    /// Of all attachments, so that an answer outlives its attachment without being taken for another's.
+    last_notice: NoticeId,
     seats: BTreeMap<AttachmentId, Seat>,
 }
 
@@ -58,14 +59,12 @@ impl Life {
     }
 
     fn born(causes: Causes) -> Self {
-        let woken = if causes.is_none() { Woken::Reachable } else { Woken::Quiet };
         // Nobody can have added a fence before there was a buffer.
         Self {
             causes,
             generation: Generation::FIRST,
             fences: Fences::Retired,
-            woken,
-            gone: false,
+            last_notice: NoticeId::default(),
             seats: BTreeMap::new(),
         }
     }
@@ -142,11 +141,11 @@ impl Life {
     /// [`Refused`], each with what to do instead; nothing has changed then.
     pub fn step(&mut self, event: Event) -> Result<Actions, Refused> {
         let mut actions = Actions::new();
+        let before = self.awaited();
+        let mut may_map = false;
         match event {
             Event::Attach { who, lifetime, enforcement } => {
-                if self.causes.are_final() {
-                    return Err(Refused::Dead { causes: self.causes });
-                }
+                self.alive()?;
                 if self.seats.contains_key(&who) {
                     return Err(Refused::AttachedAlready { who });
                 }
@@ -166,7 +165,7 @@ impl Life {
                 let seat = self.seat(who)?;
                 seat.mappings = seat.mappings.checked_sub(1).ok_or(Refused::NotMapped { who })?;
             }
-            Event::Noted(who, id) => self.note(who, id),
+            Event::Noted(who, id) => may_map = self.note(who, id),
             Event::FencesRetired(generation) => {
                 if self.fences == Fences::Awaited && generation == self.generation {
                     self.fences = Fences::Retired;
@@ -175,8 +174,27 @@ impl Life {
             Event::Begin(disturbance) => self.begin(disturbance, &mut actions)?,
             Event::End { disturbance, answers } => self.end(disturbance, answers, &mut actions)?,
         }
-        self.settle(&mut actions);
+        self.settle(before, may_map, &mut actions);
         Ok(actions)
+    }
+
+    fn awaited(&self) -> Awaited {
+        let phase = self.phase();
+        Awaited {
+            quiet: phase.is_quiet(),
+            live: phase == Phase::Live,
+            reachable: phase.is_reachable(),
+            dead: phase == Phase::Dead,
+        }
+    }
+
+    /// Refuses what needs memory that there will never be again. Memory that is being given up may yet
+    /// be kept, as long as mappings put that off.
+    pub(super) fn alive(&self) -> Result<(), Refused> {
+        match self.causes.has(Disturbance::Removal) || self.phase() == Phase::Dead {
+            true => Err(Refused::Dead { causes: self.causes }),
+            false => Ok(()),
+        }
     }
 
     fn seat(&mut self, who: AttachmentId) -> Result<&mut Seat, Refused> {
@@ -188,11 +206,10 @@ impl Life {
     }
 
     fn map(&mut self, who: AttachmentId) -> Result<(), Refused> {
+        self.seat(who)?;
+        self.alive()?;
         let (phase, causes) = (self.phase(), self.causes);
         let seat = self.seat(who)?;
-        if causes.are_final() {
-            return Err(Refused::Dead { causes });
-        }
         // An importer that has not taken note that memory is back could take the notice for one to
         // come, and drop what it maps now.
         if !causes.is_none() || seat.informed != Informed::MayMap {
@@ -202,14 +219,18 @@ impl Life {
         Ok(())
     }
 
-    /// An answer to any notice but the last is late, and says nothing of the last.
-    fn note(&mut self, who: AttachmentId, id: NoticeId) {
-        let Some(seat) = self.seats.get_mut(&who) else { return };
-        seat.informed = match seat.informed {
-            Informed::BeingTold(last) if last == id => Informed::MustNot,
-            Informed::BeingCalled(last) if last == id => Informed::MayMap,
-            other => other,
-        };
+    /// Whether it may map from now on. An answer to any notice but the last is late, and says nothing of the last.
+    fn note(&mut self, who: AttachmentId, id: NoticeId) -> bool {
+        let Some(seat) = self.seats.get_mut(&who) else { return false };
+        match seat.informed {
+            Informed::BeingTold(last) if last == id => seat.informed = Informed::MustNot,
+            Informed::BeingCalled(last) if last == id => {
+                seat.informed = Informed::MayMap;
+                return true;
+            }
+            _ => {}
+        }
+        false
     }
 
     fn begin(&mut self, disturbance: Disturbance, actions: &mut Actions) -> Result<(), Refused> {
@@ -225,12 +246,7 @@ impl Life {
         if reached {
             self.generation = self.generation.next();
             self.fences = Fences::Open;
-            self.woken = Woken::Neither;
-            for (who, seat) in &mut self.seats {
-                let id = seat.number();
-                seat.informed = Informed::BeingTold(id);
-                actions.push(Action::Tell { who: *who, id, notice: Notice::LetGo { cause: disturbance } });
-            }
+            self.tell(Notice::LetGo { cause: disturbance }, actions);
         }
         Ok(())
     }
@@ -251,35 +267,60 @@ impl Life {
             self.causes.set(answers);
         }
         if self.causes.is_none() {
-            self.woken = Woken::Neither;
-            for (who, seat) in &mut self.seats {
-                let id = seat.number();
-                seat.informed = Informed::BeingCalled(id);
-                actions.push(Action::Tell { who: *who, id, notice: Notice::MayMap { generation: self.generation } });
-            }
+            self.tell(Notice::MayMap { generation: self.generation }, actions);
         }
         Ok(())
     }
 
+    /// Tells everybody.
+    fn tell(&mut self, notice: Notice, actions: &mut Actions) {
+        for (who, seat) in &mut self.seats {
+            self.last_notice = self.last_notice.next();
+            let id = self.last_notice;
+            match notice {
+                Notice::LetGo { .. } => seat.informed = Informed::BeingTold(id),
+                Notice::MayMap { .. } => seat.informed = Informed::BeingCalled(id),
+                Notice::Gone => {}
+            }
+            actions.push(Action::Tell { who: *who, id, notice });
+        }
+    }
+
     /// What follows from the new state, whatever led to it.
-    fn settle(&mut self, actions: &mut Actions) {
+    fn settle(&mut self, before: Awaited, may_map: bool, actions: &mut Actions) {
         if !self.causes.is_none() && self.fences == Fences::Open && self.all_told() {
             self.fences = Fences::Awaited;
             actions.push(Action::AwaitFences(self.generation));
         }
-        let phase = self.phase();
-        if phase == Phase::Live && self.woken != Woken::Reachable {
-            self.woken = Woken::Reachable;
-            actions.push(Action::Reachable);
-        }
-        if phase.is_quiet() && self.woken != Woken::Quiet {
-            self.woken = Woken::Quiet;
+        let now = self.awaited();
+        if now.quiet && !before.quiet {
             actions.push(Action::Quiet);
         }
-        if phase == Phase::Dead && !self.gone {
-            self.gone = true;
-            for (who, seat) in &mut self.seats {
-                actions.push(Action::Tell { who: *who, id: seat.number(), notice: Notice::Gone });
+        let died = now.dead && !before.dead;
+        // Whoever waits for memory that will never be back must hear that too.
+        if may_map || died || (now.reachable && !before.reachable) || (now.live && !before.live) {
+            actions.push(Action::Reachable);
+        }
+        if died {
+            self.tell(Notice::Gone, actions);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Life {
+    /// Gives what only ever counts up other numbers, so that states that differ in nothing else are one.
+    pub(super) fn renumber(
+        &mut self,
+        generation: Generation,
+        last: NoticeId,
+        number: impl Fn(AttachmentId, NoticeId) -> NoticeId,
+    ) {
+        (self.generation, self.last_notice) = (generation, last);
+        for (who, seat) in &mut self.seats {
+            match &mut seat.informed {
+                Informed::BeingTold(id) | Informed::BeingCalled(id) => *id = number(*who, *id),
+                Informed::MayMap | Informed::MustNot => {}
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use super::buffer::Inner;
 use crate::access::Prot;
-use crate::buffer::Lifetime;
+use crate::buffer::fence::{Reservation, ReservationLock};
 use crate::buffer::life::{AttachmentId, Event, Generation, Phase, Refused};
+use crate::buffer::terms::{Place, Refusal, Terms};
 use crate::chunk::{Chunks, View};
 use crate::dma::Owner;
 use alloc::sync::Arc;
@@ -16,8 +17,7 @@ pub struct Attachment(Arc<Seated>);
 struct Seated {
     buffer: Arc<Inner>,
     who: AttachmentId,
-    lifetime: Lifetime,
-    prot: Prot,
+    terms: Terms,
 }
 
 impl Drop for Seated {
@@ -28,8 +28,8 @@ impl Drop for Seated {
 }
 
 impl Attachment {
-    pub(super) fn new(buffer: &Arc<Inner>, who: AttachmentId, lifetime: Lifetime, prot: Prot) -> Self {
-        Self(Arc::new(Seated { buffer: buffer.clone(), who, lifetime, prot }))
+    pub(super) fn new(buffer: &Arc<Inner>, who: AttachmentId, terms: Terms) -> Self {
+        Self(Arc::new(Seated { buffer: buffer.clone(), who, terms }))
     }
 
     /// Which attachment of the buffer it is.
@@ -37,9 +37,15 @@ impl Attachment {
         self.0.who
     }
 
-    /// For how long a mapping stays good.
-    pub fn lifetime(&self) -> Lifetime {
-        self.0.lifetime
+    /// What was settled.
+    pub fn terms(&self) -> &Terms {
+        &self.0.terms
+    }
+
+    /// The buffer's reservation: what the importer has its device do stands there as a fence, from
+    /// before it begins until it has ended.
+    pub fn reservation(&self) -> &ReservationLock<Reservation> {
+        &self.0.buffer.reservation
     }
 
     /// Where in its life the buffer is.
@@ -62,7 +68,7 @@ impl Attachment {
     /// [`Importer::may_map`](super::Importer::may_map). [`Refused::Dead`]: it is gone for good.
     /// [`MapRefused::Permission`]: nothing is left of what the importer may do.
     pub fn map(&self) -> Result<Mapped, MapRefused> {
-        let (place, prot, generation) = self.0.buffer.map(self.0.who, self.0.prot)?;
+        let (place, prot, generation) = self.0.buffer.map(self.0.who, &self.0.terms)?;
         Ok(Mapped { seat: self.0.clone(), place, prot, generation })
     }
 }
@@ -71,6 +77,18 @@ impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", self.0.who, self.0.buffer.name)
     }
+}
+
+/// Why an importer was not attached.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The two sides cannot agree.
+    #[error(transparent)]
+    Terms(#[from] Refusal),
+    /// The buffer is gone.
+    #[error(transparent)]
+    Life(#[from] Refused),
 }
 
 /// Why a buffer was not mapped.
@@ -89,6 +107,14 @@ pub enum MapRefused {
         wanted: Prot,
         /// What the exporter permits.
         permitted: Prot,
+    },
+    /// The buffer is not where the importer reaches it; nobody moves it in silence.
+    #[error("the buffer is in {place} and the attachment is for {asked}; have the exporter move it")]
+    Elsewhere {
+        /// Where it is.
+        place: Place,
+        /// Where the importer asked for it.
+        asked: Place,
     },
 }
 

@@ -1,42 +1,76 @@
 //! The buffer itself: one life behind one lock, and an outbox.
 
-use super::attachment::MapRefused;
+use super::Attendance;
+use super::attachment::{AttachError, MapRefused};
 use super::importer::{Holder, Importer, Receipt};
 use super::wake::Wake;
 use crate::access::Prot;
+use crate::buffer::Control;
+use crate::buffer::fence::{Fence, FenceName, FenceSet, Reservation, ReservationLock, Signal};
 use crate::buffer::life::{Action, Actions, AttachmentId, Event, Generation, Life, Notice, NoticeId, Refused};
+use crate::buffer::terms::{Declaration, Offer, Place, Terms, negotiate};
 use crate::chunk::Chunks;
-use crate::dma::Owner;
+use crate::dma::{Owner, Peers};
 use crate::sync::blocking::{Condvar, Mutex, MutexGuard};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 /// What all handles of one buffer share.
 ///
-/// Lock order: `state` is the only lock here, and nothing foreign is called while it is held.
-pub(in crate::buffer) struct Inner {
+/// Lock order: the reservation, then `state`; nothing foreign is called while `state` is held.
+pub(super) struct Inner {
     pub(super) name: String,
+    pub(super) reservation: ReservationLock<Reservation>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 pub(super) struct State {
     pub(super) life: Life,
-    pub(super) place: Arc<Chunks<Owner>>,
-    pub(super) prot: Prot,
+    pub(super) offer: Offer,
+    /// The offer's ranges, for mappings to share.
+    pub(super) ranges: Arc<Chunks<Owner>>,
+    /// What the exporter permits now.
+    pub(super) permitted: Prot,
     seats: BTreeMap<AttachmentId, Seat>,
     attached: u64,
     outbox: VecDeque<Letter>,
     delivering: bool,
     wakes: Vec<Arc<dyn Wake>>,
+    /// What waits for fences; they know it by a weak handle.
+    fences: Option<Arc<Awaited>>,
 }
 
 #[derive(Clone)]
 pub(super) struct Seat {
     pub(super) holder: Holder,
+    pub(super) terms: Terms,
     importer: Arc<dyn Importer>,
+}
+
+/// The wait for the fences that were in the reservation when all importers had been told.
+struct Awaited {
+    buffer: Weak<Inner>,
+    generation: Generation,
+    fences: FenceSet,
+}
+
+impl Awaited {
+    /// Says so if all have retired. One that was abandoned never will.
+    fn look(&self) {
+        if let (true, Some(buffer)) = (self.fences.state().is_retired(), self.buffer.upgrade()) {
+            // Said twice, or too late, it says nothing.
+            let _ = buffer.step(Event::FencesRetired(self.generation));
+        }
+    }
+}
+
+impl Signal for Awaited {
+    fn settled(&self) {
+        self.look();
+    }
 }
 
 /// One thing to do outside the lock.
@@ -47,18 +81,25 @@ enum Letter {
 }
 
 impl Inner {
-    pub(super) fn new(name: &str, life: Life, place: Chunks<Owner>, prot: Prot) -> Self {
+    pub(super) fn new(name: &str, life: Life, offer: Offer) -> Self {
         let state = State {
             life,
-            place: Arc::new(place),
-            prot,
+            ranges: Arc::new(offer.all().clone()),
+            permitted: offer.prot(),
+            offer,
             seats: BTreeMap::new(),
             attached: 0,
             outbox: VecDeque::new(),
             delivering: false,
             wakes: Vec::new(),
+            fences: None,
         };
-        Self { name: name.into(), state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            name: name.into(),
+            reservation: ReservationLock::new(Reservation::new()),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     /// Takes one step and does what follows from it.
@@ -66,39 +107,53 @@ impl Inner {
         let mut state = self.state.lock();
         let actions = state.life.step(event)?;
         if let Event::Detach(who) | Event::HungUp(who) = event {
-            state.seats.remove(&who);
+            state.forget(who);
         }
         self.follow(state, actions);
         Ok(())
     }
 
-    /// Attaches an importer under a number of its own.
-    pub(super) fn seat(
+    /// Settles terms with an importer, and attaches it under a number of its own.
+    pub(super) fn attach(
         self: &Arc<Self>,
+        declaration: &Declaration,
+        peers: &Peers<'_>,
         holder: Holder,
         importer: Arc<dyn Importer>,
-        event: impl FnOnce(AttachmentId) -> Event,
-    ) -> Result<AttachmentId, Refused> {
+    ) -> Result<(AttachmentId, Terms), AttachError> {
         let mut state = self.state.lock();
+        // Under the lock, so that of two who want the buffer in full one is refused.
+        let terms = negotiate(&state.offer, declaration, peers)?;
         let who = AttachmentId::new(state.attached + 1);
-        let actions = state.life.step(event(who))?;
+        let (lifetime, enforcement) = (terms.lifetime(), terms.enforcement());
+        let actions = state.life.step(Event::Attach { who, lifetime, enforcement })?;
         state.attached += 1;
-        state.seats.insert(who, Seat { holder, importer });
+        if terms.control() == Control::Full {
+            state.offer.set_in_full(Some(who));
+        }
+        if terms.pin().is_some() {
+            state.offer.add_pin(who);
+        }
+        state.seats.insert(who, Seat { holder, terms: terms.clone(), importer });
         self.follow(state, actions);
-        Ok(who)
+        Ok((who, terms))
     }
 
     /// One more mapping for `who`, of what it asked for as far as that is permitted now.
     pub(super) fn map(
         self: &Arc<Self>,
         who: AttachmentId,
-        wanted: Prot,
+        terms: &Terms,
     ) -> Result<(Arc<Chunks<Owner>>, Prot, Generation), MapRefused> {
         let mut state = self.state.lock();
-        let permitted = state.prot;
+        let place = state.offer.place();
+        if !terms.places().contains(&place) {
+            return Err(MapRefused::Elsewhere { place, asked: terms.place() });
+        }
+        let (wanted, permitted) = (terms.prot(), state.permitted);
         let prot = wanted.within(permitted).ok_or(MapRefused::Permission { wanted, permitted })?;
         let actions = state.life.step(Event::Map(who))?;
-        let mapped = (state.place.clone(), prot, state.life.generation());
+        let mapped = (state.ranges.clone(), prot, state.life.generation());
         self.follow(state, actions);
         Ok(mapped)
     }
@@ -166,7 +221,24 @@ impl Inner {
     }
 
     fn await_fences(self: &Arc<Self>, generation: Generation) {
-        let _ = self.step(Event::FencesRetired(generation));
+        let fences: FenceSet = self.reservation.lock().outstanding().map(|(fence, _)| fence).collect();
+        let awaited = Arc::new(Awaited { buffer: Arc::downgrade(self), generation, fences });
+        let signal: Arc<dyn Signal> = awaited.clone();
+        self.state.lock().fences = Some(awaited.clone());
+        awaited.fences.notify(&signal);
+        // Those that retired before they knew whom to tell.
+        awaited.look();
+    }
+
+    /// Asks every importer to look whether it can let go, and looks at fences that were written off, which
+    /// told nobody.
+    pub(super) fn look(&self) {
+        let state = self.state.lock();
+        let importers: Vec<_> = state.seats.values().map(|seat| seat.importer.clone()).collect();
+        let fences = state.fences.clone();
+        drop(state);
+        importers.iter().for_each(|importer| importer.look());
+        fences.iter().for_each(|fences| fences.look());
     }
 }
 
@@ -174,6 +246,41 @@ impl State {
     /// Who this is.
     pub(super) fn holder(&self, who: AttachmentId) -> Option<&Holder> {
         self.seats.get(&who).map(|seat| &seat.holder)
+    }
+
+    pub(super) fn attendance(&self) -> Vec<Attendance> {
+        let attached = self.life.attached().filter_map(|attached| {
+            let seat = self.seats.get(&attached.who)?;
+            let (holder, terms) = (seat.holder.clone(), seat.terms.clone());
+            Some(Attendance { who: attached.who, holder, terms, mappings: attached.mappings })
+        });
+        attached.collect()
+    }
+
+    /// Who holds the memory in its place by a pin, mapped or not.
+    pub(super) fn pinned(&self) -> Vec<AttachmentId> {
+        self.seats.iter().filter(|(_, seat)| seat.terms.pin().is_some()).map(|(who, _)| *who).collect()
+    }
+
+    /// Every holder that does not reach this place.
+    pub(super) fn out_of_reach(&self, place: Place) -> Vec<Holder> {
+        let seats = self.seats.values().filter(|seat| !seat.terms.places().contains(&place));
+        seats.map(|seat| seat.holder.clone()).collect()
+    }
+
+    /// Fences that the wait still lacks.
+    pub(super) fn fences(&self) -> Vec<FenceName> {
+        self.fences.iter().flat_map(|awaited| awaited.fences.outstanding().map(Fence::name)).collect()
+    }
+
+    fn forget(&mut self, who: AttachmentId) {
+        let Some(seat) = self.seats.remove(&who) else { return };
+        if seat.terms.control() == Control::Full {
+            self.offer.set_in_full(None);
+        }
+        if seat.terms.pin().is_some() {
+            self.offer.remove_pin(who);
+        }
     }
 
     /// Calls `wake` whenever the buffer becomes quiet or comes within reach, from now on.

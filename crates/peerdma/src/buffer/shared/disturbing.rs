@@ -4,7 +4,10 @@ use super::buffer::Inner;
 use super::importer::Holder;
 use super::wake::Wake;
 use crate::access::Prot;
+use crate::addr::Bytes;
+use crate::buffer::fence::FenceName;
 use crate::buffer::life::{Answers, Disturbance, Event, Refused, Still};
+use crate::buffer::terms::{OfferError, Place};
 use crate::chunk::Chunks;
 use crate::dma::Owner;
 use alloc::string::String;
@@ -14,6 +17,9 @@ use core::fmt;
 use hosted::time::{Duration, Instant};
 
 extern crate std as hosted;
+
+/// How often those who wait have importers look.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A disturbance that has been announced, and may not happen yet.
 ///
@@ -40,15 +46,21 @@ pub struct Held {
     pub holder: Option<Holder>,
     /// What is outstanding.
     pub what: Still,
+    /// Which fences, where it is fences.
+    pub fences: Vec<FenceName>,
 }
 
 impl fmt::Display for Held {
     /// Writes `vram0: nic0 in process 4711 (server) has 2 mappings`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.holder {
-            Some(holder) => write!(f, "{}: {holder} {}", self.buffer, self.what),
-            None => write!(f, "{}: {}", self.buffer, self.what),
+            Some(holder) => write!(f, "{}: {holder} {}", self.buffer, self.what)?,
+            None => write!(f, "{}: {}", self.buffer, self.what)?,
         }
+        for (index, fence) in self.fences.iter().enumerate() {
+            write!(f, "{}{fence}", if index == 0 { ": " } else { ", " })?;
+        }
+        Ok(())
     }
 }
 
@@ -62,12 +74,12 @@ pub struct Late {
     pub held: Vec<Held>,
 }
 
-struct Lines<'a>(&'a [Held]);
+struct Lines<'a, T>(&'a [T]);
 
-impl fmt::Display for Lines<'_> {
+impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, held) in self.0.iter().enumerate() {
-            write!(f, "{}{held}", if index == 0 { "" } else { ", " })?;
+        for (index, each) in self.0.iter().enumerate() {
+            write!(f, "{}{each}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -79,6 +91,13 @@ impl Disturbing {
         let mut begun = Self { what, buffers: Vec::new() };
         for buffer in buffers {
             // What was begun before a refusal is given up by the drop of `begun`.
+            let holders = match what {
+                Disturbance::Move => buffer.with(|state| state.pinned()),
+                _ => Vec::new(),
+            };
+            if !holders.is_empty() {
+                return Err(Refused::Promised { disturbance: what, holders });
+            }
             buffer.step(Event::Begin(what))?;
             begun.buffers.push(buffer.clone());
         }
@@ -92,7 +111,13 @@ impl Disturbing {
 
     /// Whether it may happen now.
     pub fn is_quiet(&self) -> bool {
-        self.buffers.iter().all(|buffer| buffer.with(|state| state.life.phase().is_quiet()))
+        self.buffers.iter().all(|buffer| {
+            let is_quiet = || buffer.with(|state| state.life.phase().is_quiet());
+            is_quiet() || {
+                buffer.look();
+                is_quiet()
+            }
+        })
     }
 
     /// Goes on if it may happen now; never blocks.
@@ -113,7 +138,8 @@ impl Disturbing {
             buffer.with(|state| {
                 for outstanding in state.life.outstanding() {
                     let holder = outstanding.who.and_then(|who| state.holder(who).cloned());
-                    list.push(Held { buffer: buffer.name.clone(), holder, what: outstanding.what });
+                    let fences = if outstanding.what == Still::Fences { state.fences() } else { Vec::new() };
+                    list.push(Held { buffer: buffer.name.clone(), holder, what: outstanding.what, fences });
                 }
             });
         }
@@ -139,7 +165,13 @@ impl Disturbing {
                     }
                     return Err(Late { disturbing: self, held });
                 }
-                (state, _) = buffer.changed().wait_at_most(state, left);
+                // Some let go only when they are asked to look.
+                drop(state);
+                buffer.look();
+                state = buffer.lock();
+                if !state.life.phase().is_quiet() {
+                    (state, _) = buffer.changed().wait_at_most(state, left.min(LOOK));
+                }
             }
         }
         // Quiet stays quiet until this disturbance ends.
@@ -188,23 +220,80 @@ impl Disturbed {
     /// The bytes lie elsewhere now; who maps anew gets that place. Then it is over.
     ///
     /// # Errors
-    /// The ranges given, if they are not as long as the buffer: its size never changes. It is not over then.
-    pub fn moved(self, to: Chunks<Owner>) -> Result<(), (Self, Chunks<Owner>)> {
-        let fits = |buffer: &Arc<Inner>| buffer.with(|state| state.place.view().len()) == to.view().len();
-        let [buffer] = &self.0.buffers[..] else { return Err((self, to)) };
-        if !fits(buffer) {
-            return Err((self, to));
+    /// [`NotMoved`], with this: it is not over then, and nothing has changed.
+    pub fn moved(self, to: Chunks<Owner>, place: Place) -> Result<(), NotMoved> {
+        let why = match &self.0.buffers[..] {
+            [buffer] => buffer.with(|state| {
+                let beyond = state.out_of_reach(place);
+                if state.ranges.view().len() != to.view().len() {
+                    Some(WhyNot::Length { is: state.ranges.view().len(), given: to.view().len() })
+                } else if !beyond.is_empty() {
+                    Some(WhyNot::OutOfReach { place, holders: beyond })
+                } else {
+                    match state.offer.moved_to(to.clone(), place) {
+                        Ok(()) => {
+                            state.ranges = Arc::new(to);
+                            None
+                        }
+                        Err(refused) => Some(WhyNot::Offer(refused)),
+                    }
+                }
+            }),
+            several => Some(WhyNot::Several { buffers: several.len() }),
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => Err(NotMoved { disturbed: self, why }),
         }
-        buffer.with(|state| state.place = Arc::new(to));
-        Ok(())
     }
 
     /// Who maps anew may do so much at most. Then it is over.
     pub fn permit(self, prot: Prot) {
         for buffer in &self.0.buffers {
-            buffer.with(|state| state.prot = prot);
+            buffer.with(|state| state.permitted = prot);
         }
     }
+}
+
+/// A move that was not recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("the buffer's place is as it was: {why}")]
+pub struct NotMoved {
+    /// The disturbance, which goes on.
+    pub disturbed: Disturbed,
+    /// Why.
+    pub why: WhyNot,
+}
+
+/// Why a move was not recorded.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WhyNot {
+    /// A buffer's size never changes.
+    #[error("the buffer has {is} and the new place {given}")]
+    Length {
+        /// The buffer's.
+        is: Bytes,
+        /// The place's.
+        given: Bytes,
+    },
+    /// Somebody who has attached does not reach the new place.
+    #[error("{place} is out of reach for {}", Lines(holders))]
+    OutOfReach {
+        /// The new place.
+        place: Place,
+        /// Who does not reach it.
+        holders: Vec<Holder>,
+    },
+    /// The ranges cannot be exported.
+    #[error(transparent)]
+    Offer(OfferError),
+    /// The disturbance is of several buffers, or of none.
+    #[error("{buffers} buffers do not have one place; move them one by one")]
+    Several {
+        /// How many.
+        buffers: usize,
+    },
 }
 
 impl fmt::Debug for Disturbed {

@@ -25,6 +25,11 @@ pub trait Importer: Send + Sync {
 
     /// Memory is gone for good.
     fn gone(&self);
+
+    /// Somebody waits; look whether you can let go.
+    ///
+    /// For importers that nobody tells when their last access has ended. Called now and then.
+    fn look(&self) {}
 }
 
 /// An importer's word that it has taken note of one notice; given when dropped.

@@ -5,9 +5,11 @@
 //! use peerdma::addr::Bytes;
 //! use peerdma::buffer::life::{Answers, Disturbance, Generation, Phase};
 //! use peerdma::buffer::shared::{Buffer, Holder, Importer, Mapped, Receipt};
-//! use peerdma::buffer::{Enforcement, Lifetime};
+//! use peerdma::buffer::terms::{Declaration, Offer, Place, Stays};
+//! use peerdma::buffer::Lifetime;
 //! use peerdma::chunk::{Chunk, Chunks};
-//! use peerdma::dma::Owner;
+//! use peerdma::dma::{Initiator, Owner, OwnerId, Peers};
+//! use peerdma::topology::IommuMode;
 //! use std::sync::{Arc, Mutex};
 //! use std::time::Duration;
 //!
@@ -23,10 +25,15 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let ram = Chunk::new(Owner::Ram, Bytes::new(0x10_0000), Bytes::new(0x1000), MemAttrs::empty()).unwrap();
-//! let buffer = Buffer::new("ring", Chunks::collect_from([ram])?, Prot::ReadWrite, Answers::YES);
+//! let memfd = Chunk::new(Owner::Memfd(OwnerId::new(3)), Bytes::ZERO, Bytes::new(0x1000), MemAttrs::empty()).unwrap();
+//! let offer = Offer::new(Chunks::collect_from([memfd])?, Stays::UNTIL_REVOKED, Place::Ram)?;
+//! let buffer = Buffer::new("ring", offer, Answers::YES);
+//!
+//! let device = Initiator::new("nic0", IommuMode::Translated);
+//! let declaration = Declaration::of_device(device, Prot::ReadWrite).taking(Lifetime::Revocable);
 //! let nic = Arc::new(Nic::default());
-//! let seat = buffer.attach(Holder::here("nic0"), Lifetime::Revocable, Enforcement::Cooperative, Prot::ReadWrite, nic.clone())?;
+//! let seat = buffer.attach(&declaration, &Peers::none(), Holder::here("nic0"), nic.clone())?;
+//! assert_eq!(seat.terms().lifetime(), Lifetime::Revocable);
 //! *nic.0.lock().unwrap() = Some(seat.map()?);
 //!
 //! let reset = buffer.begin(Disturbance::Reset)?.wait(Duration::from_secs(1))?;
@@ -47,17 +54,17 @@ mod importer;
 mod tests;
 mod wake;
 
-pub use attachment::{Attachment, MapRefused, Mapped};
-pub use disturbing::{Disturbed, Disturbing, Held, Late};
+pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
+pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
 pub use wake::Wake;
 
-use crate::access::Prot;
-use crate::buffer::life::{Answers, Disturbance, Event, Life, Phase, Refused};
-use crate::buffer::{Enforcement, Lifetime};
-use crate::chunk::Chunks;
-use crate::dma::Owner;
+use crate::buffer::fence::{Reservation, ReservationLock};
+use crate::buffer::life::{Answers, AttachmentId, Disturbance, Life, Phase, Refused};
+use crate::buffer::terms::{Declaration, Offer, Terms};
+use crate::dma::Peers;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use buffer::Inner;
 
 /// A buffer, in its exporter's hands. Handles are cheap to clone and all the same buffer.
@@ -65,11 +72,9 @@ use buffer::Inner;
 pub struct Buffer(Arc<Inner>);
 
 impl Buffer {
-    /// A buffer of these ranges, of memory that answers as said: with decoding off it is born revoked.
-    ///
-    /// `prot` is what importers may do at most.
-    pub fn new(name: &str, place: Chunks<Owner>, prot: Prot, answers: Answers) -> Self {
-        Self(Arc::new(Inner::new(name, Life::answering(answers), place, prot)))
+    /// A buffer as offered, of memory that answers as said: with decoding off it is born revoked.
+    pub fn new(name: &str, offer: Offer, answers: Answers) -> Self {
+        Self(Arc::new(Inner::new(name, Life::answering(answers), offer)))
     }
 
     /// Its name, for those who wait.
@@ -82,9 +87,19 @@ impl Buffer {
         self.0.with(|state| state.life.phase())
     }
 
-    /// Where it lies now, for its exporter.
-    pub fn place(&self) -> Arc<Chunks<Owner>> {
-        self.0.with(|state| state.place.clone())
+    /// What is offered now, for its exporter.
+    pub fn offer(&self) -> Offer {
+        self.0.with(|state| state.offer.clone())
+    }
+
+    /// What devices are doing with it.
+    pub fn reservation(&self) -> &ReservationLock<Reservation> {
+        &self.0.reservation
+    }
+
+    /// Everybody who has attached, with what was settled and how many mappings there are.
+    pub fn attached(&self) -> Vec<Attendance> {
+        self.0.with(|state| state.attendance())
     }
 
     /// Announces that something is about to happen to the memory. It may not happen before the wait
@@ -106,21 +121,35 @@ impl Buffer {
         Disturbing::begin(buffers.iter().map(|buffer| &buffer.0), what)
     }
 
-    /// Attaches an importer, of whom everything has been settled.
+    /// Settles terms with an importer, and attaches it. It learns them before it maps anything.
+    ///
+    /// An importer of memory that is out of reach attaches, and maps when it is told that it may.
     ///
     /// # Errors
-    /// [`Refused::Dead`]: the memory is gone for good, or about to be.
+    /// [`AttachError::Terms`]: the rule that stands against it. [`AttachError::Life`]: the memory is gone for good.
     pub fn attach(
         &self,
+        declaration: &Declaration,
+        peers: &Peers<'_>,
         holder: Holder,
-        lifetime: Lifetime,
-        enforcement: Enforcement,
-        prot: Prot,
         importer: Arc<dyn Importer>,
-    ) -> Result<Attachment, Refused> {
-        let who = self.0.seat(holder, importer, |who| Event::Attach { who, lifetime, enforcement })?;
-        Ok(Attachment::new(&self.0, who, lifetime, prot))
+    ) -> Result<Attachment, AttachError> {
+        let (who, terms) = self.0.attach(declaration, peers, holder, importer)?;
+        Ok(Attachment::new(&self.0, who, terms))
     }
+}
+
+/// One who has attached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attendance {
+    /// Which attachment.
+    pub who: AttachmentId,
+    /// Who stands behind it.
+    pub holder: Holder,
+    /// What was settled.
+    pub terms: Terms,
+    /// How many mappings it has.
+    pub mappings: u32,
 }
 
 impl core::fmt::Debug for Buffer {

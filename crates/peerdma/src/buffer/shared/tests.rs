@@ -1,8 +1,15 @@
 use super::*;
 use crate::access::MemAttrs;
+use crate::access::Prot;
 use crate::addr::Bytes;
+use crate::buffer::Lifetime;
+use crate::buffer::fence::{Failure, Timeline, Usage};
 use crate::buffer::life::{Generation, Still};
-use crate::chunk::Chunk;
+use crate::buffer::pins::RegionId;
+use crate::buffer::terms::{Place, Stays};
+use crate::chunk::{Chunk, Chunks};
+use crate::dma::{Initiator, Owner};
+use crate::topology::IommuMode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,8 +23,18 @@ fn ram(at: u64, len: u64) -> Chunks<Owner> {
     Chunks::collect_from(chunk).unwrap_or_default()
 }
 
+/// Memory that moves, is revoked, and stays where it is pinned.
+fn buffer_in(chunks: Chunks<Owner>, stays: Stays, answers: Answers) -> Buffer {
+    let offer = Offer::new(chunks, stays, Place::Ram).expect("there are ranges");
+    Buffer::new("ring", offer, answers)
+}
+
 fn buffer() -> Buffer {
-    Buffer::new("ring", ram(0x10_0000, 0x2000), Prot::ReadWrite, Answers::YES)
+    buffer_in(ram(0x10_0000, 0x2000), Stays::UNTIL_REVOKED, Answers::YES)
+}
+
+fn that_moves() -> Buffer {
+    buffer_in(ram(0x10_0000, 0x2000), Stays::UNLESS_PINNED, Answers::YES)
 }
 
 /// Writes down what it is told, and lets go at once, later or never.
@@ -60,8 +77,10 @@ impl Importer for Nic {
     }
 }
 
-fn attach(buffer: &Buffer, nic: &Arc<Nic>, lifetime: Lifetime) -> Result<Attachment, Refused> {
-    buffer.attach(Holder::here("nic0"), lifetime, Enforcement::Cooperative, Prot::ReadWrite, nic.clone())
+fn attach(buffer: &Buffer, nic: &Arc<Nic>, lifetime: Lifetime) -> Result<Attachment, AttachError> {
+    let device = Initiator::new("nic0", IommuMode::Translated);
+    let declaration = Declaration::of_device(device, Prot::ReadWrite).taking(lifetime);
+    buffer.attach(&declaration, &Peers::none(), Holder::here("nic0"), nic.clone())
 }
 
 #[test]
@@ -100,8 +119,9 @@ fn a_wait_ends_at_its_deadline_and_names_who_holds_on() {
 
 #[test]
 fn what_was_promised_to_stay_refuses_what_can_be_refused() {
-    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let (buffer, nic) = (that_moves(), Arc::new(Nic::default()));
     let seat = attach(&buffer, &nic, Lifetime::Pinned).unwrap();
+    assert!(matches!(buffer.begin(Disturbance::Move), Err(Refused::Promised { .. })), "pinned, if not mapped yet");
     nic.hold(Some(seat.map().unwrap()));
     assert!(matches!(buffer.begin(Disturbance::Move), Err(Refused::Promised { .. })));
     assert!(nic.told.lock().unwrap().is_empty(), "nobody was told of what did not happen");
@@ -115,7 +135,7 @@ fn what_was_promised_to_stay_refuses_what_can_be_refused() {
 
 #[test]
 fn a_deed_that_one_buffer_refuses_happens_to_none() {
-    let (one, two, nic) = (buffer(), buffer(), Arc::new(Nic { keeps_mapping: true, ..Nic::default() }));
+    let (one, two, nic) = (that_moves(), that_moves(), Arc::new(Nic { keeps_mapping: true, ..Nic::default() }));
     let (first, second) =
         (attach(&one, &nic, Lifetime::Movable).unwrap(), attach(&two, &nic, Lifetime::Pinned).unwrap());
     nic.hold(Some(second.map().unwrap()));
@@ -127,13 +147,17 @@ fn a_deed_that_one_buffer_refuses_happens_to_none() {
 
 #[test]
 fn who_maps_after_a_move_gets_the_new_place() {
-    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let (buffer, nic) = (that_moves(), Arc::new(Nic::default()));
     let seat = attach(&buffer, &nic, Lifetime::Movable).unwrap();
     nic.hold(Some(seat.map().unwrap()));
     let moving = buffer.begin(Disturbance::Move).unwrap().wait(LONG).unwrap();
     assert_eq!(buffer.phase(), Phase::Moving);
-    let (moving, _) = moving.moved(ram(0x90_0000, 0x1000)).unwrap_err();
-    moving.moved(ram(0x90_0000, 0x2000)).unwrap();
+    let short = moving.moved(ram(0x90_0000, 0x1000), Place::Ram).unwrap_err();
+    assert!(matches!(short.why, WhyNot::Length { .. }));
+    let vram = Place::Device(RegionId::new(0));
+    let far = short.disturbed.moved(ram(0x90_0000, 0x2000), vram).unwrap_err();
+    assert_eq!(far.to_string(), "the buffer's place is as it was: device memory (region 0) is out of reach for nic0");
+    far.disturbed.moved(ram(0x90_0000, 0x2000), Place::Ram).unwrap();
     let mapped = seat.map().unwrap();
     assert_eq!(mapped.ranges().iter().next().unwrap().offset(), Bytes::new(0x90_0000));
 }
@@ -151,7 +175,7 @@ fn permission_taken_back_is_gone_from_the_next_mapping() {
 #[test]
 fn memory_that_does_not_answer_makes_a_buffer_that_is_born_revoked() {
     let off = Answers { decoding: false, powered: true };
-    let (buffer, nic) = (Buffer::new("bar", ram(0, 0x1000), Prot::ReadWrite, off), Arc::new(Nic::default()));
+    let (buffer, nic) = (buffer_in(ram(0, 0x1000), Stays::UNTIL_REVOKED, off), Arc::new(Nic::default()));
     let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
     assert!(seat.map().is_err());
     let reset = buffer.begin(Disturbance::Reset).unwrap().wait(LONG).unwrap();
@@ -226,4 +250,36 @@ fn an_importer_hears_things_in_the_order_in_which_they_happened() {
         assert!(pair[0].starts_with("let go") && pair[1] == "may map", "{pair:?}");
     }
     assert_eq!(buffer.phase(), Phase::Live);
+}
+
+#[test]
+fn the_exporter_waits_for_a_fence_that_outlives_its_mapping() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    let queue = Timeline::new("nic queue 0");
+    nic.hold(Some(seat.map().unwrap()));
+    let mut reservation = seat.reservation().lock();
+    reservation.reserve(1).unwrap();
+    let fence = queue.issue();
+    reservation.add(fence.clone(), Usage::Bookkeeping).unwrap();
+    drop(reservation);
+    let late = buffer.begin(Disturbance::Reset).unwrap().wait(SHORT).unwrap_err();
+    assert_eq!(late.held.len(), 1);
+    assert_eq!(late.held[0].to_string(), "ring: fences have not retired: fence 1 of \"nic queue 0\"");
+    queue.retire_to(fence.sequence()).unwrap();
+    late.disturbing.wait(LONG).unwrap().done();
+    assert_eq!(buffer.phase(), Phase::Live);
+}
+
+#[test]
+fn a_fence_that_nobody_will_retire_is_waited_for_and_named() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    seat.reservation().lock().reserve(1).unwrap();
+    let fence = Timeline::new("queue of a driver that is gone").issue();
+    seat.reservation().lock().add(fence.clone(), Usage::Write).unwrap();
+    let late = buffer.begin(Disturbance::Reset).unwrap().wait(SHORT).unwrap_err();
+    assert_eq!(late.held[0].fences.len(), 1);
+    assert!(fence.write_off(Failure::ALL[0]));
+    assert!(late.disturbing.wait(LONG).is_ok(), "the device was reset, and its driver says so");
 }

@@ -287,6 +287,17 @@ impl Offer {
         self.ranges.view()
     }
 
+    /// The ranges, to keep.
+    #[cfg(any(feature = "std", peerdma_shuttle))]
+    pub(in crate::buffer) fn all(&self) -> &Chunks<Owner> {
+        &self.ranges
+    }
+
+    /// What may be done with it.
+    pub fn prot(&self) -> Prot {
+        self.prot
+    }
+
     /// Where it lies.
     pub fn place(&self) -> Place {
         self.place
@@ -331,6 +342,11 @@ impl Offer {
     /// Says which attachment has the buffer in full, if one does.
     pub fn set_in_full(&mut self, who: Option<AttachmentId>) {
         self.in_full = who;
+    }
+
+    /// Which attachment has the buffer in full, if one does.
+    pub fn held_in_full_by(&self) -> Option<AttachmentId> {
+        self.in_full
     }
 
     /// Says that an attachment holds the buffer in its place by a pin.

@@ -1,0 +1,296 @@
+//! Who owns buffers, and does things to the memory that they lie in, a step at a time.
+
+use super::device::Exposed;
+use super::field::{Field, Home};
+use crate::machine::Machine;
+use peerdma::access::Prot;
+use peerdma::buffer::life::{Answers, Contents, DISTURBANCES, Disturbance, Phase};
+use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing};
+use peerdma::buffer::terms::{Moves, Offer, OfferError, Stays};
+use std::collections::BTreeMap;
+
+/// One buffer, and where it is.
+struct Export {
+    buffer: Buffer,
+    /// Index of the field that it lies in.
+    field: usize,
+    /// Index of the one that it is being moved to.
+    arriving: Option<usize>,
+}
+
+/// A deed under way.
+struct Deed {
+    what: Disturbance,
+    /// Which exports it is about.
+    targets: Vec<usize>,
+    gpu: Option<usize>,
+    /// Looks, or steps, that are left before something else happens.
+    left: u32,
+    stage: Stage,
+}
+
+enum Stage {
+    Waiting(Disturbing),
+    Happening(Disturbed),
+}
+
+/// What the exporter has to tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Deeds {
+    /// How often each disturbance happened.
+    pub happened: BTreeMap<&'static str, u64>,
+    /// How often one was refused, since somebody had been promised that the memory stays.
+    pub refused: u64,
+    /// How often one was given up because somebody held on for too long.
+    pub given_up: u64,
+}
+
+/// Owns fields and the buffers in them, and disturbs them.
+pub struct Exporter {
+    fields: Vec<Field>,
+    /// Which exports lie in a field, or arrive there.
+    exports: Vec<Export>,
+    gpus: Vec<Exposed>,
+    epoch: u32,
+    deeds: Vec<Deed>,
+    /// What it has to tell.
+    pub tally: Deeds,
+}
+
+/// Deeds at once.
+const AT_ONCE: usize = 3;
+
+impl Exporter {
+    /// An exporter of `count` buffers in the first of these fields, with these GPUs.
+    ///
+    /// # Errors
+    /// [`OfferError`]: a field has no bytes.
+    pub fn new(fields: Vec<Field>, count: usize, gpus: Vec<Exposed>) -> Result<Self, OfferError> {
+        let mut new = Self { fields, exports: Vec::new(), gpus, epoch: 0, deeds: Vec::new(), tally: Deeds::default() };
+        new.fields.iter().for_each(Field::close);
+        for field in 0..count.min(new.fields.len()) {
+            let buffer = new.create(field)?;
+            new.exports.push(Export { buffer, field, arriving: None });
+        }
+        Ok(new)
+    }
+
+    /// The fields.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// A buffer by its number; another takes its place when it is gone.
+    pub fn buffer(&self, number: usize) -> Option<&Buffer> {
+        self.exports.get(number).map(|export| &export.buffer)
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_at_rest(&self) -> bool {
+        self.deeds.is_empty()
+    }
+
+    /// Who holds on to memory that something is to happen to.
+    pub fn held(&self) -> Vec<String> {
+        let waits = self.deeds.iter().filter_map(|deed| match &deed.stage {
+            Stage::Waiting(disturbing) => Some(disturbing.held()),
+            Stage::Happening(_) => None,
+        });
+        waits.flatten().map(|held| held.to_string()).collect()
+    }
+
+    /// Takes one step: begins something where `more`, or goes on with something.
+    pub fn step(&mut self, machine: &Machine, random: &mut fastrand::Rng, more: bool) {
+        if more && self.deeds.len() < AT_ONCE && random.u8(..4) == 0 {
+            self.begin(random);
+        }
+        let Some(index) = random.choice(0..self.deeds.len()) else { return };
+        let mut deed = self.deeds.remove(index);
+        deed.left = deed.left.saturating_sub(1);
+        let next = match deed.stage {
+            Stage::Waiting(disturbing) => match disturbing.try_proceed() {
+                Ok(disturbed) => {
+                    Some(self.happens(machine, random, Deed { stage: Stage::Happening(disturbed), ..deed }))
+                }
+                // A removal has happened, and nobody can give it up.
+                Err(disturbing) if deed.left == 0 && deed.what != Disturbance::Removal => {
+                    self.tally.given_up += 1;
+                    self.release(&deed.targets);
+                    drop(disturbing);
+                    self.reopen(&deed.targets);
+                    None
+                }
+                Err(disturbing) => Some(Deed { stage: Stage::Waiting(disturbing), ..deed }),
+            },
+            // What lies in the field next is told of nothing that began before.
+            stage if deed.what == Disturbance::Close && self.is_disturbed(&deed.targets) => {
+                Some(Deed { stage, ..deed })
+            }
+            Stage::Happening(disturbed) if deed.left == 0 => {
+                self.ends(machine, disturbed, deed.what, &deed.targets, deed.gpu);
+                None
+            }
+            stage => Some(Deed { stage, ..deed }),
+        };
+        self.deeds.extend(next);
+    }
+
+    fn begin(&mut self, random: &mut fastrand::Rng) {
+        let what = random.choice(DISTURBANCES).map_or(Disturbance::Reset, |about| about.disturbance);
+        let (targets, gpu) = match what {
+            // Nobody pulls what somebody else is at, and nothing of the emulated GPUs is locked or gets another address.
+            Disturbance::Removal | Disturbance::Lock | Disturbance::BarMove => return,
+            Disturbance::Move | Disturbance::Close | Disturbance::Permission => {
+                let one = random.usize(..self.exports.len());
+                // Its own deeds come one after the other.
+                if self.deeds.iter().any(|deed| deed.gpu.is_none() && deed.targets.contains(&one)) {
+                    return;
+                }
+                (vec![one], None)
+            }
+            _ => {
+                let gpu = random.usize(..self.gpus.len());
+                (self.on(gpu), Some(gpu))
+            }
+        };
+        if what == Disturbance::Move {
+            let Some(to) = self.free_field(random) else { return };
+            self.exports[targets[0]].arriving = Some(to);
+        }
+        let buffers: Vec<Buffer> = targets.iter().map(|&target| self.exports[target].buffer.clone()).collect();
+        match Buffer::begin_all(&buffers, what) {
+            Ok(disturbing) => {
+                let left = random.u32(20..4000);
+                self.deeds.push(Deed { what, targets, gpu, left, stage: Stage::Waiting(disturbing) });
+            }
+            Err(_) => {
+                self.tally.refused += 1;
+                if gpu.is_none() {
+                    self.release(&targets);
+                }
+            }
+        }
+    }
+
+    /// A field that no export lies in or goes to, of a device that nothing is done to.
+    fn free_field(&self, random: &mut fastrand::Rng) -> Option<usize> {
+        let taken =
+            |index: usize| self.exports.iter().any(|export| export.field == index || export.arriving == Some(index));
+        let disturbed = |home: Home| match home {
+            Home::Vram { gpu, .. } => self.deeds.iter().any(|deed| deed.gpu == Some(gpu)),
+            Home::Ram => false,
+        };
+        let free: Vec<usize> =
+            (0..self.fields.len()).filter(|&index| !taken(index) && !disturbed(self.fields[index].home)).collect();
+        random.choice(free)
+    }
+
+    /// Exports that lie in a GPU's memory, or are on their way there.
+    fn on(&self, gpu: usize) -> Vec<usize> {
+        let is_there = |index: usize| matches!(self.fields[index].home, Home::Vram { gpu: other, .. } if other == gpu);
+        let at = |export: &Export| is_there(export.field) || export.arriving.is_some_and(is_there);
+        self.exports.iter().enumerate().filter(|(_, export)| at(export)).map(|(index, _)| index).collect()
+    }
+
+    /// What was to be moved is not.
+    fn release(&mut self, targets: &[usize]) {
+        for &target in targets {
+            self.exports[target].arriving = None;
+        }
+    }
+
+    /// All are quiet: nothing may touch their memory, and the deed is done.
+    fn happens(&mut self, machine: &Machine, random: &mut fastrand::Rng, mut deed: Deed) -> Deed {
+        for &target in &deed.targets {
+            self.fields[self.exports[target].field].close();
+        }
+        if let Some(gpu) = deed.gpu {
+            self.gpus[gpu].begin(machine, deed.what);
+        }
+        *self.tally.happened.entry(deed.what.word()).or_default() += 1;
+        deed.left = random.u32(1..200);
+        deed
+    }
+
+    fn ends(
+        &mut self,
+        machine: &Machine,
+        disturbed: Disturbed,
+        what: Disturbance,
+        targets: &[usize],
+        gpu: Option<usize>,
+    ) {
+        if let Some(gpu) = gpu {
+            self.gpus[gpu].end(machine, what);
+        }
+        if what.about().contents == Contents::Lost {
+            targets.iter().for_each(|&target| self.scramble(target));
+        }
+        match (what, targets) {
+            (Disturbance::Move, &[target]) => self.moved(disturbed, target),
+            (Disturbance::Permission, _) => disturbed.permit(Prot::ReadWrite),
+            (Disturbance::Close, &[target]) => {
+                disturbed.done();
+                // A field that made one buffer makes another.
+                if let Ok(buffer) = self.create(self.exports[target].field) {
+                    self.exports[target].buffer = buffer;
+                }
+                return;
+            }
+            _ => disturbed.done(),
+        }
+        self.reopen(targets);
+    }
+
+    /// Memory that is within reach again is open, under an epoch that no mapping before has seen.
+    fn reopen(&mut self, targets: &[usize]) {
+        for &target in targets {
+            let export = &self.exports[target];
+            let reachable = matches!(export.buffer.phase(), Phase::Live | Phase::Restored);
+            if reachable && self.fields[export.field].epoch().is_none() {
+                self.epoch += 1;
+                self.fields[export.field].open(self.epoch);
+            }
+        }
+    }
+
+    /// Whether something else is done to one of these exports.
+    fn is_disturbed(&self, targets: &[usize]) -> bool {
+        self.deeds.iter().any(|deed| deed.targets.iter().any(|target| targets.contains(target)))
+    }
+
+    fn moved(&mut self, disturbed: Disturbed, target: usize) {
+        let export = &mut self.exports[target];
+        let Some(to) = export.arriving.take() else { return disturbed.done() };
+        self.fields[to].put(&self.fields[export.field].bytes());
+        if disturbed.moved(self.fields[to].place(), self.fields[to].residence()).is_ok() {
+            export.field = to;
+        }
+    }
+
+    /// A buffer in this field; born revoked where the field's device does not answer.
+    fn create(&mut self, field: usize) -> Result<Buffer, OfferError> {
+        let place = &self.fields[field];
+        let answers = match place.home {
+            Home::Vram { gpu, .. } => self.gpus[gpu].answers(),
+            Home::Ram => Answers::YES,
+        };
+        self.epoch += 1;
+        let name = format!("buffer {}", self.epoch);
+        if answers == Answers::YES {
+            place.open(self.epoch);
+        }
+        // What lies in a GPU's memory goes where there is room, and is lost with the GPU.
+        let stays = Stays { moves: Moves::UnlessPinned, revoked: true };
+        let elsewhere = self.fields.iter().filter_map(|field| Some((field.residence(), field.owner()?)));
+        let offer = Offer::new(place.place(), stays, place.residence())?.to_peers();
+        let offer = elsewhere.fold(offer, |offer, (residence, owner)| offer.or_at(residence, owner));
+        Ok(Buffer::new(&name, offer, answers))
+    }
+
+    /// What a reset leaves in memory.
+    fn scramble(&self, target: usize) {
+        let field = &self.fields[self.exports[target].field];
+        field.put(&vec![0xdb; field.len().as_u64() as usize]);
+    }
+}
