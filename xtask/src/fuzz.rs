@@ -114,9 +114,13 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Builds all targets; returns the folder that holds the programs.
+///
+/// The build's folder is `fuzz/target` wherever the caller's own builds go, since programs, logs and
+/// planted corpora are looked for there.
 fn build(fuzz: &Path, planted: bool) -> Result<PathBuf, Failure> {
+    let built = fuzz.join("target");
     let mut command = Command::new("cargo");
-    command.args(["fuzz", "build", "--sanitizer", "none"]).current_dir(fuzz);
+    command.args(["fuzz", "build", "--sanitizer", "none"]).current_dir(fuzz).env("CARGO_TARGET_DIR", &built);
     if planted {
         command.args(["--features", "planted"]);
     }
@@ -126,7 +130,7 @@ fn build(fuzz: &Path, planted: bool) -> Result<PathBuf, Failure> {
             "the fuzz targets do not build; if cargo knows no `fuzz`: cargo install cargo-fuzz --locked".into(),
         ));
     }
-    Ok(fuzz.join("target").join(host()?).join("release"))
+    Ok(built.join(host()?).join("release"))
 }
 
 /// The triple that cargo-fuzz builds for, which names a folder.

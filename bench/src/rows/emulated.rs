@@ -2,6 +2,7 @@
 //!
 //! A copy between two vectors of the same size, written before, is the raw limit of every transfer.
 
+use super::adapters;
 use crate::row::{Gate, Row, Side, Turn};
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma_emu::device::{Bus, How};
@@ -77,6 +78,19 @@ pub fn rows() -> Vec<Row> {
             sides: vec![Side::new("4096 functions", build).turns(1, 0)],
             gates: Vec::new(),
             ..Row::new("E7", "a machine of 4096 functions, built", "machine")
+        },
+        Row {
+            sides: vec![
+                Side::new("64 KiB", || adapters::write(64 * KIB)).turns(1_000, 0),
+                Side::new("memcpy 64 KiB", || bare(64 * KIB)).turns(1_000, 0),
+                Side::new("1 MiB", || adapters::write(MIB)).turns(50, 0),
+                Side::new("memcpy 1 MiB", || bare(MIB)).turns(50, 0),
+                Side::new("16 MiB", || adapters::write(16 * MIB)).turns(4, 0),
+                Side::new("memcpy 16 MiB", || bare(16 * MIB)).turns(4, 0),
+            ],
+            // What posting, messages and completions cost is no speed of memory, so nothing is asked for.
+            gates: Vec::new(),
+            ..Row::new("E8", "a write from one adapter to another", "write")
         },
     ]
 }

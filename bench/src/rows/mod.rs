@@ -1,5 +1,6 @@
 //! The rows of the tables, a file for each kind.
 
+mod adapters;
 pub mod bounce;
 pub mod emulated;
 pub mod guard;
@@ -11,6 +12,11 @@ pub mod translate;
 pub mod two_step;
 
 use crate::row::Row;
+
+/// A process ends with its bench; what queues and drivers borrow lives as long.
+fn kept<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
 
 /// The rows that one bench measures.
 pub struct Table {

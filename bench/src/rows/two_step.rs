@@ -173,6 +173,7 @@ fn multiarch_small() -> Turn {
 mod ours {
     use super::lists;
     use crate::row::{SharedTurn, Turn};
+    use crate::rows::kept;
     use peerdma::access::{MemAttrs, Prot};
     use peerdma::addr::{Bytes, Granule, PhysAddr};
     use peerdma::chunk::{Chunk, Chunks};
@@ -189,11 +190,6 @@ mod ours {
     type Domain = SoftIommu<VtdSecondStage, FrameArena>;
     type Space = SoftSpace<'static, VtdSecondStage, FrameArena>;
     type Queue<D> = Context<'static, Space, D>;
-
-    /// A process ends with its bench; what queues borrow lives as long.
-    fn kept<T>(value: T) -> &'static T {
-        Box::leak(Box::new(value))
-    }
 
     fn domain() -> &'static Domain {
         let format = VtdSecondStage::new(VtdOptions::default());

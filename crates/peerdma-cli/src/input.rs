@@ -72,7 +72,15 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
         // An archive of a copied tree serves as well as the tree.
         (None, Some(path), _) if path.is_file() => from_path(path, &names)?,
         (None, Some(path), _) => from_directory(path, &names)?,
-        (None, None, Some(name)) => from_platform(name, &names)?,
+        (None, None, Some(name)) => match from_platform(name, &names)? {
+            loaded if loaded.kind == Kind::Platform => loaded,
+            loaded => {
+                let word = loaded.kind.word();
+                return Err(Failure::usage(format!(
+                    "{name} is no platform file but {word}; read it with --from {name}"
+                )));
+            }
+        },
         (None, None, None) => from_snapshot(&sysfs::read(&Tree::live()), Kind::Live, None, Origin::Sysfs, &names)?,
     };
     let mut machine = loaded.topology.machine().clone();
@@ -89,6 +97,20 @@ pub(crate) fn load(arguments: &InputArguments) -> Result<Loaded, Failure> {
         loaded.notes.push(format!("the input contradicts itself in {more} more places"));
     }
     Ok(loaded)
+}
+
+/// Loads a described machine that is to run, for commands that take nothing else.
+pub(crate) fn machine(name: &str) -> Result<(Loaded, Platform), Failure> {
+    let _progress = Progress::start("reading the platform");
+    let mut loaded = from_platform(name, &PciNames::system())?;
+    match loaded.platform.take() {
+        Some(platform) => Ok((loaded, platform)),
+        None => Err(Failure::usage(format!(
+            "{name} is no platform file but {}, and only a described machine can run; {}",
+            loaded.kind.word(),
+            platform_list()
+        ))),
+    }
 }
 
 /// The tree of files that `capture` reads.
@@ -222,23 +244,22 @@ fn from_snapshot(
     })
 }
 
+/// The built-in platform of a name, or else whatever kind of input the file of that name is.
 fn from_platform(name: &str, names: &PciNames) -> Result<Loaded, Failure> {
     match Platform::built_in(name) {
         Some(platform) => Ok(described(platform, name.to_string())),
-        None if Path::new(name).is_file() => match from_path(Path::new(name), names)? {
-            loaded if loaded.kind == Kind::Platform => Ok(loaded),
-            loaded => Err(Failure::usage(format!(
-                "{name} is no platform file but {}; read it with --from {name}",
-                loaded.kind.word()
-            ))),
-        },
-        None => Err(Failure::usage(format!("no built-in platform is called {name:?}; {}", platform_list()))),
+        None if Path::new(name).is_file() => from_path(Path::new(name), names),
+        None => {
+            let none = "is neither a built-in platform nor a file";
+            Err(Failure::usage(format!("--platform {name} {none}; {}", platform_list())))
+        }
     }
 }
 
+/// What `--platform` takes, as advice.
 fn platform_list() -> String {
     let names: Vec<&str> = Platform::built_in_names().map(|(name, _)| name).collect();
-    format!("there are {}; a platform file is read with --from FILE or --platform FILE", names.join(", "))
+    format!("--platform takes {} or the path of a platform file", names.join(", "))
 }
 
 /// Answers `--platform help`; true if that was asked.

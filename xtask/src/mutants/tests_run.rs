@@ -80,6 +80,10 @@ impl TestRun {
             .args(arguments.split_whitespace())
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.build)
+            // A break changes one line of one crate, and hundreds are compiled one after the other.
+            .env("CARGO_INCREMENTAL", "1")
+            // Nobody reads a backtrace of a test that is to fail.
+            .env("CARGO_PROFILE_DEV_DEBUG", "none")
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(same);

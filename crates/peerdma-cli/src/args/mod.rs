@@ -94,12 +94,12 @@ pub(crate) enum Command {
     Whose(WhoseArguments),
     /// Show which kernel drivers export or import device memory, with which lifetime.
     Compat(CompatArguments),
+    /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.
+    Explain(ExplainArguments),
     /// Share memory with other processes, take it away from them, and give it back.
     Share(ShareArguments),
     /// Attach to memory that another process shares, and follow what happens to it.
     Attach(AttachArguments),
-    /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.
-    Explain(ExplainArguments),
 }
 
 /// Where the machine comes from.

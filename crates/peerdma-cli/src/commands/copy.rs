@@ -15,7 +15,7 @@ mod session;
 mod show;
 
 use crate::args::{CopyArguments, EngineArgument, InputArguments};
-use crate::document::{CopyDocument, GrantedDocument, Pair, SCHEMA, Source, VerifiedDocument};
+use crate::document::{CopyDocument, GrantedDocument, SCHEMA, Source, VerifiedDocument};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
@@ -209,12 +209,7 @@ fn document(
         engine: match arguments.engine {
             EngineArgument::Edu => "edu",
         },
-        pair: Pair::new(judge, pair).explained(
-            judge,
-            pair,
-            super::route::path(judge.kernel(), &pair.kernel),
-            Vec::new(),
-        ),
+        pair: super::route::explained(judge, pair, Vec::new()),
         forced: arguments.force,
         granted: granted.cloned(),
         moved,

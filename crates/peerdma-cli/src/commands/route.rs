@@ -44,15 +44,7 @@ pub(crate) fn run(arguments: &RouteArguments) -> Result<Exit, Failure> {
         print(&loaded, &judge, &back, back_target)
     };
     let printed = if arguments.output.json {
-        let pair = |pair: &PairVerdict| {
-            let (view, decision) = (judge.kernel(), &pair.kernel);
-            Pair::new(&judge, pair).explained(
-                &judge,
-                pair,
-                path(view, decision),
-                boot_notes(&loaded.topology, decision),
-            )
-        };
+        let pair = |pair: &PairVerdict| explained(&judge, pair, boot_notes(&loaded.topology, &pair.kernel));
         let pairs = vec![pair(&there), pair(&back)];
         output::json(&PairsDocument { schema: SCHEMA, source: Source::new(&loaded), pairs })
     } else {
@@ -274,8 +266,13 @@ pub(super) fn range_words(asked: Asked) -> Option<String> {
     Some(words)
 }
 
+/// A pair with all that is told of it, `boot` being what kernel parameters of ACS would do to it.
+pub(super) fn explained(judge: &Judge<'_>, pair: &PairVerdict, boot: Vec<String>) -> Pair {
+    Pair::new(judge, pair).explained(judge, pair, path(judge.kernel(), &pair.kernel), boot)
+}
+
 /// Every function whose ACS Linux looks at, in its order.
-pub(super) fn path(view: &KernelView<'_>, decision: &Decision) -> Vec<StepDocument> {
+fn path(view: &KernelView<'_>, decision: &Decision) -> Vec<StepDocument> {
     let common = match decision.common {
         Common::At(function) | Common::AtOrBelow(function) => Some(function),
         Common::Nowhere | Common::Unknown => None,

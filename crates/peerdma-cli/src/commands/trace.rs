@@ -10,7 +10,7 @@ mod show;
 use crate::args::TraceArguments;
 use crate::commands::emulated::{At, Booted, Place, Session, hops, with_idle};
 use crate::commands::route;
-use crate::document::{Pair, RequestDocument, SCHEMA, Source, TraceDocument, fate_word};
+use crate::document::{RequestDocument, SCHEMA, Source, TraceDocument, fate_word};
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::output;
@@ -250,10 +250,7 @@ fn document(
         from: text(&arguments.from_function),
         to: text(&arguments.to_place),
         kind: kind_word(kind),
-        pair: known.pair.as_ref().map(|pair| {
-            let path = route::path(known.judge.kernel(), &pair.kernel);
-            Pair::new(&known.judge, pair).explained(&known.judge, pair, path, Vec::new())
-        }),
+        pair: known.pair.as_ref().map(|pair| route::explained(&known.judge, pair, Vec::new())),
         address: format!("{:#x}", sent.address.as_u64()),
         address_kind: sent.address.word(),
         asked: sent.asked,

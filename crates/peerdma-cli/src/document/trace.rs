@@ -58,8 +58,9 @@ pub(crate) struct RequestDocument {
 /// One thing that happened to a request.
 #[derive(Serialize, JsonSchema, Clone, Debug)]
 pub(crate) struct HopDocument {
-    /// `sent`, `went`, `overtook`, `at_function`, `in_memory`, `interrupt`, `translated`, `all_ones`,
-    /// `ended`, `completion_went`, `completion_ended`, `answered`, `failed` or `other`.
+    /// `sent`, `went`, `overtook`, `at_function`, `in_memory`, `interrupt`, `page_requested`, `translated`,
+    /// `all_ones`, `ended`, `completion_went`, `completion_ended`, `answered`, `failed`, `response_went`,
+    /// `responded` or `other`.
     pub(crate) what: &'static str,
     /// Address of the port or function; null where it is none.
     pub(crate) function: Option<String>,

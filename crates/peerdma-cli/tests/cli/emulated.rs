@@ -244,3 +244,51 @@ fn a_fault_is_named_struck_and_told_and_its_copy_fails() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(says));
     }
 }
+
+/// Standard error of a command that ends with `code`.
+fn errors_of(arguments: &[&str], code: i32) -> String {
+    let output = peerdma(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    errors
+}
+
+/// These commands have no `--from`, which the advice for others names.
+#[test]
+fn a_platform_that_is_none_is_told_by_the_option_that_named_it() {
+    let folder = Folder::new();
+    let dump = folder.join("dump.txt");
+    fs::write(&dump, "00:00.0 Host bridge: Intel Corporation Device 09a2\n").unwrap();
+    for command in [&["demo"][..], &["copy", "nvme0", "gpu0"], &["trace", "nic0", "gpu0"]] {
+        let missing = errors_of(&[command, &["--platform", "nosuch"]].concat(), 2);
+        assert!(missing.contains("--platform nosuch is neither a built-in platform nor a file"), "{missing}");
+        let foreign = errors_of(&[command, &["--platform", &dump]].concat(), 2);
+        assert!(foreign.contains("dump.txt is no platform file but lspci"), "{foreign}");
+        for errors in [missing, foreign] {
+            assert!(errors.contains("--platform takes two-socket, ") && !errors.contains("--from"), "{errors}");
+        }
+    }
+    // Who only asks about machines can read it all the same.
+    let elsewhere = errors_of(&["topo", "--platform", &dump], 2);
+    assert!(elsewhere.contains("read it with --from"), "{elsewhere}");
+}
+
+#[test]
+fn a_machine_with_too_little_ram_is_told_by_file_and_line() {
+    let folder = Folder::new();
+    let path = small(&folder, "forwards", &[("gpu0", GPU), ("gpu1", GPU)]);
+    let whole = fs::read_to_string(&path).unwrap();
+    let lines = whole.trim_end().lines().count();
+    let ram = "[[ram]]\nbase = 0x0\nsize = \"1GiB\"\n";
+    let copy = ["copy", "gpu0", "gpu1", "--platform", path.as_str(), "--size", "64KiB"];
+    fs::write(&path, whole.replace(ram, "")).unwrap();
+    let none = errors_of(&copy, 4);
+    assert!(none.contains(&format!("small.toml:{}: no [[ram]] is stated", lines - 3)), "{none}");
+    fs::write(&path, whole.replace("1GiB", "32MiB")).unwrap();
+    let little = errors_of(&copy, 4);
+    assert!(little.contains("small.toml:8: 32 MiB of this RAM"), "{little}");
+    // Enough to start, and not enough for what is copied.
+    fs::write(&path, whole.replace("1GiB", "64MiB")).unwrap();
+    let full = errors_of(&["copy", "ram", "gpu1", "--platform", path.as_str(), "--size", "64MiB"], 4);
+    assert!(full.contains("small.toml:8: ") && full.contains("of RAM are left in one piece"), "{full}");
+}

@@ -195,7 +195,7 @@ fn put_pri(image: &mut Image, enabled: bool, with_pasid: bool) -> u16 {
     image.put(at + pri::CONTROL, state | needs, pri::ENABLE);
     image.cleared_by_ones(at + pri::CONTROL, pri::STATUS_CLEARED);
     image.put(at + 8, pri::CAPACITY, 0);
-    image.put(at + 12, pri::CAPACITY, !0);
+    image.put(at + pri::ALLOCATION, pri::CAPACITY, !0);
     at
 }
 

@@ -140,6 +140,7 @@ pub(super) mod pri {
     pub(in super::super) const STOPPED: u32 = 1 << (16 + 8);
     pub(in super::super) const NEEDS_PASID: u32 = 1 << (16 + 15);
     pub(in super::super) const CAPACITY: u32 = 64;
+    pub(in super::super) const ALLOCATION: u16 = 12;
 }
 
 /// Process address space IDs (§7.8.8).

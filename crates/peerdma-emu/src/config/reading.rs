@@ -244,6 +244,11 @@ impl Space {
         self.at.pri.is_some_and(|at| self.word(at + pri::CONTROL) & pri::ENABLE != 0)
     }
 
+    /// How many page requests without a response the function may have; zero without the capability.
+    pub fn page_requests_allocated(&self) -> u32 {
+        self.at.pri.map_or(0, |at| self.word(at + pri::ALLOCATION).min(pri::CAPACITY))
+    }
+
     /// Width in bits of the PASIDs that requests may carry; `None` unless they may.
     pub fn pasid_width(&self) -> Option<u8> {
         let word = self.word(self.at.pasid? + 4);

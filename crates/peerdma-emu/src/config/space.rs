@@ -3,8 +3,8 @@
 use super::bars::{Bar, Size};
 use super::image::{Image, Masks};
 use super::layout::{bridge, express, header, power, pri, resizable};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a configuration request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -85,7 +85,19 @@ pub struct Space {
     pub(super) at: Places,
     pub(super) bars: Box<[Bar]>,
     /// Held by writers, since a write to one register may change another.
-    writer: Mutex<()>,
+    writer: Mutex<Followers>,
+}
+
+/// Counters of whoever remembers what follows from registers, raised by every write to one.
+#[derive(Debug, Default)]
+struct Followers(Vec<Arc<AtomicU64>>);
+
+impl Followers {
+    fn tell(&self) {
+        self.0.iter().for_each(|counter| {
+            counter.fetch_add(1, Ordering::AcqRel);
+        });
+    }
 }
 
 impl Space {
@@ -96,7 +108,7 @@ impl Space {
             size: image.size,
             at,
             bars,
-            writer: Mutex::new(()),
+            writer: Mutex::default(),
         }
     }
 
@@ -130,7 +142,7 @@ impl Space {
         let (written, value) = (width.ones() << shift, value << shift);
         let offset = offset & !3;
         let Some(masks) = self.masks.get(usize::from(offset / 4)) else { return false };
-        let guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let followers = self.writer();
         let old = self.word(offset);
         let taken = masks.writable & written;
         let new = self.settled(offset, old, old & !taken | value & taken);
@@ -139,14 +151,17 @@ impl Space {
         if changed {
             self.resize(offset);
         }
-        drop(guard);
+        if old != new {
+            followers.tell();
+        }
+        drop(followers);
         changed
     }
 
     /// Puts every register to what a reset leaves (PCIe 6.0 §7.4): enables, addresses, windows
     /// and bus numbers zero, payloads 128 bytes, reads 512, sizes of BARs as they were described.
     pub fn reset(&self) {
-        let guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let followers = self.writer();
         let control = self.at.express.map(|at| at + express::CONTROL);
         let state = self.at.pri.map(|at| at + pri::CONTROL);
         for (offset, masks) in (0u16..).step_by(4).zip(&self.masks) {
@@ -161,7 +176,19 @@ impl Space {
             };
             self.store(offset, self.word(offset) & !(masks.writable | masks.cleared) | reset);
         }
-        drop(guard);
+        followers.tell();
+    }
+
+    /// Has every change of a register that software can write raise a counter too, after the change.
+    ///
+    /// Whoever remembers what follows from registers asks the counter first, and what it found in an
+    /// earlier count is stale. One space may stand in several trees.
+    pub(crate) fn followed_by(&self, counter: &Arc<AtomicU64>) {
+        self.writer().0.push(counter.clone());
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Followers> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The double word at a multiple of 4; zero where the space holds nothing.
@@ -177,9 +204,9 @@ impl Space {
 
     /// Sets bits of the double word at `offset`, whether software may write them or not.
     pub(super) fn set_bits(&self, offset: u16, bits: u32) {
-        let guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let followers = self.writer();
         self.store(offset, self.word(offset) | bits);
-        drop(guard);
+        drop(followers);
     }
 
     /// What a register holds after `new` was written over `old`: fields without a meaning for

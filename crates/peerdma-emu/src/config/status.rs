@@ -1,9 +1,9 @@
 //! Errors that a function notes in its status registers until software clears them.
 
-use super::layout::{express, header};
+use super::layout::{express, header, pri};
 use super::space::Space;
 
-/// What a function noted (PCIe 6.0 §7.5.1.1.4 and §7.5.3.5).
+/// What a function noted (PCIe 6.0 §7.5.1.1.4, §7.5.3.5 and §10.5.2.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Detected {
     /// Device Status: a correctable error.
@@ -22,10 +22,12 @@ pub enum Detected {
     ReceivedUnsupported,
     /// Status: it was sent poisoned data.
     Poisoned,
+    /// Page Request Status: a response named a group that it does not wait for (§10.5.2.3).
+    UnexpectedPageResponse,
 }
 
 impl Space {
-    /// Notes an error; conventional PCI has no Device Status, and so notes none of its errors.
+    /// Notes an error; a function without the register that has a bit for it notes nothing.
     pub fn note(&self, error: Detected) {
         let device = |bit: u32| (self.at.express.map(|at| at + express::CONTROL), bit);
         let status = |bit: u32| (Some(header::COMMAND), bit);
@@ -38,6 +40,7 @@ impl Space {
             Detected::ReceivedAbort => status(12),
             Detected::ReceivedUnsupported => status(13),
             Detected::Poisoned => status(15),
+            Detected::UnexpectedPageResponse => (self.at.pri.map(|at| at + pri::CONTROL), 1),
         };
         if let Some(offset) = offset {
             self.set_bits(offset, 1 << (16 + bit));

@@ -63,6 +63,51 @@ pub enum PageResponse {
     Failure,
 }
 
+/// Names a function as one that requests can be sent for, see [`Bus::relay`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// What is around it.
+    pub(crate) around: Around,
+    /// Which of the functions there it is.
+    pub(crate) index: usize,
+}
+
+/// What is around a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Around {
+    /// The machine of this number.
+    Machine(u64),
+    /// A flat memory, by where it is.
+    Flat(usize),
+}
+
+impl Agent {
+    /// Whether both are in one machine, so that either can send requests for the other.
+    pub fn is_beside(self, other: Self) -> bool {
+        self.around == other.around
+    }
+}
+
+/// Whose request it was that failed while bytes were relayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The other function's read.
+    #[error("the other function's read failed: {0}")]
+    Read(Failure),
+    /// The device's own write.
+    #[error("the device's own write failed: {0}")]
+    Write(Failure),
+}
+
+impl RelayError {
+    /// What it came to.
+    pub const fn failure(self) -> Failure {
+        match self {
+            Self::Read(failure) | Self::Write(failure) => failure,
+        }
+    }
+}
+
 /// What a device sees of the machine around it, while it is stepped.
 ///
 /// Lengths are any: requests are cut at payload sizes and at 4 KiB boundaries as hardware does.
@@ -100,6 +145,30 @@ pub trait Bus {
     /// # Errors
     /// As [`read`](Self::read).
     fn copy(&mut self, how: How, from: BusAddr, to: BusAddr, len: Bytes) -> Result<(), Failure>;
+
+    /// The function itself, for others to relay from; `None` where nobody can.
+    fn agent(&self) -> Option<Agent> {
+        None
+    }
+
+    /// Writes what another function reads, in one go.
+    ///
+    /// The read is that function's in every respect: its requester ID, its route, its address space.
+    /// It is for devices that agreed on it, as two adapters that cut a transfer through instead of
+    /// storing it in between.
+    ///
+    /// # Errors
+    /// [`RelayError::Read`] as of [`read`](Self::read), with [`Failure::NotSent`] where the other
+    /// function is not [beside](Agent::is_beside) this one; [`RelayError::Write`] as of [`write`](Self::write).
+    fn relay(
+        &mut self,
+        _reader: Agent,
+        _from: (How, BusAddr),
+        _to: (How, BusAddr),
+        _len: Bytes,
+    ) -> Result<(), RelayError> {
+        Err(RelayError::Read(Failure::NotSent))
+    }
 
     /// Sends an AtomicOp; the value that stood there before.
     ///

@@ -1,6 +1,6 @@
 //! A bus with one flat memory, for trying a device without a machine.
 
-use super::bus::{Bus, How, PageResponse, RegisterWrite, Translation};
+use super::bus::{Agent, Around, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 use super::driver::Mmio;
 use super::layout::{Behind, Layout};
 use super::{Device, Progress};
@@ -75,6 +75,25 @@ impl Bus for Flat {
         let mut bytes = vec![0; len.as_u64() as usize];
         self.read(how, from, &mut bytes)?;
         self.write(how, to, &bytes)
+    }
+
+    fn agent(&self) -> Option<Agent> {
+        Some(Agent { around: Around::Flat(Arc::as_ptr(&self.memory).addr()), index: 0 })
+    }
+
+    fn relay(
+        &mut self,
+        reader: Agent,
+        (reads, from): (How, BusAddr),
+        (writes, to): (How, BusAddr),
+        len: Bytes,
+    ) -> Result<(), RelayError> {
+        if !self.agent().is_some_and(|own| own.is_beside(reader)) {
+            return Err(RelayError::Read(Failure::NotSent));
+        }
+        let mut bytes = vec![0; len.as_u64() as usize];
+        self.read(reads, from, &mut bytes).map_err(RelayError::Read)?;
+        self.write(writes, to, &bytes).map_err(RelayError::Write)
     }
 
     fn atomic(&mut self, _how: How, at: BusAddr, atomic: Atomic) -> Result<u64, Failure> {

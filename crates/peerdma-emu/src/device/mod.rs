@@ -12,6 +12,7 @@
 //! need it to be somewhere safe to stop.
 
 pub mod accel;
+pub(crate) mod awake;
 mod bus;
 pub mod channel;
 pub mod dma;
@@ -22,9 +23,11 @@ mod layout;
 pub mod nic;
 pub mod nvme;
 pub mod plain;
+mod reach;
 mod registers;
 
-pub use bus::{Bus, How, PageResponse, RegisterWrite, Translation};
+pub(crate) use bus::Around;
+pub use bus::{Agent, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 pub use driver::{Mmio, Shared};
 pub use flat::{Flat, FlatDevice};
 pub use layout::{Behind, Layout, Region};

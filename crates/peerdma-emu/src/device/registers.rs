@@ -1,9 +1,10 @@
 //! Registers: words that anybody reads, and whose writes a device hears of.
 
+use super::awake::Waker;
 use peerdma::addr::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of one register word.
 const WORD: u64 = 8;
@@ -29,7 +30,52 @@ pub enum Access {
 pub struct Registers {
     words: Box<[AtomicU64]>,
     read_only: Box<[bool]>,
-    written: Mutex<VecDeque<Written>>,
+    unseen: Mutex<Unseen>,
+}
+
+/// Writes that the device has not seen, and who is to look at them.
+///
+/// As many as the block has offsets and lengths at most, as what is written again takes the place
+/// of what was written before.
+///
+/// Writes are numbered, modulo 2^32, and each word knows the number of its last one: those of one word
+/// form a list, of as many as a word has offsets and lengths. Numbers of writes that the device has
+/// seen stand there still, and may be those of others by now; so what is found is compared.
+#[derive(Debug)]
+struct Unseen {
+    queue: VecDeque<(Written, Number)>,
+    /// Of the first in the queue.
+    first: Number,
+    /// Of the last write to each word.
+    last: Box<[Number]>,
+    wakers: Vec<Waker>,
+}
+
+/// The number of a write, and with a write in the queue that of the one before to its word.
+type Number = u32;
+
+impl Unseen {
+    /// The write in the queue that has this offset and length.
+    fn find(&mut self, offset: u64, len: u8) -> Option<&mut Written> {
+        let mut number = *self.last.get((offset / WORD) as usize)?;
+        let mut newer = self.queue.len();
+        loop {
+            let index = number.wrapping_sub(self.first) as usize;
+            // What was before is older, if it is there at all.
+            let (written, before) = self.queue.get(index).filter(|_| index < newer)?;
+            if (written.offset, written.len) == (offset, len) {
+                return self.queue.get_mut(index).map(|(written, _)| written);
+            }
+            (number, newer) = (*before, index);
+        }
+    }
+
+    fn push(&mut self, written: Written) {
+        let number = self.first.wrapping_add(self.queue.len() as Number);
+        let Some(last) = self.last.get_mut((written.offset / WORD) as usize) else { return };
+        let before = std::mem::replace(last, number);
+        self.queue.push_back((written, before));
+    }
 }
 
 /// A write that the device has not seen yet.
@@ -50,7 +96,12 @@ impl Registers {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             read_only: vec![false; words].into(),
-            written: Mutex::default(),
+            unseen: Mutex::new(Unseen {
+                queue: VecDeque::new(),
+                first: 0,
+                last: vec![0; words].into(),
+                wakers: Vec::new(),
+            }),
         }
     }
 
@@ -139,23 +190,42 @@ impl Registers {
         self.tell(Written { offset: at, value, len: part.len() as u8 });
     }
 
+    fn unseen(&self) -> MutexGuard<'_, Unseen> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every write that is told to the device wake a function too.
+    ///
+    /// The same block may stand behind several functions, and be put into one machine after another.
+    pub(crate) fn wakes(&self, waker: Waker) {
+        let mut unseen = self.unseen();
+        if !unseen.queue.is_empty() {
+            waker.wake();
+        }
+        unseen.wakers.push(waker);
+    }
+
     /// Notes a write for the device; one that it has not seen yet is replaced.
     fn tell(&self, written: Written) {
-        let mut list = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match list.iter_mut().find(|earlier| (earlier.offset, earlier.len) == (written.offset, written.len)) {
+        let mut unseen = self.unseen();
+        match unseen.find(written.offset, written.len) {
             Some(earlier) => *earlier = written,
-            None => list.push_back(written),
+            None => unseen.push(written),
         }
+        unseen.wakers.iter().for_each(Waker::wake);
     }
 
     /// The earliest write that the device has not seen.
     pub(crate) fn take_write(&self) -> Option<Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let mut unseen = self.unseen();
+        let (written, _) = unseen.queue.pop_front()?;
+        unseen.first = unseen.first.wrapping_add(1);
+        Some(written)
     }
 
     /// Whether there is one.
     pub(crate) fn has_writes(&self) -> bool {
-        !self.written.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.unseen().queue.is_empty()
     }
 
     /// An AtomicOp over the bus on an aligned word or half word; the value that stood there before.
@@ -201,6 +271,60 @@ mod tests {
         }
         assert_eq!(registers.take_write().map(|written| written.value), Some(1000));
         assert_eq!(registers.take_write(), None);
+    }
+
+    /// A block of 16 MiB that is written from end to end is told in order, and again with its last values.
+    #[test]
+    fn each_of_many_registers_is_told_once_at_the_place_of_its_first_write() {
+        const WORDS: u64 = 1 << 16;
+        let registers = Registers::new(Bytes::new(WORDS * 8));
+        for round in 1..=2_u64 {
+            for word in 0..WORDS {
+                registers.write((WORDS - 1 - word) * 8, &(word * round).to_le_bytes());
+            }
+        }
+        for word in 0..WORDS {
+            let told = registers.take_write().map(|written| (written.offset, written.value, written.len));
+            assert_eq!(told, Some(((WORDS - 1 - word) * 8, word * 2, 8)));
+        }
+        assert!(!registers.has_writes());
+    }
+
+    /// Writes of all offsets and lengths come and go, and numbers begin again meanwhile.
+    #[test]
+    fn what_is_told_is_what_a_plain_list_would_tell() {
+        let registers = Registers::new(Bytes::new(32));
+        registers.unseen().first = Number::MAX - 100;
+        let mut model: Vec<Written> = Vec::new();
+        let mut random = fastrand::Rng::with_seed(9);
+        for value in 0..20_000_u64 {
+            if random.u8(..3) > 0 {
+                let offset = random.u64(..32);
+                let len = random.u64(1..=WORD - offset % WORD) as u8;
+                let value = value & u64::MAX >> (64 - u32::from(len) * 8);
+                registers.write(offset, &value.to_le_bytes()[..usize::from(len)]);
+                let written = Written { offset, value, len };
+                match model.iter_mut().find(|earlier| (earlier.offset, earlier.len) == (offset, len)) {
+                    Some(earlier) => *earlier = written,
+                    None => model.push(written),
+                }
+            } else {
+                let told = (!model.is_empty()).then(|| model.remove(0));
+                assert_eq!(registers.take_write(), told);
+            }
+            assert_eq!(registers.unseen().queue.len(), model.len());
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_a_machine_had_the_registers_wakes_its_function() {
+        use crate::device::awake::Awake;
+        let (registers, awake) = (Registers::new(Bytes::new(8)), Awake::new(2));
+        registers.wakes(Waker::new(&awake, 0));
+        assert_eq!(awake.len(), 0);
+        registers.write(0, &[1]);
+        registers.wakes(Waker::new(&awake, 1));
+        assert_eq!((awake.at(0), awake.at(1)), (Some(0), Some(1)));
     }
 
     #[test]

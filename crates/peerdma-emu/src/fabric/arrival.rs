@@ -5,6 +5,7 @@ use crate::iommu::FaultReason;
 use crate::wire::{Failure, Head};
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::pcie::PciAddr;
+use std::fmt;
 
 /// What a request or completion is on its way through; what leaves by one egress stays in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -18,6 +19,15 @@ pub enum Egress {
     Into(NodeId),
     /// From this host bridge's root complex into memory, and to interrupts.
     Memory(HostId),
+}
+
+/// Where a request ended, and where a completion begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Site {
+    /// At this port or function.
+    Node(NodeId),
+    /// In the root complex below this host bridge.
+    Host(HostId),
 }
 
 /// What became of a request at one place.
@@ -59,6 +69,11 @@ pub enum Arrival {
         host: HostId,
         /// The address, which says for whom it is.
         at: BusAddr,
+    },
+    /// A page request that reached the IOMMU.
+    PageRequest {
+        /// Whose root complex took it.
+        host: HostId,
     },
     /// A translation request that reached the IOMMU.
     Translation {
@@ -115,6 +130,14 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// The port or function where it ended; `None` in a root complex.
+    pub const fn node(self) -> Option<NodeId> {
+        match self.site() {
+            Site::Node(node) => Some(node),
+            Site::Host(_) => None,
+        }
+    }
+
     /// What the requester of a non-posted request is told (PCIe 6.0 §2.3.1, §6.12.4).
     ///
     /// Where the specification leaves a choice: the IOMMU and the root complex answer Unsupported
@@ -136,6 +159,47 @@ impl Ending {
             | Self::Lost(_)
             | Self::LostRoot(_) => Failure::Timeout,
         }
+    }
+
+    /// Where it ends.
+    pub const fn site(self) -> Site {
+        match self {
+            Self::Violation(node)
+            | Self::Unsupported(node)
+            | Self::EgressBlocked(node)
+            | Self::Malformed(node)
+            | Self::Undefined(node)
+            | Self::Unexpected(node)
+            | Self::LinkDown(node)
+            | Self::Refused(node)
+            | Self::Lost(node) => Site::Node(node),
+            Self::UndefinedRoot(host)
+            | Self::Fault(host, _)
+            | Self::NotForwarded(host)
+            | Self::Nowhere(host)
+            | Self::LostRoot(host) => Site::Host(host),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    /// Writes why it ends, as in `ACS violation`; where is [`site`](Self::site), whose name a machine knows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Violation(_) => "ACS violation",
+            Self::Unsupported(_) => "unsupported request",
+            Self::EgressBlocked(_) => "AtomicOp egress blocked",
+            Self::Malformed(_) => "malformed",
+            Self::Undefined(_) => "the specification says nothing about this",
+            Self::UndefinedRoot(_) => "nobody knows what it does with requests between devices",
+            Self::Unexpected(_) => "nobody there waits for it",
+            Self::LinkDown(_) => "nothing is connected below any more",
+            Self::Fault(_, reason) => return write!(f, "IOMMU fault, {reason}"),
+            Self::NotForwarded(_) => "it passes none on to other devices",
+            Self::Nowhere(_) => "nothing has this address",
+            Self::Refused(_) => "the function does not take it in its state",
+            Self::Lost(_) | Self::LostRoot(_) => "a fault that was asked for loses it",
+        })
     }
 }
 

@@ -22,6 +22,7 @@
 //! - `downstream`: who claims a request on a bus.
 //! - `inside`: requests between functions of one device.
 //! - `root`: the root complex, its IOMMU, and the way out again.
+//! - `message`: what is for the root complex itself.
 //! - `completion`: the way back, which goes by bus number.
 //!
 //! What the specification leaves undefined ends in [`Ending::Undefined`]; it is reported and never guessed.
@@ -30,6 +31,7 @@ mod arrival;
 mod completion;
 mod downstream;
 mod inside;
+mod message;
 mod root;
 pub mod tree;
 mod upstream;
@@ -37,11 +39,11 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-pub use arrival::{Arrival, Completion, CompletionArrival, Egress, Ending};
+pub use arrival::{Arrival, Completion, CompletionArrival, Egress, Ending, Site};
 pub use root::{Host, HostWindow, Root};
 pub use tree::{Above, HostId, Node, NodeId, Tree};
 
-use crate::wire::Head;
+use crate::wire::{Head, Kind};
 
 /// The ports, functions and root complexes of a machine.
 #[derive(Debug)]
@@ -68,12 +70,16 @@ impl Fabric {
 
     /// Where a request goes that a function sends.
     pub fn leave(&self, from: NodeId, head: Head) -> Arrival {
-        self.leave_function(from, head)
+        match head.kind {
+            Kind::PageRequest => Arrival::on(Egress::Up(self.tree.link(from)), head),
+            Kind::Write | Kind::Read | Kind::Atomic => self.leave_function(from, head),
+        }
     }
 
     /// What becomes of a request at the end of an egress.
     pub fn arrive(&self, egress: Egress, head: Head) -> Arrival {
         match egress {
+            Egress::Up(node) if head.kind == Kind::PageRequest => self.message_above(node, head),
             Egress::Up(node) => self.arrive_above(node, head),
             Egress::Down(port) => self.arrive_below(port, head),
             Egress::Into(node) => self.arrive_inside(node, head),

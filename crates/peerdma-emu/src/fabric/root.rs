@@ -166,7 +166,7 @@ impl Fabric {
         let Some(iommu) = &self.root.iommu else { return Ok((as_it_is, None)) };
         let access = match head.kind {
             Kind::Write => Access::Write,
-            Kind::Read | Kind::Atomic => Access::Read,
+            Kind::Read | Kind::Atomic | Kind::PageRequest => Access::Read,
         };
         if head.at == AddressType::Translated {
             // The IOMMU believes whom it gave translations to (VT-d 4.1 §4.2.4), and walks nothing.
@@ -231,20 +231,26 @@ impl Fabric {
         Arrival::Memory { host, at: PhysAddr::new(head.address.as_u64()) }
     }
 
-    /// A request of a CPU for something below a host bridge; `None` where no window holds it.
-    pub fn leave_cpu(&self, at: PhysAddr, kind: Kind, len: Bytes) -> Option<Arrival> {
+    /// A request of a CPU for something below a host bridge, which asks for it; `None` where no window
+    /// holds the address.
+    pub fn cpu_request(&self, at: PhysAddr, kind: Kind, len: Bytes) -> Option<(HostId, Head)> {
         let (host, address) = self.root.window_at(at)?;
         let requester = crate::wire::Requester::plain(self.root.host(host).requester());
-        let head =
-            Head { kind, requester, at: AddressType::Untranslated, attributes: Default::default(), address, len };
+        let (at, attributes) = (AddressType::Untranslated, Default::default());
+        Some((host, Head { kind, requester, at, attributes, address, len }))
+    }
+
+    /// Where a request goes that a CPU sends down from a host bridge.
+    pub fn leave_cpu(&self, host: HostId, head: Head) -> Arrival {
+        let address = head.address;
         let node = self
             .tree
             .on_root_bus(host)
             .find(|&node| self.claims_as_function(node, address) || self.window_is_open(node, address));
-        Some(match node {
+        match node {
             None => Arrival::End(Ending::Nowhere(host)),
             Some(node) if self.claims_as_function(node, address) => Arrival::on(Egress::Into(node), head),
             Some(node) => Arrival::on(Egress::Down(node), head),
-        })
+        }
     }
 }

@@ -5,7 +5,7 @@ use peerdma::pcie::express::PortType;
 use peerdma::pcie::{DevFn, PciAddr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Names a port or a function of one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -82,12 +82,15 @@ pub struct Tree {
     /// Nodes on each root bus, by host bridge.
     roots: Vec<Vec<NodeId>>,
     by_address: BTreeMap<PciAddr, NodeId>,
+    /// Counts changes of wires and of registers.
+    changes: Arc<AtomicU64>,
 }
 
 impl Tree {
     /// No nodes below so many host bridges.
     pub fn new(hosts: usize) -> Self {
-        Self { nodes: Vec::new(), roots: vec![Vec::new(); hosts], by_address: BTreeMap::new() }
+        let (nodes, roots) = (Vec::new(), vec![Vec::new(); hosts]);
+        Self { nodes, roots, by_address: BTreeMap::new(), changes: Arc::default() }
     }
 
     /// Adds a node below one that is there; `None` where that is not.
@@ -107,6 +110,7 @@ impl Tree {
             Above::Root(_) => None,
             Above::Port(port) => beside.into_iter().find(|&other| self.shares_link(port, &node, other)),
         };
+        node.config.followed_by(&self.changes);
         // Of two nodes with one address the later is found.
         self.by_address.insert(node.address, id);
         self.nodes.push(Wired {
@@ -211,17 +215,24 @@ impl Tree {
     pub fn requester_at_root(&self, id: NodeId) -> PciAddr {
         let (mut at, mut requester) = (id, self.node(id).address);
         while let Above::Port(port) = self.node(at).above {
-            let config = self.config(port);
-            let is_link = matches!(
-                config.port_type(),
-                Some(PortType::RootPort | PortType::UpstreamPort | PortType::DownstreamPort)
-            );
-            if let Some((secondary, _)) = config.buses_below().filter(|_| !is_link) {
+            let buses = self.config(port).buses_below();
+            if let Some((secondary, _)) = buses.filter(|_| self.has_conventional_bus(port)) {
                 requester = PciAddr::new(requester.domain(), secondary, DevFn::new(0));
             }
             at = port;
         }
         requester
+    }
+
+    /// Whether what lies right below a bridge is a bus of conventional PCI, and no link.
+    ///
+    /// # Panics
+    /// As [`node`](Self::node).
+    pub fn has_conventional_bus(&self, id: NodeId) -> bool {
+        let config = self.config(id);
+        let is_express =
+            matches!(config.port_type(), Some(PortType::RootPort | PortType::UpstreamPort | PortType::DownstreamPort));
+        config.buses_below().is_some() && !is_express
     }
 
     /// The node with this address.
@@ -250,5 +261,12 @@ impl Tree {
     /// As [`node`](Self::node).
     pub(crate) fn set_present(&self, id: NodeId, present: bool) {
         self.nodes[id.index()].present.store(present, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Raised after every change of a wire or of a register of any node, whoever made it: a way
+    /// that was found in an earlier generation may be another now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 }

@@ -106,7 +106,7 @@ impl Fabric {
     }
 
     /// ACS Source Validation looks at the bus number alone.
-    fn is_from_below(&self, port: NodeId, head: &Head) -> bool {
+    pub(super) fn is_from_below(&self, port: NodeId, head: &Head) -> bool {
         let requester = head.requester.id;
         requester.domain() == self.tree.node(port).address.domain() && self.buses_hold(port, requester.bus())
     }

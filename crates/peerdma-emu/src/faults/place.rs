@@ -75,7 +75,7 @@ impl Passing<'_> {
         let kind = match fault {
             Fault::AllOnes => true,
             Fault::DropWrites => self.kind == Kind::Write,
-            Fault::DeadReads => self.kind != Kind::Write,
+            Fault::DeadReads => !self.kind.is_posted(),
             _ => false,
         };
         kind && self.is_peer() && self.passes(tree, spot)

@@ -1,6 +1,6 @@
 //! What is armed on a machine, and whom it strikes.
 
-use super::place::{self, Passing};
+use super::place::{self, Passing, Stop};
 use super::{ArmError, Damage, Fault, Place, Plan, Spot, When};
 use crate::fabric::{Fabric, NodeId, Tree};
 use crate::memory::{Memory, Mirror};
@@ -85,6 +85,33 @@ impl Entry {
                 When::Now | When::OneIn(_) => true,
                 When::AfterSteps(steps) => self.steps >= steps,
                 When::AfterRequests(requests) => self.requests > requests,
+            }
+    }
+
+    /// Whether it may strike any request, or has to count all of them.
+    ///
+    /// What is spent does neither. What changes the machine does so at a request, and what has not
+    /// begun counts requests until it does.
+    fn may_strike_anything(&self) -> bool {
+        if self.strikes >= self.limit() {
+            return false;
+        }
+        let waits_for_requests = matches!(self.plan.when, When::AfterRequests(_)) && !self.has_begun();
+        let waits_for_steps = matches!(self.plan.when, When::AfterSteps(_)) && !self.has_begun();
+        match self.plan.fault {
+            Fault::LostInvalidation => self.begun.is_none() && !waits_for_steps,
+            fault if fault.is_lasting() => waits_for_requests,
+            _ => !waits_for_steps,
+        }
+    }
+
+    /// Whether it may strike a request that has gone all of its way, whatever it counts.
+    fn may_strike(&self, tree: &Tree, passing: Passing<'_>) -> bool {
+        self.strikes < self.limit()
+            && match (self.plan.fault, self.spot) {
+                (Fault::LateCompletion | Fault::BitFlip, spot) => passing.passes(tree, spot),
+                (Fault::MirrorBar, Spot::Node(node)) => passing.way.contains(&Stop::At(node)),
+                (fault, spot) => passing.suffers(tree, fault, spot),
             }
     }
 
@@ -231,6 +258,17 @@ impl Faults {
             }
         }
         new
+    }
+
+    /// Whether something armed may strike any request, or has to count all of them one by one.
+    pub(crate) fn may_strike_anything(&self) -> bool {
+        self.list().1.iter().any(Entry::may_strike_anything)
+    }
+
+    /// Whether a request that goes all of this way is struck by nothing, as nothing that is armed
+    /// stands on it.
+    pub(crate) fn spares(&self, tree: &Tree, passing: Passing<'_>) -> bool {
+        !self.list().1.iter().any(|entry| entry.may_strike(tree, passing))
     }
 
     /// What ends a request at the stop that it has come to, and where.

@@ -8,7 +8,7 @@ use crate::discover::{self, ConfigAccess};
 use crate::fabric::NodeId;
 use crate::iommu::{Cached, DomainId};
 use crate::machine::Machine;
-use crate::platform::Platform;
+use crate::platform::{Location, Platform};
 use crate::wire::Pasid;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, Iova, PhysAddr};
 use peerdma::dma::spaces::DirectSpace;
@@ -53,11 +53,18 @@ impl Buffer {
 }
 
 /// No RAM is left for what was asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no {len} of RAM are left in one piece; the platform's [[ram]] are too small for what runs on it")]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{stated}: no {len} of RAM are left in one piece, {longest} are the most; enlarge this [[ram]] for what runs on \
+     the machine"
+)]
 pub struct NoRoom {
     /// How much was asked for.
     pub len: Bytes,
+    /// The longest piece that is left.
+    pub longest: Bytes,
+    /// Where the platform states its longest stretch of RAM.
+    pub stated: Location,
 }
 
 /// A kernel on a machine.
@@ -83,6 +90,8 @@ pub struct Kernel {
     modes: Vec<(PciAddr, IommuMode)>,
     /// RAM that is left, lowest first.
     free: Mutex<Vec<AddrRange<PhysAddr>>>,
+    /// Where the platform states its RAM.
+    ram_stated: Location,
     next_domain: AtomicU32,
 }
 
@@ -107,6 +116,7 @@ impl Kernel {
             .collect();
         let kernel = Self {
             free: Mutex::new(free(&machine, platform)),
+            ram_stated: platform.ram_stated(),
             machine,
             topology,
             modes,
@@ -151,16 +161,28 @@ impl Kernel {
     /// # Errors
     /// [`NoRoom`].
     pub fn allocate_aligned(&self, len: Bytes, align: Bytes) -> Result<Buffer, NoRoom> {
-        let whole = len.as_u64().max(1).div_ceil(PAGE).checked_mul(PAGE).ok_or(NoRoom { len })?;
-        let align = align.as_u64().max(PAGE).checked_next_power_of_two().ok_or(NoRoom { len })?;
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&mut free, len, align).ok_or_else(|| NoRoom {
+            len,
+            longest: free.iter().map(AddrRange::len).max().unwrap_or(Bytes::ZERO),
+            stated: self.ram_stated.clone(),
+        })
+    }
+
+    /// Takes RAM from what is free; `None`, with nothing taken, if no piece is long enough.
+    fn take(&self, free: &mut Vec<AddrRange<PhysAddr>>, len: Bytes, align: Bytes) -> Option<Buffer> {
+        let whole = len.as_u64().max(1).div_ceil(PAGE).checked_mul(PAGE)?;
+        let align = align.as_u64().max(PAGE).checked_next_power_of_two()?;
         let fits = |range: &AddrRange<PhysAddr>| {
             let start = range.start().as_u64().checked_next_multiple_of(align)?;
             let last = start.checked_add(whole - 1)?;
             (last <= range.last().as_u64()).then_some((start, last))
         };
         let found = free.iter().enumerate().find_map(|(index, range)| Some((index, fits(range)?)));
-        let (index, (start, last)) = found.ok_or(NoRoom { len })?;
+        let (index, (start, last)) = found?;
+        let range = AddrRange::new(PhysAddr::new(start), Bytes::new(len.as_u64().max(1)))?;
+        let inside = |stretch: &&crate::machine::Stretch| stretch.range.contains_range(&range);
+        let stretch = self.machine.memory().iter().find(inside)?;
         let rest = free.remove(index);
         // What lies before and after stays free.
         let parts = [(rest.start().as_u64(), start.checked_sub(1)), (last.wrapping_add(1), Some(rest.last().as_u64()))];
@@ -168,12 +190,8 @@ impl Kernel {
             .into_iter()
             .filter_map(|(first, last)| AddrRange::from_inclusive(PhysAddr::new(first), PhysAddr::new(last?)));
         free.splice(index..index, parts);
-        drop(free);
-        let range = AddrRange::new(PhysAddr::new(start), Bytes::new(len.as_u64().max(1))).ok_or(NoRoom { len })?;
-        let inside = |stretch: &&crate::machine::Stretch| stretch.range.contains_range(&range);
-        let stretch = self.machine.memory().iter().find(inside).ok_or(NoRoom { len })?;
         let offset = Bytes::new(start - stretch.range.start().as_u64());
-        Ok(Buffer { range, memory: stretch.memory.clone(), offset })
+        Some(Buffer { range, memory: stretch.memory.clone(), offset })
     }
 
     /// Where each BAR of the machine is, for mapping.
@@ -284,31 +302,9 @@ fn capability(read: impl Fn(u16) -> u16, wanted: u8) -> Option<u16> {
 
 /// RAM without the first MiB, page tables and what lies under windows.
 fn free(machine: &Machine, platform: &Platform) -> Vec<AddrRange<PhysAddr>> {
-    let windows = platform.host_bridges().iter().flat_map(|host| &host.windows).map(|window| window.cpu);
-    let mut taken: Vec<(u64, u64)> = windows.map(|range| (range.start().as_u64(), range.last().as_u64())).collect();
-    taken.extend(machine.tables().map(|tables| {
-        let range = tables.range();
-        (range.start().as_u64(), range.last().as_u64())
-    }));
-    taken.push((0, LOW - 1));
-    taken.sort_unstable();
-    let mut free = Vec::new();
-    for ram in platform.ram() {
-        let mut next = Some(ram.range.start().as_u64());
-        for &(first, last) in &taken {
-            let Some(start) = next.filter(|start| *start <= last && first <= ram.range.last().as_u64()) else {
-                continue;
-            };
-            if first > start {
-                free.extend(AddrRange::from_inclusive(PhysAddr::new(start), PhysAddr::new(first - 1)));
-            }
-            next = last.checked_add(1);
-        }
-        if let Some(start) = next.filter(|start| *start <= ram.range.last().as_u64()) {
-            free.extend(AddrRange::from_inclusive(PhysAddr::new(start), ram.range.last()));
-        }
-    }
-    free
+    let low = AddrRange::new(PhysAddr::new(0), Bytes::new(LOW));
+    let taken: Vec<_> = machine.tables().map(|tables| tables.range()).into_iter().chain(low).collect();
+    platform.ram_outside(&taken).into_iter().flatten().collect()
 }
 
 /// Configuration requests of the processor.

@@ -14,7 +14,7 @@ use peerdma::dma::confidential::Interface;
 use peerdma::dma::engine::{Context, ContextError};
 use peerdma::dma::reach::Peers;
 use peerdma::dma::spaces::DirectSpace;
-use peerdma::dma::{Abilities, Initiator, IoSpace, MapError, Owners, Source, Span, UnmapError, Windows};
+use peerdma::dma::{Delegate, Initiator, IoSpace, MapError, Owners, Source, Span, Windows};
 use peerdma::iova::{Allocator, Exhausted, Want};
 use peerdma::topology::FunctionId;
 use std::cell::RefCell;
@@ -63,59 +63,21 @@ pub enum Space {
     Direct(DirectSpace),
 }
 
-/// Asks the same of either.
-macro_rules! either {
-    ($space:expr, $name:ident => $ask:expr) => {
-        match $space {
-            Space::Domain($name) => $ask,
-            Space::Direct($name) => $ask,
+impl Delegate for Space {
+    type Space = dyn IoSpace<File = Infallible>;
+
+    fn space(&self) -> &Self::Space {
+        match self {
+            Self::Domain(space) => space,
+            Self::Direct(space) => space,
         }
-    };
-}
-
-impl IoSpace for Space {
-    type File = Infallible;
-
-    fn abilities(&self) -> &Abilities {
-        either!(self, space => space.abilities())
     }
 
-    fn map(
-        &mut self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        either!(self, space => space.map(iova, source, prot, attrs))
-    }
-
-    fn link(
-        &mut self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        either!(self, space => space.link(iova, source, prot, attrs))
-    }
-
-    fn sync(&mut self, iova: AddrRange<Iova>) {
-        either!(self, space => space.sync(iova));
-    }
-
-    fn relink(
-        &mut self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        either!(self, space => space.relink(iova, source, prot, attrs))
-    }
-
-    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        either!(self, space => space.unmap(iova))
+    fn space_mut(&mut self) -> &mut Self::Space {
+        match self {
+            Self::Domain(space) => space,
+            Self::Direct(space) => space,
+        }
     }
 }
 

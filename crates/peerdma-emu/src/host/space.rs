@@ -196,8 +196,9 @@ impl DomainSpace {
             }
             (IommuKind::Window, For::Device) => {
                 let window = options.window.ok_or(SpaceError::NoWindow)?;
-                let page = TcePage::K4;
-                Box::new(Window::new(TceSpace::new(frames, window, page)?, page, reserved))
+                let space = TceSpace::new(frames, window, TcePage::K4)?;
+                let space = reserved.iter().fold(space, |space, range| space.reserving(*range));
+                Box::new(Window(Mutex::new(space)))
             }
             (IommuKind::Window, For::Process) => return Err(SpaceError::NoWindow),
         };
@@ -318,7 +319,8 @@ impl IoSpace for DomainSpace {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        let answer = self.shared.written.link(iova, source, prot, attrs);
+        let mut answer = Ok(());
+        self.shared.written.write(&mut |tables| answer = tables.map(iova, source, prot, attrs));
         self.shared.mapped(iova, answer)
     }
 
@@ -329,14 +331,18 @@ impl IoSpace for DomainSpace {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        self.shared.written.relink(iova, source, prot, attrs)?;
+        let mut answer = Ok(());
+        self.shared.written.write(&mut |tables| answer = tables.relink(iova, source, prot, attrs));
+        answer?;
         self.shared.invalidate(iova);
         Ok(())
     }
 
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
+        let mut answer = Ok(Bytes::ZERO);
+        self.shared.written.write(&mut |tables| answer = tables.unmap(iova));
         // Refused for damaged tables, it may have taken something out before it met them.
-        let gone = self.shared.written.unmap(iova).inspect_err(|_| self.shared.forget(iova))?;
+        let gone = answer.inspect_err(|_| self.shared.forget(iova))?;
         if gone != Bytes::ZERO {
             self.shared.invalidate(iova);
         }

@@ -1,36 +1,22 @@
 //! Tables of one address space, as they are written, whatever their format.
 
 use crate::iommu::TableFormat;
-use peerdma::access::{MemAttrs, Prot};
-use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr};
-use peerdma::dma::spaces::{SoftIommu, TcePage, TceSpace};
-use peerdma::dma::{Abilities, IoSpace, IovaRanges, MapError, Source, UnmapError};
+use peerdma::addr::PhysAddr;
+use peerdma::dma::spaces::{SoftIommu, TceSpace};
+use peerdma::dma::{Abilities, IoSpace};
 use peerdma::iopt::{Format, Root, TableMemory};
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError, RwLock};
 
+/// Who writes tables: an address space of the library's.
+pub(super) type Writer<'a> = dyn IoSpace<File = Infallible> + 'a;
+
 /// Tables and how to write them.
 pub(super) trait Written: Send + Sync {
-    /// As [`IoSpace::link`].
-    fn link(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError>;
-
-    /// As [`IoSpace::relink`].
-    fn relink(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError>;
-
-    /// As [`IoSpace::unmap`].
-    fn unmap(&self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError>;
+    /// Hands out the writer of the tables, once and before it returns.
+    ///
+    /// It is borrowed for the call, since what guards the tables is held meanwhile.
+    fn write(&self, change: &mut dyn FnMut(&mut Writer<'_>));
 
     /// What can be mapped.
     fn abilities(&self) -> Abilities;
@@ -50,35 +36,15 @@ pub(super) struct Tree<F: Format, M: TableMemory> {
     pub(super) format: fn(Root) -> TableFormat,
 }
 
-impl<F: Format + Send + Sync, M: TableMemory + Send + Sync> Tree<F, M> {
+impl<F: Format, M: TableMemory> Tree<F, M> {
     fn with<T>(&self, does: impl FnOnce(&SoftIommu<F, M>) -> T) -> T {
         does(&self.iommu.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl<F: Format + Send + Sync, M: TableMemory + Send + Sync> Written for Tree<F, M> {
-    fn link(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        self.with(|iommu| iommu.attach().map(iova, source, prot, attrs))
-    }
-
-    fn relink(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        self.with(|iommu| iommu.attach().relink(iova, source, prot, attrs))
-    }
-
-    fn unmap(&self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        self.with(|iommu| iommu.attach().unmap(iova))
+    fn write(&self, change: &mut dyn FnMut(&mut Writer<'_>)) {
+        self.with(|iommu| change(&mut iommu.attach()));
     }
 
     fn abilities(&self) -> Abilities {
@@ -99,82 +65,28 @@ impl<F: Format + Send + Sync, M: TableMemory + Send + Sync> Written for Tree<F, 
 }
 
 /// The flat table of a window.
-pub(super) struct Window<M: TableMemory> {
-    pub(super) space: Mutex<TceSpace<M>>,
-    pub(super) page: TcePage,
-    /// The window's own, with less of it usable.
-    pub(super) abilities: Abilities,
-}
+pub(super) struct Window<M: TableMemory>(pub(super) Mutex<TceSpace<M>>);
 
-impl<M: TableMemory + Send + Sync> Window<M> {
-    pub(super) fn new(space: TceSpace<M>, page: TcePage, reserved: &[AddrRange<Iova>]) -> Self {
-        let mut abilities = space.abilities().clone();
-        abilities.usable = without(space.window(), reserved, page.bytes());
-        Self { space: Mutex::new(space), page, abilities }
-    }
-
+impl<M: TableMemory> Window<M> {
     fn with<T>(&self, does: impl FnOnce(&mut TceSpace<M>) -> T) -> T {
-        does(&mut self.space.lock().unwrap_or_else(PoisonError::into_inner))
+        does(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// What is left of a window, in whole pages.
-fn without(window: AddrRange<Iova>, reserved: &[AddrRange<Iova>], page: Bytes) -> IovaRanges {
-    let within = page.as_u64() - 1;
-    let mut holes: Vec<_> =
-        reserved.iter().map(|hole| (hole.start().as_u64() & !within, hole.last().as_u64() | within)).collect();
-    holes.sort_unstable();
-    let (mut next, last) = (Some(window.start().as_u64()), window.last().as_u64());
-    let mut parts = Vec::new();
-    for (first, end) in holes {
-        let Some(start) = next else { break };
-        if end < start {
-            continue;
-        }
-        if first > start {
-            parts.push((Iova::new(start), Iova::new(last.min(first - 1))));
-        }
-        next = end.checked_add(1).filter(|next| *next <= last);
-    }
-    parts.extend(next.map(|start| (Iova::new(start), Iova::new(last))));
-    // The parts lie in the window one after the other, so that they are ranges apart.
-    IovaRanges::from_inclusive(parts).unwrap_or_default()
 }
 
 impl<M: TableMemory + Send + Sync> Written for Window<M> {
-    fn link(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        self.abilities.check_map(iova, source, prot, attrs)?;
-        self.with(|space| space.map(iova, source, prot, attrs))
-    }
-
-    fn relink(
-        &self,
-        iova: AddrRange<Iova>,
-        source: &Source<Infallible>,
-        prot: Prot,
-        attrs: MemAttrs,
-    ) -> Result<(), MapError> {
-        self.abilities.check_map(iova, source, prot, attrs)?;
-        self.with(|space| space.relink(iova, source, prot, attrs))
-    }
-
-    fn unmap(&self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        self.with(|space| space.unmap(iova))
+    fn write(&self, change: &mut dyn FnMut(&mut Writer<'_>)) {
+        self.with(|space| change(space));
     }
 
     fn abilities(&self) -> Abilities {
-        self.abilities.clone()
+        self.with(|space| space.abilities().clone())
     }
 
     fn place(&self) -> (TableFormat, PhysAddr) {
-        let page_shift = self.page.bytes().as_u64().trailing_zeros() as u8;
-        self.with(|space| (TableFormat::Tce { window: space.window(), page_shift }, space.root()))
+        self.with(|space| {
+            let page_shift = space.page().bytes().as_u64().trailing_zeros() as u8;
+            (TableFormat::Tce { window: space.window(), page_shift }, space.root())
+        })
     }
 
     /// One table for as long as the window is there.

@@ -5,7 +5,7 @@
 //! groups that wait, so that a device which asks without end is told that it asks too much.
 
 use crate::device::PageResponse;
-use crate::wire::Pasid;
+use crate::wire::{Pasid, Requester};
 use peerdma::addr::BusAddr;
 use peerdma::pcie::PciAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +18,9 @@ const GROUPS: usize = 4096;
 
 /// A group's index has so many values (nine bits).
 const INDICES: u16 = 512;
+
+/// What of an address no page request carries.
+const PAGE_OFFSET: u64 = 0xfff;
 
 /// One request for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -45,6 +48,30 @@ impl PageRequest {
     /// (PCIe 6.0 §10.4.1.2.1).
     pub const fn is_stop_marker(&self) -> bool {
         !self.read && !self.write && self.last && self.pasid.is_some()
+    }
+
+    /// Bytes 8 to 15 of the message that carries it (PCIe 6.0 §10.4.1): the page's address, then the group's
+    /// index, and L, W and R as the lowest bits. `None`: the index does not fit its nine bits.
+    pub fn message(&self) -> Option<[u8; 8]> {
+        let group = (self.group < INDICES).then_some(u64::from(self.group))?;
+        let bits = [(self.last, 4), (self.write, 2), (self.read, 1)];
+        let bits: u64 = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+        Some((self.address.as_u64() & !PAGE_OFFSET | group << 3 | bits).to_be_bytes())
+    }
+
+    /// The request of a requester that such a message carries. Its address is the page's.
+    pub fn of_message(requester: &Requester, message: &[u8; 8]) -> Self {
+        let word = u64::from_be_bytes(*message);
+        Self {
+            requester: requester.id,
+            pasid: requester.pasid,
+            address: BusAddr::new(word & !PAGE_OFFSET),
+            read: word & 1 != 0,
+            write: word & 2 != 0,
+            privileged: requester.privileged,
+            last: word & 4 != 0,
+            group: (word >> 3) as u16 & (INDICES - 1),
+        }
     }
 }
 

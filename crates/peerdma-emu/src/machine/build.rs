@@ -12,7 +12,7 @@ use crate::device::{Device, accel::Accel};
 use crate::fabric::{Above, Fabric, Host, HostId, HostWindow, Node, Root, Tree};
 use crate::iommu::{Attachment, Iommu};
 use crate::memory::{Frames, Memory, Striped};
-use crate::platform::{Function, HostBridge, IommuKind, Model, Platform};
+use crate::platform::{Function, HostBridge, IommuKind, Model, Platform, PlatformError};
 use crate::wire::INTERRUPTS;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::topology::{CpuVendor, IommuMode};
@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Frames that are set aside for page tables: 16 MiB.
 const TABLE_FRAMES: u64 = 4096;
+/// The least RAM that a machine runs with, in one piece: page tables, and three times as much for buffers.
+const LEAST_RAM: Bytes = Bytes::new(4 * (TABLE_FRAMES << 12));
 /// Media of a drive that nobody gives other: 1 GiB, which takes memory as it is written.
 const MEDIA: Bytes = Bytes::new(1 << 30);
 /// Channels of a GPU or accelerator, pairs of queues of a NIC.
@@ -38,9 +40,9 @@ const ARM_INTERRUPTS: (BusAddr, BusAddr) = (BusAddr::new(0x0808_0000), BusAddr::
 /// Why a platform cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The file states no RAM, or none of 64 MiB outside all windows.
-    #[error("the platform states no RAM of 64 MiB or more outside its host bridges' windows; add a [[ram]]")]
-    NoRam,
+    /// The platform cannot run: it states no RAM, or too little outside of its host bridges' windows.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// A device was given for a function that the platform does not have.
     #[error("the platform has no function {name}; its functions are {known}")]
     NoSuchFunction {
@@ -53,6 +55,12 @@ pub enum BuildError {
     #[error("{name} is no NVMe controller that media could be put into")]
     NoDrive {
         /// The function.
+        name: String,
+    },
+    /// Ports of the network have 16 bits, and adapters without a device of their own one each.
+    #[error("{name} finds no port of the network: all 65536 are taken; give it a device that is on another network")]
+    NoPort {
+        /// The adapter.
         name: String,
     },
 }
@@ -78,8 +86,8 @@ pub struct Builder<'p> {
     devices: BTreeMap<String, Box<dyn Device>>,
     media: BTreeMap<String, Media>,
     ram: Option<RamSeen<'p>>,
-    /// Ports of the network that NICs have taken.
-    ports: u16,
+    /// The port of the network that the next NIC takes; none when all are taken.
+    port: Option<u16>,
 }
 
 impl<'p> Builder<'p> {
@@ -93,7 +101,7 @@ impl<'p> Builder<'p> {
             devices: BTreeMap::new(),
             media: BTreeMap::new(),
             ram: None,
-            ports: 0,
+            port: Some(0),
         }
     }
 
@@ -141,15 +149,14 @@ impl<'p> Builder<'p> {
     /// [`BuildError`], which names what the platform lacks or does not have.
     pub fn build(mut self) -> Result<Machine, BuildError> {
         self.check_names()?;
-        let windows = windows(self.platform);
-        let tables = tables(self.platform, &windows).ok_or(BuildError::NoRam)?;
+        let tables = tables(self.platform)?;
         let mut memory = stretches(self.platform, &tables);
         if let Some(seen) = &self.ram {
             for stretch in memory.iter_mut().filter(|stretch| stretch.range != tables.range()) {
                 stretch.memory = seen(stretch.range, stretch.memory.clone());
             }
         }
-        let (tree, parts) = self.tree();
+        let (tree, parts) = self.tree()?;
         let iommu = iommu(self.platform, &tree);
         let hosts = self.platform.host_bridges().iter().map(|host| host_of(self.platform, host)).collect();
         let ranges = memory.iter().map(|stretch| stretch.range).collect();
@@ -175,7 +182,7 @@ impl<'p> Builder<'p> {
     }
 
     /// Nodes and what stands at them.
-    fn tree(&mut self) -> (Tree, Vec<Part>) {
+    fn tree(&mut self) -> Result<(Tree, Vec<Part>), BuildError> {
         let mut tree = Tree::new(self.platform.host_bridges().len());
         let network = Network::new();
         let (mut ids, mut parts) = (Vec::new(), Vec::new());
@@ -196,25 +203,25 @@ impl<'p> Builder<'p> {
             if id.is_some() {
                 let function = name.as_deref().and_then(|name| self.platform.function_named(name));
                 parts.push(match function {
-                    Some(function) => self.part(function, &network),
+                    Some(function) => self.part(function, &network)?,
                     None => Part { name, device: None, mask_bits: 64, tdi: None },
                 });
             }
         }
-        (tree, parts)
+        Ok((tree, parts))
     }
 
-    fn part(&mut self, function: &Function, network: &Arc<Network>) -> Part {
+    fn part(&mut self, function: &Function, network: &Arc<Network>) -> Result<Part, BuildError> {
         let device = match self.devices.remove(&function.name) {
             Some(own) => own,
-            None => self.model(function, network),
+            None => self.model(function, network)?,
         };
         let (name, mask_bits, tdi) = (Some(function.name.clone()), function.mask_bits, function.tdi);
-        Part { name, device: Some(device), mask_bits, tdi }
+        Ok(Part { name, device: Some(device), mask_bits, tdi })
     }
 
-    fn model(&mut self, function: &Function, network: &Arc<Network>) -> Box<dyn Device> {
-        match function.model {
+    fn model(&mut self, function: &Function, network: &Arc<Network>) -> Result<Box<dyn Device>, BuildError> {
+        Ok(match function.model {
             Model::Gpu => {
                 // Beside the registers the largest BAR shows VRAM, as cards differ in where it is.
                 let bars = function.bars.iter().filter(|bar| bar.index != gpu::REGISTERS_BAR);
@@ -233,12 +240,10 @@ impl<'p> Builder<'p> {
             }
             Model::Nic => {
                 // Ports are numbered in the file's order, so that each is free.
-                let port = self.ports;
-                self.ports += 1;
-                match Nic::new(network, port, Arc::new(Striped::new(STAGING)), QUEUES) {
-                    Ok(nic) => Box::new(nic),
-                    Err(_) => Box::new(Plain::new()),
-                }
+                let no_port = || BuildError::NoPort { name: function.name.clone() };
+                let port = self.port.ok_or_else(no_port)?;
+                self.port = port.checked_add(1);
+                Box::new(Nic::new(network, port, Arc::new(Striped::new(STAGING)), QUEUES).map_err(|_| no_port())?)
             }
             Model::Dma => Box::new(DmaEngine::new()),
             Model::Accel => Box::new(Accel::new(QUEUES)),
@@ -248,7 +253,7 @@ impl<'p> Builder<'p> {
                     bars.fold(Plain::new(), |plain, bar| plain.with(bar.index, Arc::new(Striped::new(bar.bus.len()))));
                 Box::new(plain)
             }
-        }
+        })
     }
 }
 
@@ -258,22 +263,12 @@ fn device_memory(function: &Function) -> Arc<dyn Memory> {
     Arc::new(Striped::new(function.memory.unwrap_or(Bytes::new(largest))))
 }
 
-fn windows(platform: &Platform) -> Vec<AddrRange<PhysAddr>> {
-    platform.host_bridges().iter().flat_map(|host| &host.windows).map(|window| window.cpu).collect()
-}
-
-/// The last 16 MiB, outside of windows, of the first stretch of RAM that is large enough.
-fn tables(platform: &Platform, windows: &[AddrRange<PhysAddr>]) -> Option<Frames> {
-    let len = Bytes::new(TABLE_FRAMES << 12);
-    platform.ram().iter().filter(|ram| ram.range.len().as_u64() >= 4 * len.as_u64()).find_map(|ram| {
-        let base = (ram.range.last().as_u64() & !0xfff).checked_sub(len.as_u64())?;
-        let range = AddrRange::new(PhysAddr::new(base), len)?;
-        let overlaps = |window: &AddrRange<PhysAddr>| window.start() <= range.last() && range.start() <= window.last();
-        if windows.iter().any(overlaps) {
-            return None;
-        }
-        Frames::new(range.start(), TABLE_FRAMES as usize)
-    })
+/// 16 MiB at the end of the first piece of RAM that is large enough.
+fn tables(platform: &Platform) -> Result<Frames, PlatformError> {
+    let piece = platform.ram_of(LEAST_RAM)?;
+    let base = (piece.last().as_u64() & !0xfff) - (TABLE_FRAMES << 12);
+    let frames = Frames::new(PhysAddr::new(base), TABLE_FRAMES as usize);
+    Ok(frames.expect("16 MiB at a frame's address are inside a piece of RAM that is four times as long"))
 }
 
 /// RAM at its addresses, with page tables in a stretch of their own.
@@ -326,8 +321,24 @@ fn host_of(platform: &Platform, host: &HostBridge) -> Host {
         windows,
         peer: host.peer,
         interrupts: AddrRange::from_inclusive(first, last),
-        replaces_requester: false,
-        between_ports: false,
+        replaces_requester: host.replaces_requester,
+        between_ports: host.between_ports,
         splits: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter that found no port became a function without registers, and nobody was told.
+    #[test]
+    fn an_adapter_for_which_no_port_is_left_is_refused_by_name() {
+        let platform = Platform::built_in("two-socket").unwrap();
+        let last = Builder { port: Some(u16::MAX), ..Builder::new(&platform) };
+        assert_eq!(last.build().unwrap_err(), BuildError::NoPort { name: "nic1".to_string() });
+        // One that has a device of its own takes none.
+        let one = Builder { port: Some(u16::MAX), ..Builder::new(&platform) };
+        assert!(one.device("nic1", Box::new(Plain::new())).build().is_ok());
     }
 }

@@ -3,11 +3,10 @@
 use super::Machine;
 use super::function::Function;
 use super::queue::Posted;
-use super::travel::{Back, Landing};
-use crate::device::{Behind, Bus, How, PageResponse, RegisterWrite, Translation};
+use super::travel::Landing;
+use crate::device::{Agent, Around, Behind, Bus, How, PageResponse, RegisterWrite, RelayError, Translation};
 use crate::fabric::NodeId;
 use crate::faults::Moment;
-use crate::iommu::PageRequest;
 use crate::memory::Memory;
 use crate::platform::TdiState;
 use crate::wire::{AddressType, Atomic, Attributes, BOUNDARY, Failure, Head, Kind, Requester};
@@ -27,7 +26,7 @@ pub struct Port<'m> {
 }
 
 impl Port<'_> {
-    fn function(&self) -> &Function {
+    pub(super) fn function(&self) -> &Function {
         self.machine.function(self.node)
     }
 
@@ -38,7 +37,7 @@ impl Port<'_> {
     }
 
     /// Tells the faults that a request is about to be sent; whether it still is.
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         !self.machine.tick(Moment::Request) || self.can_send()
     }
 
@@ -46,7 +45,12 @@ impl Port<'_> {
     pub(super) fn head(&self, how: How, kind: Kind, at: BusAddr, len: Bytes) -> Result<Head, Failure> {
         let (function, config) = (self.function(), self.machine.fabric.tree().config(self.node));
         let id = self.machine.fabric.tree().node(self.node).address;
-        let sends = self.can_send() && function.can_address(at, len);
+        // Bus Master Enable is about memory and I/O requests, and no message is one (PCIe 6.0 §7.5.1.1.3).
+        let enabled = match kind {
+            Kind::PageRequest => self.machine.fabric.tree().is_present(self.node),
+            Kind::Write | Kind::Read | Kind::Atomic => self.can_send(),
+        };
+        let sends = enabled && function.can_address(at, len);
         let trusted_may = match function.tdi() {
             Some(TdiState::Error) => false,
             Some(TdiState::Run) => true,
@@ -73,7 +77,7 @@ impl Port<'_> {
         let config = self.machine.fabric.tree().config(self.node);
         let limit = match kind {
             Kind::Write => config.max_payload(),
-            Kind::Read | Kind::Atomic => config.max_read_request(),
+            Kind::Read | Kind::Atomic | Kind::PageRequest => config.max_read_request(),
         };
         limit.map_or(BOUNDARY.as_u64(), Bytes::as_u64).clamp(1, BOUNDARY.as_u64())
     }
@@ -99,8 +103,7 @@ impl Port<'_> {
             }
             let first = self.machine.fabric.leave(self.node, head);
             let into = into.get_mut(range).unwrap_or_default();
-            let back = Back::to(Some(self.node));
-            self.machine.ask(back, head, first, |machine, landing| machine.load(landing, into))?;
+            self.machine.ask(Some(self.node), head, first, |machine, landing| machine.load(landing, into))?;
         }
         Ok(())
     }
@@ -196,32 +199,19 @@ impl Bus for Port<'_> {
     }
 
     fn copy(&mut self, how: How, from: BusAddr, to: BusAddr, len: Bytes) -> Result<(), Failure> {
-        let _moving = self.machine.moving();
-        let reads = self.head(how, Kind::Read, from, len)?;
-        let writes = self.head(how, Kind::Write, to, len)?;
-        let (body, tail) = self.split(writes);
-        if let Some(body) = body {
-            let reads = reads.at(from, body.len);
-            self.machine.strokes(self.node, reads, self.packet(Kind::Read), |source, part| {
-                let at = BusAddr::new(to.as_u64().wrapping_add(part.start as u64));
-                let body = body.at(at, Bytes::new(part.len() as u64));
-                let packet = self.packet(Kind::Write);
-                let mut failed = Ok(());
-                let _ = self.machine.strokes(self.node, body, packet, |destination, range| {
-                    failed = failed.and(self.machine.transfer(source, destination, &range));
-                    Ok(())
-                });
-                failed
-            })?;
+        self.carry(*self, (how, from), (how, to), len).map_err(RelayError::failure)
+    }
+
+    fn agent(&self) -> Option<Agent> {
+        Some(Agent { around: Around::Machine(self.machine.number), index: self.node.index() })
+    }
+
+    fn relay(&mut self, reader: Agent, from: (How, BusAddr), to: (How, BusAddr), len: Bytes) -> Result<(), RelayError> {
+        let here = reader.around == Around::Machine(self.machine.number);
+        if !here || reader.index >= self.machine.functions.len() {
+            return Err(RelayError::Read(Failure::NotSent));
         }
-        if let Some(tail) = tail {
-            let start = tail.address.as_u64().wrapping_sub(to.as_u64());
-            let mut last = vec![0; tail.len.as_u64() as usize];
-            let at = BusAddr::new(from.as_u64().wrapping_add(start));
-            self.read_packets(reads.at(at, tail.len), &mut last)?;
-            self.post(tail, &last);
-        }
-        Ok(())
+        self.carry(Port { machine: self.machine, node: NodeId::new(reader.index) }, from, to, len)
     }
 
     fn atomic(&mut self, how: How, at: BusAddr, atomic: Atomic) -> Result<u64, Failure> {
@@ -234,8 +224,7 @@ impl Bus for Port<'_> {
             return Err(Failure::NotSent);
         }
         let first = self.machine.fabric.leave(self.node, head);
-        let back = Back::to(Some(self.node));
-        self.machine.ask(back, head, first, |machine, landing| machine.change(landing, atomic))
+        self.machine.ask(Some(self.node), head, first, |machine, landing| machine.change(landing, atomic))
     }
 
     fn interrupt(&mut self, vector: u16) {
@@ -248,16 +237,20 @@ impl Bus for Port<'_> {
     fn translate(&mut self, how: How, at: BusAddr, write: bool) -> Result<Option<Translation>, Failure> {
         let _moving = self.machine.moving();
         let how = How { at: AddressType::TranslationRequest, ..how };
+        // Before the enable is looked at: an answer that comes after it was cleared is not kept.
+        let asking = self.function().translations.asking();
         let head = self.head(how, Kind::Read, at, Bytes::new(8))?;
-        if let Some(known) = self.function().remembered(how.pasid, at, write) {
+        if let Some(known) = self.function().translations.find(how.pasid, at, write) {
             return Ok(Some(known));
+        }
+        if !self.goes_on() {
+            return Err(Failure::NotSent);
         }
         // What is asked for is the page, so that the request never crosses a boundary.
         let page = BusAddr::new(at.as_u64() & !(BOUNDARY.as_u64() - 1));
         let asked = head.at(page, Bytes::new(8));
         let first = self.machine.fabric.leave(self.node, asked);
-        let back = Back::to(Some(self.node));
-        let answer = self.machine.ask(back, asked, first, |machine, landing| match landing {
+        let answer = self.machine.ask(Some(self.node), asked, first, |machine, landing| match landing {
             Landing::Translation(_) => match machine.fabric.root().iommu() {
                 Some(iommu) => iommu.translation(&asked.requester, at, write),
                 None => Err(Failure::UnsupportedRequest),
@@ -270,40 +263,59 @@ impl Bus for Port<'_> {
             let offset = at.as_u64() - holds.start().as_u64();
             let start = BusAddr::new(output.to.as_u64().wrapping_sub(offset));
             let all = Translation { to: start, len: holds.len(), write: writable };
-            self.function().remember(how.pasid, holds.start(), all);
+            self.function().translations.keep(asking, how.pasid, holds.start(), all);
             let left = Bytes::new(holds.len().as_u64() - offset);
             Translation { to: BusAddr::new(output.to.as_u64()), len: left, write: writable }
         }))
     }
 
     fn request_page(&mut self, how: How, at: BusAddr, write: bool, group: u16) -> Result<(), Failure> {
-        let head = self.head(how, Kind::Read, at, Bytes::new(1))?;
-        if !self.machine.fabric.tree().config(self.node).pri_enabled() {
-            return Err(Failure::NotSent);
-        }
-        let Some(iommu) = self.machine.fabric.root().iommu() else { return Err(Failure::NotSent) };
-        let request = PageRequest {
-            requester: head.requester.id,
-            pasid: how.pasid,
-            address: at,
-            privileged: head.requester.privileged,
-            read: true,
-            write,
-            group,
-            last: true,
-        };
-        if !iommu.page_request(request) {
-            self.function().respond(group, PageResponse::Failure);
-        }
-        Ok(())
+        self.send_page_request(how, at, write, group)
     }
 
     fn next_page_response(&mut self) -> Option<(u16, PageResponse)> {
-        self.function().next_response()
+        self.function().pages.next()
     }
 }
 
 impl Port<'_> {
+    /// Writes what `reader`, this function or another one, reads.
+    fn carry(
+        &self,
+        reader: Self,
+        (how, from): (How, BusAddr),
+        (writes, to): (How, BusAddr),
+        len: Bytes,
+    ) -> Result<(), RelayError> {
+        let _moving = self.machine.moving();
+        let reads = reader.head(how, Kind::Read, from, len).map_err(RelayError::Read)?;
+        let writes = self.head(writes, Kind::Write, to, len).map_err(RelayError::Write)?;
+        let (body, tail) = self.split(writes);
+        if let Some(body) = body {
+            let reads = reads.at(from, body.len);
+            let carried = self.machine.strokes(reader.node, reads, reader.packet(Kind::Read), |source, part| {
+                let at = BusAddr::new(to.as_u64().wrapping_add(part.start as u64));
+                let body = body.at(at, Bytes::new(part.len() as u64));
+                let packet = self.packet(Kind::Write);
+                let mut failed = Ok(());
+                let _ = self.machine.strokes(self.node, body, packet, |destination, range| {
+                    failed = failed.and(self.machine.transfer(source, destination, &range));
+                    Ok(())
+                });
+                failed
+            });
+            carried.map_err(RelayError::Read)?;
+        }
+        if let Some(tail) = tail {
+            let start = tail.address.as_u64().wrapping_sub(to.as_u64());
+            let mut last = vec![0; tail.len.as_u64() as usize];
+            let at = BusAddr::new(from.as_u64().wrapping_add(start));
+            reader.read_packets(reads.at(at, tail.len), &mut last).map_err(RelayError::Read)?;
+            self.post(tail, &last);
+        }
+        Ok(())
+    }
+
     /// A write as what goes in one stroke, and the last packet, which waits as every packet does.
     ///
     /// Delivered at once nothing waits, and all of it goes in one stroke.

@@ -14,11 +14,12 @@
 use super::Machine;
 use super::bus::Port;
 use super::function::locked;
+use super::homeward::{MOST_HOPS, Stopped, Trace};
 use super::log::Happened;
 use super::reach::Reach;
-use super::travel::{Back, Landing};
-use crate::fabric::{Above, Arrival, Completion, CompletionArrival, Egress, Ending, NodeId};
-use crate::faults::Moment;
+use super::travel::Landing;
+use crate::fabric::{Arrival, Egress, Ending, NodeId, Site};
+use crate::faults::{Moment, Passing, Stop};
 use crate::wire::{Failure, Head, Kind};
 use peerdma::addr::{BusAddr, Bytes, PhysAddr};
 use std::ops::Range;
@@ -40,8 +41,11 @@ const REMEMBERED: usize = 64;
 /// The way of all requests of one kind for one stretch of addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
+    kind: Kind,
     hops: Vec<Egress>,
     end: Result<At, Ending>,
+    /// The first packet as it comes there.
+    trace: Trace,
     /// The way back of a completion, or where it is lost.
     back: Result<Vec<Egress>, Ending>,
     /// First and last address that it holds for.
@@ -140,7 +144,7 @@ impl Machine {
 
     /// Where a request comes to.
     fn along(&self, from: NodeId, head: Head) -> Result<Stretch, Failure> {
-        if self.tick(Moment::Request) {
+        if self.tick(Moment::Request) && !self.is_spared(from, head) {
             let (landing, left) = self.packet_along(from, head)?;
             return Ok(Stretch { landing, left, cut: u64::MAX });
         }
@@ -160,10 +164,38 @@ impl Machine {
         gone
     }
 
-    /// The same for one packet alone, with everything that can befall it: what goes on while faults
-    /// are armed, of which a course knows nothing.
+    /// Whether nothing that is armed can strike a request like this one, nor counts it.
+    fn is_spared(&self, from: NodeId, head: Head) -> bool {
+        if self.faults.may_strike_anything() || !(Port { machine: self, node: from }).can_send() {
+            return false;
+        }
+        let generation = self.generation();
+        let known =
+            locked(&self.function(from).courses).find(generation, &head).map(|course| self.spares(from, course));
+        known.unwrap_or_else(|| {
+            let course = self.course(from, head);
+            if course.end.is_err() || course.back.is_err() {
+                return false;
+            }
+            let spares = self.spares(from, &course);
+            locked(&self.function(from).courses).keep(generation, head, course);
+            spares
+        })
+    }
+
+    fn spares(&self, from: NodeId, course: &Course) -> bool {
+        let end = match course.end {
+            Ok(At::Function { node, .. }) => Some(Stop::At(node)),
+            _ => None,
+        };
+        let way: Vec<Stop> = course.hops.iter().copied().map(Stop::By).chain(end).collect();
+        self.faults.spares(self.fabric.tree(), Passing { from: Some(from), kind: course.kind, way: &way })
+    }
+
+    /// The same for one packet alone, with everything that can befall it: what goes on where faults
+    /// that are armed may strike, of which a course knows nothing.
     fn packet_along(&self, from: NodeId, head: Head) -> Result<(Option<Landing>, u64), Failure> {
-        let posted = head.kind == Kind::Write;
+        let posted = head.kind.is_posted();
         let len = head.len.as_u64();
         if !(Port { machine: self, node: from }).can_send() {
             return if posted { Ok((None, len)) } else { Err(Failure::NotSent) };
@@ -173,16 +205,20 @@ impl Machine {
         let first = self.fabric.leave(from, head);
         let carried = match self.carry(request, Some(from), head, first) {
             Ok(carried) => carried,
-            Err(ending) => {
-                self.ended(request, ending);
-                return if posted { Ok((None, len)) } else { Err(ending.seen()) };
+            Err(stopped) if posted => {
+                self.ended(request, stopped.ending);
+                return Ok((None, len));
             }
+            Err(stopped) => return Err(self.refused(request, &stopped, Some(from))),
         };
         if posted {
             let lost = matches!(carried.landing, Landing::AllOnes(_) | Landing::Translation(_));
             return Ok(((!lost).then_some(carried.landing), len));
         }
-        self.bring_back(request, &carried, Back::to(Some(from)))?;
+        if carried.landing.target().is_some_and(|(_, there)| there.as_u64() < len) {
+            return Err(self.too_short(request, &carried.trace, &carried.landing, from));
+        }
+        self.bring_back(request, &carried, Some(from))?;
         Ok((Some(carried.landing), len))
     }
 
@@ -198,40 +234,39 @@ impl Machine {
         }
         let skipped = head.address.as_u64() - course.holds.0;
         let landing = course.end.and_then(|at| self.land(request, from, at, skipped, &head));
-        match landing {
-            Err(ending) => {
+        let landing = match landing {
+            Ok(landing) => landing,
+            Err(ending) if head.kind.is_posted() => {
                 self.ended(request, ending);
-                match head.kind {
-                    Kind::Write => Ok(Stretch { landing: None, left: one, cut }),
-                    Kind::Read | Kind::Atomic => Err(ending.seen()),
-                }
+                return Ok(Stretch { landing: None, left: one, cut });
             }
-            Ok(landing) if head.kind == Kind::Write => {
-                let left = landing.target().map_or(one, |(_, there)| left.min(there.as_u64()).max(one));
-                Ok(Stretch { landing: Some(landing), left, cut })
+            Err(ending) => {
+                return Err(self.refused(request, &Stopped { ending, trace: course.trace }, Some(from)));
             }
-            Ok(landing) => {
-                let there = landing.target().map_or(u64::MAX, |(_, there)| there.as_u64());
-                // Whoever has less than was asked for says so, instead of sending data.
-                if there < one {
-                    return Ok(Stretch { landing: Some(landing), left: one, cut });
-                }
-                let left = left.min(there).max(one);
-                let back = course.back.as_ref().map_err(|ending| {
-                    self.log.note(request, Happened::CompletionEnded(*ending));
-                    self.count(*ending);
-                    Failure::Timeout
-                })?;
-                for &egress in back {
-                    self.log.note(request, Happened::CompletionWent(egress));
-                    if !head.attributes.relaxed {
-                        self.flush(egress);
-                    }
-                }
-                self.log.note(request, Happened::Answered);
-                Ok(Stretch { landing: Some(landing), left, cut })
+        };
+        if head.kind.is_posted() {
+            let left = landing.target().map_or(one, |(_, there)| left.min(there.as_u64()).max(one));
+            return Ok(Stretch { landing: Some(landing), left, cut });
+        }
+        let there = landing.target().map_or(u64::MAX, |(_, there)| there.as_u64());
+        if there < one {
+            return Err(self.too_short(request, &course.trace, &landing, from));
+        }
+        let left = left.min(there).max(one);
+        let back = course.back.as_ref().map_err(|ending| self.completion_lost(request, *ending))?;
+        for &egress in back {
+            self.log.note(request, Happened::CompletionWent(egress));
+            if !head.attributes.relaxed {
+                self.flush(egress);
             }
         }
+        self.log.note(request, Happened::Answered);
+        Ok(Stretch { landing: Some(landing), left, cut })
+    }
+
+    /// Whoever has less than was asked for says so, instead of sending data.
+    fn too_short(&self, request: u64, trace: &Trace, landing: &Landing, from: NodeId) -> Failure {
+        self.told(request, trace, landing.site(), Failure::CompleterAbort, Some(from))
     }
 
     fn land(&self, request: u64, from: NodeId, at: At, skipped: u64, head: &Head) -> Result<Landing, Ending> {
@@ -259,23 +294,21 @@ impl Machine {
         let mut reach = Reach::new(address);
         self.reach_of_device(&mut reach, from);
         let (mut hops, mut pieces) = (Vec::new(), u64::MAX);
-        let (mut now, mut before) = (head, head.requester.id);
+        let (mut now, mut trace) = (head, Trace::new(head));
         let mut arrival = self.fabric.leave(from, head);
         let end = loop {
             match arrival {
                 Arrival::Forward { egress, head: next, cut, holds: within } => {
-                    if hops.len() > self.fabric.tree().len() * 2 + 8 {
+                    if hops.len() >= MOST_HOPS {
                         break Err(Ending::UndefinedRoot(self.fabric.tree().host(from)));
                     }
                     if let Some(within) = within {
                         reach.apart(now.address, within.start().as_u64(), within.last().as_u64());
                     }
-                    if next.requester.id != now.requester.id {
-                        before = now.requester.id;
-                    }
                     // The first of the pieces that it is cut into goes ahead for all.
                     pieces = cut.map_or(pieces, |cut| pieces.min(cut.as_u64()));
                     now = next.at(next.address, cut.map_or(next.len, |cut| cut.min(next.len)));
+                    trace.goes(self.fabric.tree(), egress, now);
                     hops.push(egress);
                     self.reach_of_hop(&mut reach, egress, now.address);
                     arrival = self.fabric.arrive(egress, now);
@@ -283,102 +316,50 @@ impl Machine {
                 Arrival::Function { node, bar, offset, left } => {
                     let first = now.address.as_u64().saturating_sub(offset.as_u64());
                     reach.apart(now.address, first, now.address.as_u64().saturating_add(left.as_u64() - 1));
-                    break Ok((At::Function { node, bar, offset: offset.as_u64() }, Some(node)));
+                    break Ok(At::Function { node, bar, offset: offset.as_u64() });
                 }
                 Arrival::Memory { host, at } => {
                     for stretch in &self.memory {
                         let (first, last) = (stretch.range.start().as_u64(), stretch.range.last().as_u64());
                         reach.apart(BusAddr::new(at.as_u64()), first, last);
                     }
-                    break Ok((At::Memory { host, at: at.as_u64() }, None));
+                    break Ok(At::Memory { host, at: at.as_u64() });
                 }
-                Arrival::AllOnes { host } => break Ok((At::AllOnes { host }, None)),
+                Arrival::AllOnes { host } => break Ok(At::AllOnes { host }),
                 Arrival::Interrupt { at, .. } if head.kind == Kind::Write => {
-                    break Ok((At::Interrupt { at: at.as_u64() }, None));
+                    break Ok(At::Interrupt { at: at.as_u64() });
                 }
-                Arrival::Interrupt { host, .. } | Arrival::Translation { host } => break Err(Ending::Nowhere(host)),
+                Arrival::Interrupt { host, .. } | Arrival::Translation { host } | Arrival::PageRequest { host } => {
+                    break Err(Ending::Nowhere(host));
+                }
                 Arrival::End(ending) => break Err(ending),
             }
         };
         let holds = reach.holds();
         let skipped = address - holds.0;
         let back = match end {
-            Ok((at, node)) if head.kind != Kind::Write => self.way_back(from, at, node, &now, before),
+            Ok(at) if !head.kind.is_posted() => self.way_back(from, at, &trace),
             _ => Ok(Vec::new()),
         };
-        let end = end.map(|(at, _)| match at {
+        let end = end.map(|at| match at {
             At::Function { node, bar, offset } => At::Function { node, bar, offset: offset - skipped },
             At::Memory { host, at } => At::Memory { host, at: at - skipped },
             At::Interrupt { at } => At::Interrupt { at: at - skipped },
             ones @ At::AllOnes { .. } => ones,
         });
-        Course { hops, end, back, holds, cut: pieces.max(1) }
+        Course { kind: head.kind, hops, end, trace, back, holds, cut: pieces.max(1) }
     }
 
-    /// The way of the completion of a read that has come to `at` as `head`.
-    fn way_back(
-        &self,
-        from: NodeId,
-        at: At,
-        node: Option<NodeId>,
-        head: &Head,
-        before: peerdma::pcie::PciAddr,
-    ) -> Result<Vec<Egress>, Ending> {
-        let tree = self.fabric.tree();
-        let cut = |len: Bytes, node: NodeId| tree.config(node).max_payload().map_or(len, |own| len.min(own));
-        let mut completion = Completion {
-            requester: head.requester.id,
-            relaxed: head.attributes.relaxed,
-            id_ordered: head.attributes.id_ordered,
-            len: head.len,
-        };
-        let mut from_root = node.is_none();
-        let mut arrival = match (node, at) {
-            (Some(node), _) => {
-                let own = self.fabric.completion_payload(node);
-                completion.len = own.map_or(completion.len, |own| completion.len.min(own));
-                self.fabric.leave_completion(node, &completion)
-            }
-            (None, At::Memory { host, .. } | At::AllOnes { host }) => self.fabric.root_completion(host, &completion),
-            (None, At::Function { node, .. }) => self.fabric.leave_completion(node, &completion),
+    /// The way of the completion of a read that has come to `at`.
+    fn way_back(&self, from: NodeId, at: At, trace: &Trace) -> Result<Vec<Egress>, Ending> {
+        let site = match at {
+            At::Function { node, .. } => Site::Node(node),
+            At::Memory { host, .. } | At::AllOnes { host } => Site::Host(host),
             // Only writes are taken as interrupts.
-            (None, At::Interrupt { .. }) => return Err(Ending::Unexpected(from)),
+            At::Interrupt { .. } => return Err(Ending::Unexpected(from)),
         };
         let mut hops = Vec::new();
-        loop {
-            match arrival {
-                CompletionArrival::Forward(egress) => {
-                    if hops.len() > tree.len() * 2 + 8 {
-                        return Err(Ending::UndefinedRoot(tree.host(from)));
-                    }
-                    if let Egress::Down(port) = egress
-                        && from_root
-                    {
-                        completion.len = cut(completion.len, port);
-                        from_root = false;
-                    }
-                    hops.push(egress);
-                    arrival = self.fabric.arrive_completion(egress, &completion);
-                }
-                CompletionArrival::Function(node) if self.waits(node, Some(from)) => return Ok(hops),
-                CompletionArrival::Root(host) if completion.requester != before => {
-                    completion.requester = before;
-                    from_root = true;
-                    arrival = self.fabric.root_completion(host, &completion);
-                }
-                CompletionArrival::Function(node) => return Err(Ending::Unexpected(node)),
-                CompletionArrival::Root(_) => return Err(Ending::Unexpected(from)),
-                CompletionArrival::End(ending) => return Err(ending),
-            }
-        }
-    }
-
-    /// Whether `from` is who waits at `node`: itself, or a device behind that bridge.
-    pub(super) fn waits(&self, node: NodeId, from: Option<NodeId>) -> bool {
-        let above = |&id: &NodeId| match self.fabric.tree().node(id).above {
-            Above::Root(_) => None,
-            Above::Port(port) => Some(port),
-        };
-        std::iter::successors(from, above).any(|id| id == node)
+        self.homeward(trace, site, trace.head.len, Some(from), |egress| hops.push(egress))?;
+        Ok(hops)
     }
 }

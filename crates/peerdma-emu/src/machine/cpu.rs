@@ -3,12 +3,11 @@
 use super::Machine;
 use super::function::Target;
 use super::queue::Posted;
-use super::travel::Back;
 use crate::config::Width;
 use crate::fabric::{Arrival, NodeId};
 use crate::faults::Moment;
-use crate::wire::{AddressType, Attributes, Failure, Head, Kind, Requester};
-use peerdma::addr::{BusAddr, Bytes, PhysAddr};
+use crate::wire::{Failure, Head, Kind};
+use peerdma::addr::{Bytes, PhysAddr};
 
 /// The processors of a machine, which see memory and windows at the same addresses.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +27,11 @@ impl<'m> Cpu<'m> {
         Self { trusted: true, ..self }
     }
 
-    /// Where an access goes that a window passes down; `None` for memory.
-    fn leave(&self, at: PhysAddr, kind: Kind, len: usize) -> Option<Arrival> {
-        let mut first = self.machine.fabric.leave_cpu(at, kind, Bytes::new(len as u64))?;
-        if let Arrival::Forward { head, .. } = &mut first {
-            head.requester.trusted = self.trusted;
-        }
-        Some(first)
+    /// An access that a window passes down, and where it goes; `None` for memory.
+    fn leave(&self, at: PhysAddr, kind: Kind, len: usize) -> Option<(Head, Arrival)> {
+        let (host, mut head) = self.machine.fabric.cpu_request(at, kind, Bytes::new(len as u64))?;
+        head.requester.trusted = self.trusted;
+        Some((head, self.machine.fabric.leave_cpu(host, head)))
     }
 
     /// Loads bytes. Where nothing answers all of them are ones, as on x86 (a processor of another kind
@@ -63,11 +60,9 @@ impl<'m> Cpu<'m> {
                     }
                     memory.read(offset, part).map_err(|_| Failure::UnsupportedRequest)?;
                 }
-                Some(first) => {
-                    let head = self.head(&first, Kind::Read, len);
+                Some((head, first)) => {
                     self.machine.tick(Moment::Request);
-                    let back = Back::to(None);
-                    self.machine.ask(back, head, first, |machine, landing| machine.load(landing, part))?;
+                    self.machine.ask(None, head, first, |machine, landing| machine.load(landing, part))?;
                 }
             }
         }
@@ -85,9 +80,8 @@ impl<'m> Cpu<'m> {
                     let (target, left) = self.machine.memory_at(at);
                     self.machine.store(&target, left, part);
                 }
-                Some(first) => {
+                Some((head, first)) => {
                     let number = self.machine.log.number();
-                    let head = self.head(&first, Kind::Write, len);
                     self.machine.tick(Moment::Request);
                     let posted = Posted { number, from: None, head, data: part.into(), way: Vec::new() };
                     self.machine.post(posted, first);
@@ -111,20 +105,6 @@ impl<'m> Cpu<'m> {
             let before = self.machine.decode(node);
             self.machine.fabric.tree().config(node).write(offset, width, value);
             self.machine.config_written(node, &before);
-        }
-    }
-
-    fn head(&self, first: &Arrival, kind: Kind, len: usize) -> Head {
-        match first {
-            Arrival::Forward { head, .. } => *head,
-            _ => Head {
-                kind,
-                requester: Requester::plain(peerdma::pcie::PciAddr::new(0, 0, peerdma::pcie::DevFn::new(0))),
-                at: AddressType::Untranslated,
-                attributes: Attributes::default(),
-                address: BusAddr::new(0),
-                len: Bytes::new(len as u64),
-            },
         }
     }
 }

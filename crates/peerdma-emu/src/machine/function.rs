@@ -1,15 +1,17 @@
 //! One function of a machine: its face to the fabric, its engine, and what it remembers.
 
 use super::course::Courses;
-use crate::device::{Behind, Device, Layout, PageResponse, Registers, Translation};
+use super::outstanding::Outstanding;
+use super::translations::Translations;
+use crate::device::awake::Waker;
+use crate::device::{Behind, Device, Layout, Registers};
 use crate::fabric::Ending;
 use crate::fabric::NodeId;
 use crate::faults::Damage;
 use crate::memory::Memory;
 use crate::platform::TdiState;
-use crate::wire::{Head, Pasid};
+use crate::wire::Head;
 use peerdma::addr::{BusAddr, Bytes};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -57,30 +59,18 @@ pub(super) struct Function {
     pub(super) name: Option<String>,
     layout: Layout,
     device: Mutex<Option<Box<dyn Device>>>,
-    /// The engine said that it has more to do.
-    working: AtomicBool,
+    /// Whether there is one.
+    has_engine: bool,
+    waker: Waker,
     /// The engine is to be reset when it next lets go.
     resetting: AtomicBool,
-    /// The engine is at work just now.
-    stepping: AtomicBool,
     /// Bits of address that it can form.
     mask_bits: u8,
     tdi: AtomicU8,
-    translations: Mutex<Vec<Remembered>>,
-    responses: Mutex<VecDeque<(u16, PageResponse)>>,
+    pub(super) translations: Translations,
+    pub(super) pages: Outstanding,
     pub(super) courses: Mutex<Courses>,
 }
-
-/// A translation that the function was given.
-#[derive(Clone, Copy, Debug)]
-struct Remembered {
-    pasid: Option<Pasid>,
-    from: BusAddr,
-    translation: Translation,
-}
-
-/// Translations that a function remembers at most; one more takes the place of the oldest.
-const REMEMBERED: usize = 256;
 
 const NO_INTERFACE: u8 = u8::MAX;
 
@@ -100,23 +90,30 @@ impl Function {
         device: Option<Box<dyn Device>>,
         mask_bits: u8,
         tdi: Option<TdiState>,
+        waker: Waker,
     ) -> Self {
         let layout = device.as_ref().map(|device| device.layout()).unwrap_or_default();
+        for region in layout.regions() {
+            if let Behind::Registers(registers) = &region.behind {
+                registers.wakes(waker.clone());
+            }
+        }
         let function = Self {
             name,
             layout,
-            // Where there is no engine nothing is ever at work, and no thread would say so.
-            working: AtomicBool::new(device.is_some()),
+            has_engine: device.is_some(),
             device: Mutex::new(device),
+            waker,
             resetting: AtomicBool::new(false),
-            stepping: AtomicBool::new(false),
             mask_bits: mask_bits.clamp(1, 64),
             tdi: AtomicU8::new(NO_INTERFACE),
-            translations: Mutex::default(),
-            responses: Mutex::default(),
+            translations: Translations::default(),
+            pages: Outstanding::default(),
             courses: Mutex::default(),
         };
         function.set_tdi(tdi);
+        // An engine may have something to do before anybody asks it to.
+        function.wake();
         function
     }
 
@@ -136,7 +133,7 @@ impl Function {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             // It is at work, and is reset when it is done, or with the next step if it just was.
             Err(TryLockError::WouldBlock) => {
-                self.set_working(true);
+                self.wake();
                 None
             }
         };
@@ -147,15 +144,11 @@ impl Function {
 
     /// Resets the engine if that is still to be done; whoever holds it calls this.
     pub(super) fn reset_if_due(&self, device: &mut Option<Box<dyn Device>>) {
-        if self.resetting.swap(false, Ordering::AcqRel) {
-            match device {
-                Some(device) => {
-                    device.reset();
-                    self.set_working(true);
-                }
-                // Nobody steps what has no engine, and so nobody would say that it is not at work.
-                None => self.set_working(false),
-            }
+        if self.resetting.swap(false, Ordering::AcqRel)
+            && let Some(device) = device
+        {
+            device.reset();
+            self.wake();
         }
     }
 
@@ -165,25 +158,22 @@ impl Function {
         last.is_some_and(|last| last <= u64::MAX >> (64 - u32::from(self.mask_bits)))
     }
 
-    pub(super) fn set_working(&self, working: bool) {
-        self.working.store(working, Ordering::Release);
+    /// Says that its engine has something to do; what has no engine sleeps for good.
+    pub(super) fn wake(&self) {
+        if self.has_engine {
+            self.waker.wake();
+        }
     }
 
-    pub(super) fn set_stepping(&self, stepping: bool) {
-        self.stepping.store(stepping, Ordering::Release);
+    /// Whether it has an engine.
+    pub(super) fn has_engine(&self) -> bool {
+        self.has_engine
     }
 
-    /// Whether its engine is at work or has anything to do.
-    pub(super) fn is_busy(&self) -> bool {
-        self.has_work() || self.stepping.load(Ordering::Acquire)
-    }
-
-    /// Whether its engine has anything to do.
-    pub(super) fn has_work(&self) -> bool {
+    /// Whether there is something that its engine has been told and has not looked at.
+    pub(super) fn has_unseen(&self) -> bool {
         let written = |behind: &Behind| matches!(behind, Behind::Registers(registers) if registers.has_writes());
-        self.working.load(Ordering::Acquire)
-            || self.layout.regions().iter().any(|region| written(&region.behind))
-            || !locked(&self.responses).is_empty()
+        self.pages.any() || self.layout.regions().iter().any(|region| written(&region.behind))
     }
 
     pub(super) fn tdi(&self) -> Option<TdiState> {
@@ -233,44 +223,5 @@ impl Function {
             }
             _ => Err(Ending::Refused(node)),
         }
-    }
-
-    /// What was translated before, if that is still so.
-    pub(super) fn remembered(&self, pasid: Option<Pasid>, at: BusAddr, write: bool) -> Option<Translation> {
-        locked(&self.translations).iter().find_map(|entry| {
-            let offset = at.as_u64().checked_sub(entry.from.as_u64())?;
-            let Translation { to, len, write: writable } = entry.translation;
-            let fits = entry.pasid == pasid && offset < len.as_u64() && (writable || !write);
-            fits.then(|| Translation {
-                to: BusAddr::new(to.as_u64() + offset),
-                len: Bytes::new(len.as_u64() - offset),
-                write: writable,
-            })
-        })
-    }
-
-    pub(super) fn remember(&self, pasid: Option<Pasid>, from: BusAddr, translation: Translation) {
-        let mut translations = locked(&self.translations);
-        if translations.len() == REMEMBERED {
-            translations.remove(0);
-        }
-        translations.push(Remembered { pasid, from, translation });
-    }
-
-    /// Forgets translations of addresses that touch a range, in one address space or in all.
-    pub(super) fn forget(&self, pasid: Option<Option<Pasid>>, first: BusAddr, last: BusAddr) {
-        locked(&self.translations).retain(|entry| {
-            let end = entry.from.as_u64().saturating_add(entry.translation.len.as_u64() - 1);
-            let touches = entry.from <= last && end >= first.as_u64();
-            !(touches && pasid.is_none_or(|pasid| pasid == entry.pasid))
-        });
-    }
-
-    pub(super) fn respond(&self, group: u16, response: PageResponse) {
-        locked(&self.responses).push_back((group, response));
-    }
-
-    pub(super) fn next_response(&self) -> Option<(u16, PageResponse)> {
-        locked(&self.responses).pop_front()
     }
 }

@@ -58,6 +58,20 @@ pub enum Happened {
         /// By whose root complex.
         host: HostId,
     },
+    /// A page request came to the IOMMU.
+    PageRequested {
+        /// By whose root complex.
+        host: HostId,
+    },
+    /// The response to a page request went on by this egress.
+    ResponseWent(Egress),
+    /// The response to a page request came to the function.
+    Responded {
+        /// The function.
+        node: NodeId,
+        /// Index of the group.
+        group: u16,
+    },
     /// It was answered with a translation, or that there is none.
     Translated {
         /// By whose root complex.

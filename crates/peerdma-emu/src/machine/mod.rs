@@ -8,17 +8,24 @@
 //!
 //! - [`build`]: from a platform file; [`mod@describe`]: what its registers say at power-on.
 //! - `function`: one function's registers, memory and engine; `bus`: the machine as it sees it.
-//! - `travel`: requests under way; `course`: long transfers in strokes, each as
+//! - `travel`: requests under way; `homeward`: completions; `course`: long transfers in strokes, each as
 //!   far as the way is the same (`reach`); `answer`: bytes in and out of
-//!   what they come to.
+//!   what they come to; `page`: requests for pages and their responses.
 //! - [`cpu`]: loads and stores of a processor; [`log`](Log): what happened, hop by hop.
+//! - `translations`, `outstanding`: what a function was told by its root complex, `interrupts` what a
+//!   root complex was.
 //! - `state`: reset, presence, trusted interfaces. `step`: who goes next. `strike`: faults that
 //!   were armed, as they take effect.
 //!
+//! # What a step costs
+//! Functions with something to do and queues that hold something are known before anybody asks
+//! (`device::awake`, `queue`), so that choosing among them takes the same time in a machine
+//! of any size. What is chosen costs what it does.
+//!
 //! # Locks
 //! In this order, each held for a moment: an engine's device, the IOMMU's passage, then one of
-//! courses, queues, log, a stripe of memory. Nothing is called back under a lock but an engine's
-//! own step.
+//! courses, queues, log, interrupts, a stripe of memory, writes to registers, and last who is
+//! awake. Nothing is called back under a lock but an engine's own step.
 
 mod answer;
 pub mod build;
@@ -27,9 +34,13 @@ mod course;
 pub mod cpu;
 pub mod describe;
 mod function;
+mod homeward;
+mod interrupts;
 mod log;
+mod outstanding;
 #[cfg(test)]
 mod packets_and_strokes;
+mod page;
 mod queue;
 mod reach;
 mod state;
@@ -37,6 +48,7 @@ mod step;
 mod strike;
 #[cfg(test)]
 mod tests;
+mod translations;
 mod travel;
 
 pub use build::{BuildError, Builder};
@@ -45,7 +57,8 @@ pub use cpu::Cpu;
 pub use log::{Event, Happened, Log};
 pub use state::InterfaceError;
 
-use crate::device::{Device, Layout, PageResponse};
+use crate::device::awake::{Awake, Waker};
+use crate::device::{Device, Layout};
 use crate::fabric::{Egress, Ending, Fabric, NodeId};
 use crate::faults::Faults;
 use crate::iommu::Passage;
@@ -53,11 +66,12 @@ use crate::memory::{Frames, Memory};
 use crate::platform::TdiState;
 use crate::wire::{Head, Pasid};
 use function::{Function, Target, locked};
+use interrupts::Interrupts;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use queue::Queues;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 
 /// When writes arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
@@ -91,7 +105,7 @@ pub struct Part {
 }
 
 /// An interrupt message that a root complex took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Interrupt {
     /// Who sent it.
     pub from: Option<NodeId>,
@@ -106,6 +120,8 @@ pub type Counts = BTreeMap<Ending, u64>;
 
 /// A machine.
 pub struct Machine {
+    /// No other machine of the process has it.
+    number: u64,
     fabric: Fabric,
     functions: Vec<Function>,
     memory: Vec<Stretch>,
@@ -114,20 +130,19 @@ pub struct Machine {
     /// How many writes are in them, so that nobody looks who need not.
     waiting: AtomicUsize,
     log: Log,
-    /// Raised by whatever changes routes, but translations, which the IOMMU counts.
-    generation: AtomicU64,
-    interrupts: Mutex<VecDeque<Interrupt>>,
+    interrupts: Mutex<Interrupts>,
     counts: Mutex<Counts>,
     random: Mutex<fastrand::Rng>,
-    /// Raised when a device may have got something to do.
-    bell: (Mutex<u64>, Condvar),
+    /// Functions whose engines have something to do.
+    awake: Arc<Awake>,
     /// How many bodies run beside devices in threads.
     threads: AtomicUsize,
-    /// Beginnings and ends of steps of devices.
-    steps: AtomicU64,
     faults: Faults,
     /// Where page tables are, if the machine has a place for them.
     tables: Option<Frames>,
+    /// How often anybody looked at a function.
+    #[cfg(test)]
+    looked: std::sync::atomic::AtomicU64,
 }
 
 impl std::fmt::Debug for Machine {
@@ -145,27 +160,30 @@ impl Machine {
     pub fn new(fabric: Fabric, parts: Vec<Part>, memory: Vec<Stretch>, delivery: Delivery, seed: u64) -> Self {
         let tree = fabric.tree();
         let mut parts = parts.into_iter();
-        let functions = tree.ids().map(|_| {
+        let awake = Awake::new(tree.len());
+        let functions = tree.ids().map(|id| {
             let part = parts.next().unwrap_or(Part { name: None, device: None, mask_bits: 64, tdi: None });
-            Function::new(part.name, part.device, part.mask_bits, part.tdi)
+            Function::new(part.name, part.device, part.mask_bits, part.tdi, Waker::new(&awake, id.index()))
         });
         let functions = functions.collect();
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             functions,
             memory,
             delivery,
             queues: Mutex::default(),
             waiting: AtomicUsize::new(0),
             log: Log::new(LOG_CAPACITY),
-            generation: AtomicU64::new(0),
             interrupts: Mutex::default(),
             counts: Mutex::default(),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
-            bell: Default::default(),
+            awake,
             threads: AtomicUsize::new(0),
-            steps: AtomicU64::new(0),
             faults: Faults::default(),
             tables: None,
+            #[cfg(test)]
+            looked: Default::default(),
             fabric,
         }
     }
@@ -221,19 +239,22 @@ impl Machine {
     }
 
     /// Interrupts that have come since they were last taken, earliest first.
+    ///
+    /// A message that comes again before it was taken is there once, as an interrupt controller
+    /// has one bit for it.
     pub fn take_interrupts(&self) -> Vec<Interrupt> {
-        locked(&self.interrupts).drain(..).collect()
+        locked(&self.interrupts).take()
+    }
+
+    /// How many interrupts were lost, as too many different ones waited to be taken.
+    pub fn lost_interrupts(&self) -> u64 {
+        locked(&self.interrupts).lost()
     }
 
     /// How often requests ended in which way since the machine's start. Errors of writes show here
     /// and nowhere else, as they do in a port's error registers.
     pub fn counts(&self) -> Counts {
         locked(&self.counts).clone()
-    }
-
-    /// Says that routes may have changed: a register was written, a device pulled.
-    pub fn changed(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// State of a function's trusted interface.
@@ -243,6 +264,13 @@ impl Machine {
 
     /// Brings writes that have been translated into memory: what an IOMMU drains before it calls an
     /// invalidation done.
+    ///
+    /// No other queue is drained. What comes up to a root complex is not translated yet, and is a fault
+    /// afterwards; what was sent translated, the function itself pushes ([`invalidate`](Self::invalidate)).
+    /// A write that goes on to a peer has left for that peer's port: a write is drained when
+    /// processors see it in memory, and of others no IOMMU promises anything (VT-d 4.1, Drain Writes of
+    /// the IOTLB invalidate register). Whoever gives device memory to others reads from that device
+    /// first, which pushes what is on its way there.
     pub fn drain(&self) {
         for host in self.fabric.root().hosts() {
             self.flush(Egress::Memory(host));
@@ -256,7 +284,7 @@ impl Machine {
     /// completion of an invalidation pushes them (PCIe 6.0 §10.3.3).
     pub fn invalidate(&self, node: NodeId, pasid: Option<Option<Pasid>>, range: AddrRange<BusAddr>) {
         let function = self.function(node);
-        function.forget(pasid, range.start(), range.last());
+        function.translations.forget(pasid, range.start(), range.last());
         // An engine in another thread may have taken a translation for a request that it has not sent yet.
         // Its step uses it, and no step keeps one for the next.
         if self.threads.load(Ordering::Acquire) > 0 {
@@ -281,18 +309,14 @@ impl Machine {
         }
     }
 
-    /// Answers a function's page request.
-    pub fn respond(&self, node: NodeId, group: u16, response: PageResponse) {
-        self.function(node).respond(group, response);
-        self.ring();
-    }
-
     /// Held while bytes move that a translation led somewhere; invalidations wait for it.
     pub(self) fn moving(&self) -> Option<Passage<'_>> {
         self.fabric.root().iommu().map(|iommu| iommu.passage())
     }
 
     pub(self) fn function(&self, node: NodeId) -> &Function {
+        #[cfg(test)]
+        self.looked.fetch_add(1, Ordering::Relaxed);
         &self.functions[node.index()]
     }
 
@@ -300,10 +324,10 @@ impl Machine {
         self.delivery == Delivery::AtOnce
     }
 
-    /// Of routes and translations together.
+    /// Of registers, wires and translations together: what was found in an earlier one counts no more.
     pub(self) fn generation(&self) -> u64 {
         let translations = self.fabric.root().iommu().map_or(0, |iommu| iommu.generation());
-        self.generation.load(Ordering::Acquire).wrapping_add(translations)
+        self.fabric.tree().generation().wrapping_add(translations)
     }
 
     pub(self) fn count(&self, ending: Ending) {
@@ -351,7 +375,6 @@ impl Machine {
             }
             Target::Registers(registers, at) => {
                 registers.write(*at, data);
-                self.ring();
             }
             Target::Damaged(target, flip) => {
                 if let Some(data) = flip.turned(data) {
@@ -365,15 +388,6 @@ impl Machine {
     pub(self) fn interrupted(&self, from: Option<NodeId>, at: BusAddr, message: &[u8]) {
         let mut data = [0; 4];
         data.iter_mut().zip(message).for_each(|(byte, sent)| *byte = *sent);
-        locked(&self.interrupts).push_back(Interrupt { from, at, data: u32::from_le_bytes(data) });
-        self.ring();
-    }
-
-    /// Wakes threads that wait for something to do.
-    pub(self) fn ring(&self) {
-        if self.threads.load(Ordering::Acquire) > 0 {
-            *locked(&self.bell.0) += 1;
-            self.bell.1.notify_all();
-        }
+        locked(&self.interrupts).put(Interrupt { from, at, data: u32::from_le_bytes(data) });
     }
 }

@@ -7,7 +7,7 @@
 use crate::fabric::{Egress, NodeId};
 use crate::faults::Stop;
 use crate::wire::Head;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A write on its way.
 #[derive(Clone, Debug)]
@@ -25,49 +25,86 @@ pub(super) struct Posted {
 }
 
 /// Every write that is on its way.
+///
+/// Which queues hold something is known at any time, so that a choice among them takes the same
+/// time whether a few do or thousands. Their order follows from what happened alone.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    by_egress: BTreeMap<Egress, VecDeque<Posted>>,
+    /// Also those that are empty now, which keep their room.
+    by_egress: BTreeMap<Egress, Queue>,
+    /// Those that hold something.
+    busy: Vec<Egress>,
+}
+
+/// What waits for one egress.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Posted>,
+    /// How many of them may pass others at all.
+    passing: usize,
+    /// Where it stands among those that hold something.
+    place: usize,
+}
+
+impl Posted {
+    fn may_pass(&self) -> bool {
+        self.head.attributes.relaxed || self.head.attributes.id_ordered
+    }
 }
 
 impl Queues {
     pub(super) fn push(&mut self, egress: Egress, posted: Posted) {
-        self.by_egress.entry(egress).or_default().push_back(posted);
+        let queue = self.by_egress.entry(egress).or_default();
+        if queue.waiting.is_empty() {
+            queue.place = self.busy.len();
+            self.busy.push(egress);
+        }
+        queue.passing += usize::from(posted.may_pass());
+        queue.waiting.push_back(posted);
     }
 
-    /// One of an egress, by position; queues that are empty are not kept.
+    /// One of an egress, by position.
     pub(super) fn take(&mut self, egress: Egress, position: usize) -> Option<Posted> {
         let queue = self.by_egress.get_mut(&egress)?;
-        let posted = queue.remove(position);
-        if queue.is_empty() {
-            self.by_egress.remove(&egress);
+        let posted = queue.waiting.remove(position)?;
+        queue.passing -= usize::from(posted.may_pass());
+        if queue.waiting.is_empty() {
+            let place = queue.place;
+            self.busy.swap_remove(place);
+            // The last of the list stands there now, if it was another.
+            if let Some(moved) = self.busy.get(place).and_then(|moved| self.by_egress.get_mut(moved)) {
+                moved.place = place;
+            }
         }
-        posted
+        Some(posted)
     }
 
     /// Positions in an egress that may go next: the first, and whatever may pass all before it.
+    /// Empty where that is the first alone.
     pub(super) fn ready(&self, egress: Egress) -> Vec<usize> {
-        let Some(queue) = self.by_egress.get(&egress) else { return Vec::new() };
-        let may_pass = |later: &Posted, earlier: &Posted| {
-            let (later, earlier) = (&later.head, &earlier.head);
-            let other = (later.requester.id, later.requester.pasid) != (earlier.requester.id, earlier.requester.pasid);
-            later.attributes.relaxed || later.attributes.id_ordered && other
-        };
-        let ready = queue
-            .iter()
-            .enumerate()
-            .filter(|(position, later)| queue.iter().take(*position).all(|earlier| may_pass(later, earlier)));
+        let Some(queue) = self.by_egress.get(&egress).filter(|queue| queue.passing > 0) else { return Vec::new() };
+        let mut before = BTreeSet::new();
+        let ready = queue.waiting.iter().enumerate().filter(|(position, posted)| {
+            let Head { requester, attributes, .. } = &posted.head;
+            let others = before.insert((requester.id, requester.pasid));
+            *position == 0 || attributes.relaxed || attributes.id_ordered && others
+        });
         ready.map(|(position, _)| position).collect()
     }
 
     /// The number of a request that waits.
     pub(super) fn number(&self, egress: Egress, position: usize) -> Option<u64> {
-        Some(self.by_egress.get(&egress)?.get(position)?.number)
+        Some(self.by_egress.get(&egress)?.waiting.get(position)?.number)
     }
 
-    /// Every egress that something waits for, in order.
-    pub(super) fn egresses(&self) -> impl Iterator<Item = Egress> + use<'_> {
-        self.by_egress.keys().copied()
+    /// How many egresses something waits for.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.len()
+    }
+
+    /// One of them, by a number below [`busy`](Self::busy).
+    pub(super) fn egress(&self, index: usize) -> Option<Egress> {
+        self.busy.get(index).copied()
     }
 }
 
@@ -95,7 +132,7 @@ mod tests {
     #[test]
     fn a_write_passes_no_write_before_it() {
         let strict = Attributes::default();
-        assert_eq!(ready(&[posted(1, strict), posted(2, strict)]), [0]);
+        assert_eq!(ready(&[posted(1, strict), posted(2, strict)]), [0; 0], "the first alone");
     }
 
     #[test]
@@ -108,5 +145,27 @@ mod tests {
     fn id_ordering_passes_what_others_sent() {
         let (strict, ordered) = (Attributes::default(), Attributes { id_ordered: true, ..Attributes::default() });
         assert_eq!(ready(&[posted(1, strict), posted(2, ordered), posted(1, ordered)]), [0, 1]);
+    }
+
+    /// Writes come and go in every order, and what is said to hold something does.
+    #[test]
+    fn queues_that_hold_something_are_known_and_each_is_in_order() {
+        let egresses: Vec<Egress> = (0..6).map(|index| Egress::Up(NodeId::new(index))).collect();
+        let (mut queues, mut model) = (Queues::default(), vec![VecDeque::new(); 6]);
+        let mut random = fastrand::Rng::with_seed(5);
+        for number in 0..3000 {
+            let index = random.usize(..6);
+            if random.u8(..5) < 2 {
+                queues.push(egresses[index], Posted { number, ..posted(1, Attributes::default()) });
+                model[index].push_back(number);
+            } else {
+                let taken = queues.take(egresses[index], 0).map(|posted| posted.number);
+                assert_eq!(taken, model[index].pop_front());
+            }
+            let mut busy: Vec<Egress> = (0..queues.busy()).filter_map(|index| queues.egress(index)).collect();
+            busy.sort_unstable();
+            let full = egresses.iter().zip(&model).filter(|(_, model)| !model.is_empty());
+            assert_eq!(busy, full.map(|(egress, _)| *egress).collect::<Vec<_>>());
+        }
     }
 }

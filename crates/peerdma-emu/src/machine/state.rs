@@ -7,15 +7,23 @@ use crate::fabric::NodeId;
 use crate::platform::TdiState;
 use peerdma::addr::{AddrRange, BusAddr};
 
+/// What a function's registers said before one was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Decode {
+    ground: Ground,
+    /// Of a bridge: what is below is held in reset.
+    resets_below: bool,
+    /// Whether the function may ask for translations and use them.
+    translates: bool,
+}
+
 /// What the trusted interface of a function depends on: its BARs, whether they decode, and whether
 /// it may ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Decode {
+struct Ground {
     enabled: bool,
     bus_master: bool,
     bars: Vec<Option<AddrRange<BusAddr>>>,
-    /// Of a bridge: what is below is held in reset.
-    resets_below: bool,
 }
 
 /// Why an interface did not change its state.
@@ -32,24 +40,28 @@ pub enum InterfaceError {
 impl Machine {
     pub(super) fn decode(&self, node: NodeId) -> Decode {
         let config = self.fabric.tree().config(node);
-        Decode {
+        let ground = Ground {
             enabled: config.memory_enabled(),
             bus_master: config.bus_master(),
             bars: (0..6).map(|index| config.bar(index)).collect(),
-            resets_below: config.holds_below_in_reset(),
-        }
+        };
+        Decode { ground, resets_below: config.holds_below_in_reset(), translates: config.ats_enabled() }
     }
 
     /// Called after a configuration register was written; `before` is what it decoded then.
     pub(super) fn config_written(&self, node: NodeId, before: &Decode) {
         let after = self.decode(node);
-        if after != *before {
+        if after.ground != before.ground {
             self.interface_broken(node);
+        }
+        // A cache holds nothing while it is off, so that what is given after it was on again is
+        // all that it knows (PCIe 6.0 §10.5.1.3: Enable).
+        if before.translates && !after.translates {
+            self.function(node).translations.empty();
         }
         if after.resets_below && !before.resets_below {
             self.below(node).into_iter().for_each(|below| self.reset(below));
         }
-        self.changed();
     }
 
     /// Everything below a port that is there.
@@ -96,11 +108,10 @@ impl Machine {
     pub fn reset(&self, node: NodeId) {
         let function = self.function(node);
         function.reset_engine();
-        let (first, last) = (BusAddr::new(0), BusAddr::new(u64::MAX));
-        function.forget(None, first, last);
         self.fabric.tree().config(node).reset();
+        function.translations.empty();
+        function.pages.forget();
         self.interface_broken(node);
-        self.changed();
     }
 
     /// Pulls a device with everything below it out of its slot, or puts it back.
@@ -113,6 +124,5 @@ impl Machine {
         self.interface_broken(node);
         self.below(node).into_iter().for_each(|below| self.interface_broken(below));
         self.fabric.tree().set_present(node, present);
-        self.changed();
     }
 }

@@ -4,41 +4,37 @@ use super::Machine;
 use super::bus::Port;
 use super::function::locked;
 use crate::device::Progress;
-use crate::fabric::{Egress, NodeId};
+use crate::fabric::NodeId;
 use crate::faults::Moment;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// What a step can do.
-#[derive(Clone, Copy, Debug)]
-enum Choice {
-    Move(Egress),
-    Step(NodeId),
-}
-
-/// How long a thread waits before it looks by itself whether there is something to do.
-const NAP: Duration = Duration::from_millis(2);
 
 impl Machine {
     /// Moves one write or steps one device, whichever the seed says; `false` if there is nothing to do.
+    ///
+    /// Whoever has something to do is known, so that the choice costs the same in a machine of four
+    /// functions and of four thousand; only where writes that may pass others wait for one egress does
+    /// it grow with how many wait there. What is chosen costs what it does.
     pub fn step(&self) -> bool {
         self.tick(Moment::Step);
-        let mut choices: Vec<Choice> = locked(&self.queues).egresses().map(Choice::Move).collect();
-        let ids = self.fabric.tree().ids();
-        choices.extend(ids.filter(|&node| self.function(node).has_work()).map(Choice::Step));
-        let Some(last) = choices.len().checked_sub(1) else { return false };
-        let index = locked(&self.random).usize(..=last);
-        match choices.get(index) {
-            Some(&Choice::Move(egress)) => {
-                let ready = locked(&self.queues).ready(egress);
+        let (writes, engines) = (locked(&self.queues).busy(), self.awake.len());
+        if writes + engines == 0 {
+            return false;
+        }
+        let index = locked(&self.random).usize(..writes + engines);
+        // With steps in several threads what was counted may be gone; then another step is to find out.
+        match index.checked_sub(writes) {
+            None => {
+                let queues = locked(&self.queues);
+                let Some(egress) = queues.egress(index) else { return true };
+                let ready = queues.ready(egress);
+                drop(queues);
                 let position = locked(&self.random).choice(&ready).copied();
                 self.advance(egress, position.unwrap_or(0));
             }
-            Some(&Choice::Step(node)) => {
-                self.step_device(node);
+            Some(engine) => {
+                let Some(function) = self.awake.at(engine) else { return true };
+                self.step_device(NodeId::new(function));
             }
-            None => {}
         }
         true
     }
@@ -60,11 +56,7 @@ impl Machine {
             return self.step();
         }
         std::thread::yield_now();
-        // One that was seen idle may have been given something by one that was looked at later, so
-        // that nothing moves only if nobody began or ended a step meanwhile.
-        let before = self.steps.load(Ordering::Acquire);
-        let busy = self.fabric.tree().ids().any(|node| self.function(node).is_busy());
-        busy || self.steps.load(Ordering::Acquire) != before
+        self.awake.any_busy()
     }
 
     /// Steps one device; whether it is there and has more to do.
@@ -72,23 +64,14 @@ impl Machine {
         let function = self.function(node);
         let mut device = function.device();
         function.reset_if_due(&mut device);
-        let Some(engine) = device.as_mut() else {
-            function.set_working(false);
-            return false;
-        };
-        // The order is what `pause` relies on: work is not taken from sight before the step is in
-        // sight, and a step that has ended is counted before it is out of sight.
-        function.set_stepping(true);
-        self.steps.fetch_add(1, Ordering::AcqRel);
-        // Said before, so that a write that comes meanwhile is not forgotten.
-        function.set_working(false);
+        // Begun before the engine looks, so that what comes meanwhile wakes it again.
+        let stepping = self.awake.step(node.index());
+        let Some(engine) = device.as_mut() else { return false };
         let progress = engine.step(&mut Port { machine: self, node });
-        if progress == Progress::Working {
-            function.set_working(true);
-        }
         function.reset_if_due(&mut device);
-        self.steps.fetch_add(1, Ordering::AcqRel);
-        function.set_stepping(false);
+        if progress == Progress::Working || function.has_unseen() {
+            stepping.with_more();
+        }
         progress == Progress::Working
     }
 
@@ -101,7 +84,7 @@ impl Machine {
         self.threads.fetch_add(1, Ordering::AcqRel);
         let running = Running { machine: self };
         let done = std::thread::scope(|scope| {
-            for node in self.fabric.tree().ids().filter(|&node| self.function(node).device().is_some()) {
+            for node in self.fabric.tree().ids().filter(|&node| self.function(node).has_engine()) {
                 let stop = &stop;
                 scope.spawn(move || self.run_device(node, stop));
             }
@@ -115,17 +98,9 @@ impl Machine {
     }
 
     fn run_device(&self, node: NodeId, stop: &AtomicBool) {
-        while !stop.load(Ordering::Acquire) {
-            let heard = *locked(&self.bell.0);
-            if self.function(node).has_work() {
-                self.tick(Moment::Step);
-                self.step_device(node);
-                continue;
-            }
-            let count = locked(&self.bell.0);
-            if *count == heard {
-                drop(self.bell.1.wait_timeout(count, NAP).unwrap_or_else(PoisonError::into_inner));
-            }
+        while self.awake.wait(node.index(), stop) {
+            self.tick(Moment::Step);
+            self.step_device(node);
         }
     }
 }
@@ -149,7 +124,6 @@ struct Stop<'a> {
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.machine.ring();
+        self.machine.awake.stop(self.stop);
     }
 }

@@ -10,9 +10,15 @@ use crate::wire::{Atomic, Failure, Operand};
 use peerdma::pcie::express::PortType;
 use peerdma::pcie::{DevFn, PciAddr};
 
+mod drain;
 mod faults;
 mod interface;
+mod pages;
+mod refusals;
+mod registers;
+mod scale;
 mod schedules;
+mod services;
 
 /// Memory behind BAR0, doorbells behind BAR2, and no engine to speak of.
 struct Plain {
@@ -57,6 +63,16 @@ fn bar(index: u8, address: u64, size: u64) -> BarDescription {
 }
 
 fn bench(delivery: Delivery, seed: u64) -> Bench {
+    bench_with(delivery, seed, None, |_| {})
+}
+
+/// The machine with an IOMMU, and with devices that are described otherwise.
+fn bench_with(
+    delivery: Delivery,
+    seed: u64,
+    iommu: Option<Arc<crate::iommu::Iommu>>,
+    describe: impl Fn(&mut Description),
+) -> Bench {
     let mut tree = Tree::new(1);
     let acs = || Some(AcsDescription { capability: 0x7f, ..AcsDescription::default() });
     let mut add = |bus: u8, device: u8, above: Above, description: Description| {
@@ -78,11 +94,12 @@ fn bench(delivery: Delivery, seed: u64) -> Bench {
         let start = BAR + u64::from(index) * STEP;
         let below = port(PortType::DownstreamPort, 2, 3 + index, 3 + index, start, STEP);
         let above = add(2, index, Above::Port(upstream), below);
-        let function = Description {
+        let mut function = Description {
             bars: vec![bar(0, start, STEP / 2), bar(2, start + STEP / 2, 0x1000)],
             message_interrupts: 1,
             ..Description::express(PortType::Endpoint)
         };
+        describe(&mut function);
         ports.push(above);
         devices.push(add(3 + index, 0, Above::Port(above), function));
     }
@@ -112,7 +129,7 @@ fn bench(delivery: Delivery, seed: u64) -> Bench {
             Part { name: Some(format!("dev{index}")), device: Some(Box::new(device)), mask_bits: 64, tdi: None };
     }
     let stretch = Stretch { range: ram_range, memory: ram.clone() };
-    let fabric = Fabric::new(tree, Root::new(vec![host], vec![ram_range], None));
+    let fabric = Fabric::new(tree, Root::new(vec![host], vec![ram_range], iommu));
     let machine = Machine::new(fabric, parts, vec![stretch], delivery, seed);
     Bench { machine, ram, memories, registers, devices, ports, root }
 }
@@ -130,6 +147,18 @@ impl Bench {
         let mut bytes = vec![0; len];
         self.memories[device].read(Bytes::new(offset), &mut bytes).unwrap();
         bytes
+    }
+
+    /// Writes the buses that lie below a port.
+    fn set_buses(&self, port: NodeId, primary: u8, secondary: u8, subordinate: u8) {
+        let buses = u32::from_le_bytes([primary, secondary, subordinate, 0]);
+        self.machine.cpu().config_write(port, 0x18, crate::config::Width::Four, buses);
+    }
+
+    /// Clears a bit of a function's command register: 1 memory space, 2 bus master.
+    fn disable(&self, node: NodeId, bit: u32) {
+        let command = self.machine.cpu().config_read(node, 4, crate::config::Width::Two);
+        self.machine.cpu().config_write(node, 4, crate::config::Width::Two, command & !(1 << bit));
     }
 
     /// Sets bits of a port's ACS control register.

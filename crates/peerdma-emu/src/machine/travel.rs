@@ -1,20 +1,20 @@
-//! Requests under way: writes from queue to queue, reads to their completer and back.
+//! Requests under way: writes from queue to queue, reads to their completer.
 //!
 //! A read pushes what was written before it: it goes behind the writes that wait for an egress, so
-//! those go first (PCIe 6.0 §2.4.1). Its completion does the same on the way back with what
-//! its completer wrote. So a read can be carried through at once while writes wait, and no order
+//! those go first (PCIe 6.0 §2.4.1). Its completion does the same on the way back (`homeward`) with
+//! what its completer wrote. So a read can be carried through at once while writes wait, and no order
 //! is lost.
 
 use super::Machine;
 use super::function::Target;
+use super::homeward::{Carried, MOST_HOPS, Stopped, Trace};
 use super::log::Happened;
 use super::queue::{Posted, Queues};
 use super::strike::{Struck, UnderWay};
-use crate::fabric::{Above, Arrival, Completion, CompletionArrival, Egress, Ending, HostId, NodeId};
+use crate::fabric::{Arrival, Egress, Ending, HostId, NodeId, Site};
 use crate::faults::Stop;
 use crate::wire::{Failure, Head, Kind};
 use peerdma::addr::{BusAddr, Bytes};
-use peerdma::pcie::PciAddr;
 use std::sync::atomic::Ordering;
 
 /// Where a request has come to.
@@ -45,10 +45,16 @@ impl Landing {
             Self::Translation(_) | Self::AllOnes(_) | Self::Interrupt { .. } => None,
         }
     }
-}
 
-/// The most hops that a request makes; more can only be a circle, which windows cannot form.
-const MOST_HOPS: usize = 1 << 12;
+    /// Where it is answered; nowhere where nothing is to be answered.
+    pub(super) const fn site(&self) -> Option<Site> {
+        match self {
+            Self::Function(node, ..) => Some(Site::Node(*node)),
+            Self::Memory(host, ..) | Self::Translation(host) | Self::AllOnes(host) => Some(Site::Host(*host)),
+            Self::Interrupt { .. } => None,
+        }
+    }
+}
 
 impl Machine {
     /// Sends a write on its way; it waits at the first egress.
@@ -103,6 +109,7 @@ impl Machine {
                 self.log.note(posted.number, Happened::Interrupted { host });
                 self.interrupted(posted.from, posted.head.address, &posted.data);
             }
+            Arrival::PageRequest { host } => self.page_requested(&posted, host),
             // Neither is ever asked for by a write.
             Arrival::Translation { host } | Arrival::AllOnes { host } => {
                 self.ended(posted.number, Ending::NotForwarded(host));
@@ -159,145 +166,69 @@ impl Machine {
         from: Option<NodeId>,
         head: Head,
         first: Arrival,
-    ) -> Result<Carried, Ending> {
-        let mut way = Vec::new();
-        let (mut arrival, mut head, mut before) = (first, head, head.requester.id);
+    ) -> Result<Carried, Stopped> {
+        let (mut way, mut arrival, mut trace) = (Vec::new(), first, Trace::new(head));
         for _ in 0..MOST_HOPS {
-            let landing = match arrival {
-                Arrival::Forward { egress, head: next, .. } => {
-                    if next.requester.id != head.requester.id {
-                        before = head.requester.id;
+            let stopped = |ending| Stopped { ending, trace };
+            if let Arrival::Forward { egress, head, .. } = arrival {
+                match self.struck(UnderWay { request, from, head }, &mut way, None, Stop::By(egress)) {
+                    None => {
+                        self.log.note(request, Happened::Went { egress, head });
+                        self.flush(egress);
+                        trace.goes(self.fabric.tree(), egress, head);
+                        arrival = self.fabric.arrive(egress, head);
                     }
-                    head = next;
-                    match self.struck(UnderWay { request, from, head }, &mut way, None, Stop::By(egress)) {
-                        None => {
-                            self.log.note(request, Happened::Went { egress, head });
-                            self.flush(egress);
-                            arrival = self.fabric.arrive(egress, head);
-                        }
-                        Some(Struck::Ones(host)) => arrival = Arrival::AllOnes { host },
-                        Some(Struck::Ends(ending)) => return Err(ending),
-                    }
-                    continue;
+                    Some(Struck::Ones(host)) => arrival = Arrival::AllOnes { host },
+                    Some(Struck::Ends(ending)) => return Err(stopped(ending)),
                 }
-                Arrival::Function { node, bar, offset, left } => {
-                    let under_way = UnderWay { request, from, head };
-                    if let Some(struck) = self.struck(under_way, &mut way, None, Stop::At(node)) {
-                        return Err(struck.ending());
-                    }
-                    self.log.note(request, Happened::AtFunction { node, bar, offset });
-                    let (target, left) = self.at_function(request, node, &head, bar, offset, left)?;
-                    Landing::Function(node, self.damaged(under_way, &way, target, Some(node)), left)
-                }
-                Arrival::Memory { host, at } => {
-                    self.log.note(request, Happened::InMemory { at });
-                    let (target, left) = self.memory_at(at);
-                    Landing::Memory(host, self.damaged(UnderWay { request, from, head }, &way, target, None), left)
-                }
-                Arrival::Interrupt { host, at } => match from {
-                    Some(from) if head.kind == Kind::Write => {
-                        self.log.note(request, Happened::Interrupted { host });
-                        Landing::Interrupt { from, at }
-                    }
-                    _ => return Err(Ending::Nowhere(host)),
-                },
-                Arrival::Translation { host } => {
-                    self.log.note(request, Happened::Translated { host });
-                    Landing::Translation(host)
-                }
-                Arrival::AllOnes { host } => {
-                    self.log.note(request, Happened::AllOnes { host });
-                    Landing::AllOnes(host)
-                }
-                Arrival::End(ending) => return Err(ending),
-            };
-            let late = self.delayed(UnderWay { request, from, head }, &way);
-            return Ok(Carried { landing, head, before, late });
+                continue;
+            }
+            let under_way = UnderWay { request, from, head: trace.head };
+            let landing = self.lands(under_way, &mut way, arrival).map_err(stopped)?;
+            let late = self.delayed(under_way, &way);
+            return Ok(Carried { landing, trace, late });
         }
         // Windows nest or end, so that no request goes in a circle; numbers written at random may.
-        Err(Ending::UndefinedRoot(HostId::new(0)))
+        Err(Stopped { ending: Ending::UndefinedRoot(HostId::new(0)), trace })
     }
 
-    /// Brings a completion with data back to who asked.
-    ///
-    /// `before` is who a root complex asked for, where it asked in its own name.
-    fn answer(
-        &self,
-        request: u64,
-        landing: &Landing,
-        completion: Completion,
-        back: Back,
-        before: PciAddr,
-    ) -> Result<(), Failure> {
-        let mut completion = completion;
-        let mut arrival = match landing {
-            Landing::Function(node, ..) => {
-                let own = self.fabric.completion_payload(*node);
-                completion.len = own.map_or(completion.len, |own| completion.len.min(own));
-                self.fabric.leave_completion(*node, &completion)
-            }
-            Landing::Memory(host, ..) | Landing::Translation(host) | Landing::AllOnes(host) => {
-                self.fabric.root_completion(*host, &completion)
-            }
-            // Only writes are taken as interrupts, and nobody waits for those.
-            Landing::Interrupt { .. } => return Err(Failure::Timeout),
-        };
-        let mut from_root = !matches!(landing, Landing::Function(..));
-        for _ in 0..MOST_HOPS {
-            match arrival {
-                CompletionArrival::Forward(egress) => {
-                    self.log.note(request, Happened::CompletionWent(egress));
-                    if !completion.relaxed {
-                        self.flush(egress);
-                    }
-                    if let Egress::Down(port) = egress
-                        && (from_root || self.splits_at(port))
-                    {
-                        // A root complex cuts what it sends to what its port may, and what it passes on if it
-                        // cuts at all.
-                        let own = self.fabric.tree().config(port).max_payload();
-                        completion.len = own.map_or(completion.len, |own| completion.len.min(own));
-                        from_root = false;
-                    }
-                    arrival = self.fabric.arrive_completion(egress, &completion);
+    /// What answers a non-posted request, and notes it.
+    fn lands(&self, under_way: UnderWay, way: &mut Vec<Stop>, arrival: Arrival) -> Result<Landing, Ending> {
+        let UnderWay { request, from, head } = under_way;
+        Ok(match arrival {
+            Arrival::Function { node, bar, offset, left } => {
+                if let Some(struck) = self.struck(under_way, way, None, Stop::At(node)) {
+                    return Err(struck.ending());
                 }
-                CompletionArrival::Function(node) if !back.late && self.waits(node, back.from) => {
-                    self.log.note(request, Happened::Answered);
-                    return Ok(());
-                }
-                CompletionArrival::Function(node) => {
-                    return self.completion_lost(request, Ending::Unexpected(node));
-                }
-                CompletionArrival::Root(host) => match back.from {
-                    // The root complex asked in its own name, and now answers in its own.
-                    Some(_) if completion.requester != before => {
-                        completion.requester = before;
-                        from_root = true;
-                        arrival = self.fabric.root_completion(host, &completion);
-                    }
-                    Some(node) => return self.completion_lost(request, Ending::Unexpected(node)),
-                    None if back.late => return self.completion_lost(request, Ending::LostRoot(host)),
-                    None => {
-                        self.log.note(request, Happened::Answered);
-                        return Ok(());
-                    }
-                },
-                CompletionArrival::End(ending) => return self.completion_lost(request, ending),
+                self.log.note(request, Happened::AtFunction { node, bar, offset });
+                let (target, left) = self.at_function(request, node, &head, bar, offset, left)?;
+                Landing::Function(node, self.damaged(under_way, way, target, Some(node)), left)
             }
-        }
-        Err(Failure::Timeout)
-    }
-
-    /// Whether a port is a root complex's that cuts what is too long for it.
-    fn splits_at(&self, port: NodeId) -> bool {
-        let tree = self.fabric.tree();
-        matches!(tree.node(port).above, Above::Root(host) if self.fabric.root().host(host).splits)
-    }
-
-    fn completion_lost(&self, request: u64, ending: Ending) -> Result<(), Failure> {
-        self.log.note(request, Happened::CompletionEnded(ending));
-        self.count(ending);
-        Err(Failure::Timeout)
+            Arrival::Memory { host, at } => {
+                self.log.note(request, Happened::InMemory { at });
+                let (target, left) = self.memory_at(at);
+                Landing::Memory(host, self.damaged(under_way, way, target, None), left)
+            }
+            Arrival::Interrupt { host, at } => match from {
+                Some(from) if head.kind == Kind::Write => {
+                    self.log.note(request, Happened::Interrupted { host });
+                    Landing::Interrupt { from, at }
+                }
+                _ => return Err(Ending::Nowhere(host)),
+            },
+            Arrival::Translation { host } => {
+                self.log.note(request, Happened::Translated { host });
+                Landing::Translation(host)
+            }
+            Arrival::AllOnes { host } => {
+                self.log.note(request, Happened::AllOnes { host });
+                Landing::AllOnes(host)
+            }
+            // A message is posted, and is never carried.
+            Arrival::PageRequest { host } => return Err(Ending::Nowhere(host)),
+            Arrival::Forward { .. } => return Err(Ending::UndefinedRoot(HostId::new(0))),
+            Arrival::End(ending) => return Err(ending),
+        })
     }
 
     /// A non-posted request from its sender to the data and back.
@@ -305,14 +236,14 @@ impl Machine {
     /// `take` has the data, or makes it, once the request is there; it is not run if it never gets there.
     pub(super) fn ask<T>(
         &self,
-        back: Back,
+        from: Option<NodeId>,
         head: Head,
         first: Arrival,
         take: impl FnOnce(&Self, &Landing) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let request = self.log.number();
-        self.log.note(request, Happened::Sent { from: back.from, head });
-        let done = self.ask_numbered(request, back, head, first, take);
+        self.log.note(request, Happened::Sent { from, head });
+        let done = self.ask_numbered(request, from, head, first, take);
         if let Err(failure) = &done {
             self.log.note(request, Happened::Failed(*failure));
         }
@@ -322,64 +253,24 @@ impl Machine {
     fn ask_numbered<T>(
         &self,
         request: u64,
-        back: Back,
+        from: Option<NodeId>,
         head: Head,
         first: Arrival,
         take: impl FnOnce(&Self, &Landing) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let carried = self.carry(request, back.from, head, first).map_err(|ending| {
-            self.ended(request, ending);
-            ending.seen()
-        })?;
-        if carried.late && carried.head.kind == Kind::Read {
+        let carried =
+            self.carry(request, from, head, first).map_err(|stopped| self.refused(request, &stopped, from))?;
+        if carried.late && head.kind == Kind::Read {
             // Data that comes too late is nobody's.
-            return Err(self.bring_back(request, &carried, back).err().unwrap_or(Failure::Timeout));
+            return Err(self.bring_back(request, &carried, from).err().unwrap_or(Failure::Timeout));
         }
-        let taken = take(self, &carried.landing)?;
-        self.bring_back(request, &carried, back)?;
-        Ok(taken)
-    }
-
-    /// Brings the completion of a request that was carried to its end back to who asked.
-    pub(super) fn bring_back(&self, request: u64, carried: &Carried, back: Back) -> Result<(), Failure> {
-        let head = carried.head;
-        let completion = Completion {
-            requester: head.requester.id,
-            // A completer repeats the attributes of the request (§2.2.9).
-            relaxed: head.attributes.relaxed,
-            id_ordered: head.attributes.id_ordered,
-            len: head.len,
-        };
-        let back = Back { late: carried.late, ..back };
-        self.answer(request, &carried.landing, completion, back, carried.before)
-    }
-}
-
-/// A non-posted request that has come to somebody.
-#[derive(Clone, Debug)]
-pub(super) struct Carried {
-    pub(super) landing: Landing,
-    /// As it arrived.
-    pub(super) head: Head,
-    /// The requester that it had before a root complex or bridge put in its own.
-    pub(super) before: PciAddr,
-    /// Its completion comes after its requester has given up.
-    pub(super) late: bool,
-}
-
-/// Who waits for an answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Back {
-    /// The function; none for a CPU.
-    pub(super) from: Option<NodeId>,
-    /// It has given up by the time that the answer comes.
-    pub(super) late: bool,
-}
-
-impl Back {
-    /// To a function, or to a processor, that waits.
-    pub(super) const fn to(from: Option<NodeId>) -> Self {
-        Self { from, late: false }
+        match take(self, &carried.landing) {
+            Ok(taken) => self.bring_back(request, &carried, from).map(|()| taken),
+            // One that comes too late says nothing either.
+            Err(_) if carried.late => Err(self.bring_back(request, &carried, from).err().unwrap_or(Failure::Timeout)),
+            Err(Failure::Poisoned) => Err(self.bring_back(request, &carried, from).err().unwrap_or(Failure::Poisoned)),
+            Err(failure) => Err(self.told(request, &carried.trace, carried.landing.site(), failure, from)),
+        }
     }
 }
 

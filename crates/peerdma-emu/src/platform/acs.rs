@@ -2,7 +2,7 @@
 
 use super::error::{PlatformError, Source};
 use super::number::in_range;
-use super::problem::Problem;
+use super::problem::RegisterProblem;
 use super::raw;
 use peerdma::pcie::acs::{self, Acs, AcsAbsent, AcsBits, AcsRegisters, AcsUnread};
 use peerdma::pcie::express::PortType;
@@ -33,7 +33,7 @@ pub(super) fn registers(
     let can_be_set = capability & PAIRED | if capability & ENHANCED != 0 { ENHANCED_CONTROL } else { 0 };
     let extra = control & !can_be_set;
     if extra != 0 {
-        return Err(source.error(&raw.ctl.span(), Problem::AcsControl { control: extra, capability }));
+        return Err(source.error(&raw.ctl.span(), RegisterProblem::AcsControl { control: extra, capability }));
     }
     let egress = match &raw.egress {
         Some(vector) => {
@@ -53,9 +53,9 @@ pub(super) fn registers(
 }
 
 /// The vector in the double words that the capability makes it take.
-fn egress(capability: u16, vector: u64) -> Result<Vec<u32>, Problem> {
+fn egress(capability: u16, vector: u64) -> Result<Vec<u32>, RegisterProblem> {
     if !AcsBits::from_bits_retain(capability).contains(AcsBits::EC) {
-        return if vector == 0 { Ok(Vec::new()) } else { Err(Problem::EgressWithoutControl { capability }) };
+        return if vector == 0 { Ok(Vec::new()) } else { Err(RegisterProblem::EgressWithoutControl { capability }) };
     }
     // 0 stands for 256 (PCIe 6.0 §7.7.11.2).
     let bits = match capability >> 8 {
@@ -63,7 +63,7 @@ fn egress(capability: u16, vector: u64) -> Result<Vec<u32>, Problem> {
         bits => bits,
     };
     if bits < 64 && vector >> bits != 0 {
-        return Err(Problem::EgressTooLong { vector, bits });
+        return Err(RegisterProblem::EgressTooLong { vector, bits });
     }
     let words = [vector as u32, (vector >> 32) as u32];
     Ok((0..usize::from(bits.div_ceil(32))).map(|n| words.get(n).copied().unwrap_or(0)).collect())
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_vector_needs_egress_control_and_stays_inside_its_size() {
-        assert_eq!(egress(0x005f, 1), Err(Problem::EgressWithoutControl { capability: 0x5f }));
-        assert_eq!(egress(0x0420, 0x10), Err(Problem::EgressTooLong { vector: 0x10, bits: 4 }));
+        assert_eq!(egress(0x005f, 1), Err(RegisterProblem::EgressWithoutControl { capability: 0x5f }));
+        assert_eq!(egress(0x0420, 0x10), Err(RegisterProblem::EgressTooLong { vector: 0x10, bits: 4 }));
     }
 }

@@ -4,7 +4,7 @@ use super::error::{PlatformError, Source};
 use super::hosts;
 use super::model::{FunctionAtomics, Iommu, Ordering, Payload};
 use super::number::{in_range, payload, size};
-use super::problem::Problem;
+use super::problem::RegisterProblem;
 use super::raw;
 use super::words::TdiState;
 use peerdma::addr::Bytes;
@@ -107,7 +107,7 @@ fn name_of_driver(source: Source<'_>, driver: &Spanned<String>) -> Result<String
     let text = driver.get_ref();
     let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if text.is_empty() || text.len() > 64 || !is_name {
-        return Err(source.error(&driver.span(), Problem::Driver { driver: text.clone() }));
+        return Err(source.error(&driver.span(), RegisterProblem::Driver { driver: text.clone() }));
     }
     Ok(text.clone())
 }
@@ -136,7 +136,9 @@ fn stays_conventional(source: Source<'_>, raw: &raw::Function, parent: &str) -> 
     ];
     match found.into_iter().find_map(|(key, span)| Some((key, span?))) {
         None => Ok(()),
-        Some((key, span)) => Err(source.error(&span, Problem::Conventional { key, parent: parent.to_string() })),
+        Some((key, span)) => {
+            Err(source.error(&span, RegisterProblem::Conventional { key, parent: parent.to_string() }))
+        }
     }
 }
 
@@ -147,23 +149,23 @@ fn bars(source: Source<'_>, raw: &[raw::Table<raw::Bar>]) -> Result<Vec<BarSpec>
         let index: u8 = in_range(source, "n", (0, 5), &raw.n)?;
         let prefetchable = raw.prefetch.unwrap_or(false);
         if prefetchable && index == 5 {
-            return Err(source.error(&raw.n.span(), Problem::BarPastEnd));
+            return Err(source.error(&raw.n.span(), RegisterProblem::BarPastEnd));
         }
         let width = if prefetchable { 2 } else { 1 };
         for register in registers.iter_mut().skip(usize::from(index)).take(width) {
             if let Some((other, n)) = *register {
                 let line = source.line(&n.span());
-                return Err(source.error(&raw.n.span(), Problem::BarTaken { index, other, line }));
+                return Err(source.error(&raw.n.span(), RegisterProblem::BarTaken { index, other, line }));
             }
             *register = Some((index, &raw.n));
         }
         let size = size(source, "size", &raw.size)?;
         let at = raw.size.span();
         if !size.as_u64().is_power_of_two() || size.as_u64() < SMALLEST_BAR {
-            return Err(source.error(&at, Problem::BarSize { size }));
+            return Err(source.error(&at, RegisterProblem::BarSize { size }));
         }
         if !prefetchable && size.as_u64() > LARGEST_32_BIT_BAR {
-            return Err(source.error(&at, Problem::BarTooLarge { size }));
+            return Err(source.error(&at, RegisterProblem::BarTooLarge { size }));
         }
         let resizable = resizable(source, raw, size, prefetchable)?;
         bars.push(BarSpec { index, size, prefetchable, resizable, at });
@@ -179,12 +181,12 @@ fn resizable(source: Source<'_>, raw: &raw::Bar, size: Bytes, prefetchable: bool
     for entry in list.get_ref() {
         let bytes = entry.get_ref().0;
         if !bytes.is_power_of_two() || !(SMALLEST_RESIZABLE..=largest).contains(&bytes) {
-            return Err(source.error(&entry.span(), Problem::ResizableSize { size: Bytes::new(bytes) }));
+            return Err(source.error(&entry.span(), RegisterProblem::ResizableSize { size: Bytes::new(bytes) }));
         }
         sizes.push(Bytes::new(bytes));
     }
     if !sizes.contains(&size) {
-        return Err(source.error(&list.span(), Problem::ResizableLacksSize { size }));
+        return Err(source.error(&list.span(), RegisterProblem::ResizableLacksSize { size }));
     }
     sizes.sort_unstable();
     sizes.dedup();

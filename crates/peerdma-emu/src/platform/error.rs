@@ -1,28 +1,47 @@
 //! Problems with their place in the file.
 
 use super::problem::Problem;
+use std::fmt;
 use std::ops::Range;
+
+/// A line of a platform file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Location {
+    /// The file's name, as it was given to the reader.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
 
 /// Why a platform file was refused, and where.
 ///
 /// Written as `file:line: what is wrong; what to do`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{file}:{line}: {problem}")]
+#[error("{at}: {problem}")]
 pub struct PlatformError {
-    file: String,
-    line: usize,
+    at: Location,
     problem: Box<Problem>,
 }
 
 impl PlatformError {
+    pub(super) fn new(at: Location, problem: impl Into<Problem>) -> Self {
+        Self { at, problem: Box::new(problem.into()) }
+    }
+
     /// The file's name, as it was given to the reader.
     pub fn file(&self) -> &str {
-        &self.file
+        &self.at.file
     }
 
     /// The line, counted from 1.
     pub fn line(&self) -> usize {
-        self.line
+        self.at.line
     }
 
     /// What is wrong there.
@@ -46,8 +65,8 @@ impl Source<'_> {
         1 + before.iter().filter(|&&byte| byte == b'\n').count()
     }
 
-    pub(super) fn error(&self, span: &Range<usize>, problem: Problem) -> PlatformError {
-        PlatformError { file: self.file.to_string(), line: self.line(span), problem: Box::new(problem) }
+    pub(super) fn error(&self, span: &Range<usize>, problem: impl Into<Problem>) -> PlatformError {
+        PlatformError::new(Location { file: self.file.to_string(), line: self.line(span) }, problem)
     }
 
     pub(super) fn syntax(&self, error: &toml::de::Error) -> PlatformError {

@@ -3,7 +3,7 @@
 use super::error::{PlatformError, Source};
 use super::model::{HostBridge, Iommu, Kernel, Ram, Window};
 use super::number::{first_overlap, in_range, node, range};
-use super::problem::{Buses, Problem};
+use super::problem::{Buses, SurroundingsProblem};
 use super::raw;
 use super::words::{IommuKind, ModeWord, PeerForwarding};
 use peerdma::topology::{Cpu, CpuVendor, IommuMode};
@@ -13,20 +13,20 @@ use toml::Spanned;
 pub(super) fn name(source: Source<'_>, raw: &raw::Named) -> Result<String, PlatformError> {
     let name = raw.name.get_ref();
     if name.trim().is_empty() || name.chars().any(char::is_control) {
-        return Err(source.error(&raw.name.span(), Problem::PlatformName { name: name.clone() }));
+        return Err(source.error(&raw.name.span(), SurroundingsProblem::PlatformName { name: name.clone() }));
     }
     Ok(name.clone())
 }
 
 pub(super) fn cpu(source: Source<'_>, raw: &raw::Cpu) -> Result<Cpu, PlatformError> {
     let word = raw.vendor.get_ref();
-    let bad_vendor = || source.error(&raw.vendor.span(), Problem::CpuVendor { vendor: word.clone() });
+    let bad_vendor = || source.error(&raw.vendor.span(), SurroundingsProblem::CpuVendor { vendor: word.clone() });
     // The core's reader knows which words are misspelt; family 0 is only there to satisfy it.
     let Cpu { vendor, .. } = format!("{word}:0").parse().map_err(|_| bad_vendor())?;
     let family = match &raw.family {
         Some(family) => in_range(source, "family", (0, u32::MAX.into()), family)?,
         None if vendor == CpuVendor::Arm => 0,
-        None => return Err(source.error(&raw.vendor.span(), Problem::CpuFamily)),
+        None => return Err(source.error(&raw.vendor.span(), SurroundingsProblem::CpuFamily)),
     };
     let model = match &raw.model {
         Some(model) => Some(in_range(source, "model", (0, u32::MAX.into()), model)?),
@@ -38,11 +38,9 @@ pub(super) fn cpu(source: Source<'_>, raw: &raw::Cpu) -> Result<Cpu, PlatformErr
 pub(super) fn kernel(source: Source<'_>, raw: &raw::Kernel) -> Result<Kernel, PlatformError> {
     let version = match &raw.version {
         None => None,
-        Some(text) => Some(
-            text.get_ref()
-                .parse()
-                .map_err(|_| source.error(&text.span(), Problem::KernelVersion { version: text.get_ref().clone() }))?,
-        ),
+        Some(text) => Some(text.get_ref().parse().map_err(|_| {
+            source.error(&text.span(), SurroundingsProblem::KernelVersion { version: text.get_ref().clone() })
+        })?),
     };
     Ok(Kernel { version, cmdline: raw.cmdline.clone() })
 }
@@ -51,11 +49,11 @@ pub(super) fn iommu(source: Source<'_>, raw: &raw::Iommu) -> Result<Iommu, Platf
     let kind = *raw.kind.get_ref();
     let mode = match (&raw.mode, kind) {
         (None, IommuKind::None) => IommuMode::None,
-        (None, _) => return Err(source.error(&raw.kind.span(), Problem::IommuModeMissing)),
+        (None, _) => return Err(source.error(&raw.kind.span(), SurroundingsProblem::IommuModeMissing)),
         (Some(mode), _) => match (*mode.get_ref(), kind) {
             (ModeWord::None, _) => IommuMode::None,
             (mode_word, IommuKind::None) => {
-                return Err(source.error(&mode.span(), Problem::IommuModeWithoutIommu { mode: mode_word }));
+                return Err(source.error(&mode.span(), SurroundingsProblem::IommuModeWithoutIommu { mode: mode_word }));
             }
             (ModeWord::Translated, _) => IommuMode::Translated,
             (ModeWord::Identity, _) => IommuMode::Identity,
@@ -71,11 +69,11 @@ pub(super) fn mode_of(
     iommu: Option<&Iommu>,
 ) -> Result<Option<IommuMode>, PlatformError> {
     let Some(mode) = raw else { return Ok(None) };
-    let Some(iommu) = iommu else { return Err(source.error(&mode.span(), Problem::IommuTableMissing)) };
+    let Some(iommu) = iommu else { return Err(source.error(&mode.span(), SurroundingsProblem::IommuTableMissing)) };
     let stated = match *mode.get_ref() {
         ModeWord::None => IommuMode::None,
         word if iommu.mode == IommuMode::None => {
-            return Err(source.error(&mode.span(), Problem::FunctionNeedsIommu { mode: word }));
+            return Err(source.error(&mode.span(), SurroundingsProblem::FunctionNeedsIommu { mode: word }));
         }
         ModeWord::Translated => IommuMode::Translated,
         ModeWord::Identity => IommuMode::Identity,
@@ -94,7 +92,7 @@ pub(super) fn ram(source: Source<'_>, raw: &[raw::Ram]) -> Result<Vec<Ram>, Plat
         None => Ok(ram),
         Some((first, second)) => {
             let line = source.line(&raw[first].base.span());
-            Err(source.error(&raw[second].base.span(), Problem::RamOverlaps { line }))
+            Err(source.error(&raw[second].base.span(), SurroundingsProblem::RamOverlaps { line }))
         }
     }
 }
@@ -115,12 +113,14 @@ fn host_bridge(source: Source<'_>, raw: &raw::HostBridge) -> Result<HostBridge, 
         None => (0, u8::MAX),
         Some(buses) => {
             let [first, last] = buses.get_ref().as_slice() else {
-                return Err(source.error(&buses.span(), Problem::NotTwoBuses { found: buses.get_ref().len() }));
+                return Err(
+                    source.error(&buses.span(), SurroundingsProblem::NotTwoBuses { found: buses.get_ref().len() })
+                );
             };
             let first: u8 = in_range(source, "buses", (0, 0xff), first)?;
             let last: u8 = in_range(source, "buses", (0, 0xff), last)?;
             if last < first {
-                return Err(source.error(&buses.span(), Problem::BusesReversed { first, last }));
+                return Err(source.error(&buses.span(), SurroundingsProblem::BusesReversed { first, last }));
             }
             (first, last)
         }
@@ -135,6 +135,8 @@ fn host_bridge(source: Source<'_>, raw: &raw::HostBridge) -> Result<HostBridge, 
         first_device: raw.first_device.as_ref().map(|id| id.get_ref().0),
         windows,
         peer: raw.peer.unwrap_or(PeerForwarding::Unknown),
+        replaces_requester: raw.replaces_requester.unwrap_or(false),
+        between_ports: raw.between_ports.unwrap_or(false),
     })
 }
 
@@ -160,7 +162,7 @@ fn buses_apart(source: Source<'_>, raw: &[raw::HostBridge], hosts: &[HostBridge]
         let span = raw[second].buses.as_ref().map_or(raw[second].name.span(), Spanned::span);
         return Err(source.error(
             &span,
-            Problem::HostBridgesCross {
+            SurroundingsProblem::HostBridgesCross {
                 buses: Buses { first: host.root_bus, last: host.last_bus },
                 segment: host.segment,
                 other: hosts[first].name.clone(),
@@ -175,7 +177,7 @@ fn buses_apart(source: Source<'_>, raw: &[raw::HostBridge], hosts: &[HostBridge]
 fn windows_apart(source: Source<'_>, raw: &[raw::HostBridge], hosts: &[HostBridge]) -> Result<(), PlatformError> {
     let overlap = |spans: &[std::ops::Range<usize>], (first, second): (usize, usize), space| {
         let line = source.line(&spans[first]);
-        source.error(&spans[second], Problem::WindowsOverlap { space, line })
+        source.error(&spans[second], SurroundingsProblem::WindowsOverlap { space, line })
     };
     for (raw, host) in raw.iter().zip(hosts) {
         let ranges: Vec<_> = host.windows.iter().map(|window| window.bus).collect();

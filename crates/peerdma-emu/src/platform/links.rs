@@ -3,7 +3,7 @@
 use super::error::{PlatformError, Source};
 use super::model::{HostBridge, LinkState, Parent};
 use super::number::in_range;
-use super::problem::Problem;
+use super::problem::LinkProblem;
 use super::raw;
 use super::tree::Tree;
 use super::words::PortKind;
@@ -35,13 +35,13 @@ impl Links {
             match parent {
                 Parent::HostBridge(host) => {
                     let host_bridge = hosts[host.0].name.clone();
-                    Err(source.error(&link.span(), Problem::NoLink { name: name.to_string(), host_bridge }))
+                    Err(source.error(&link.span(), LinkProblem::NoLink { name: name.to_string(), host_bridge }))
                 }
                 Parent::Port(port) => match ports[port.0].filter(|&other| other != state) {
                     None => Ok(()),
                     Some(other) => {
                         let port = &raw.port[port.0];
-                        let problem = Problem::LinkEndsDiffer {
+                        let problem = LinkProblem::LinkEndsDiffer {
                             link: words(state),
                             other: port.name.get_ref().clone(),
                             other_link: words(other),
@@ -72,11 +72,11 @@ fn words(link: LinkState) -> String {
 fn state(source: Source<'_>, raw: &raw::Link) -> Result<LinkState, PlatformError> {
     let text = raw.speed.get_ref();
     let speed = (1..=6).filter_map(LinkSpeed::from_field).find(|speed| speed.to_string().replace(' ', "") == *text);
-    let speed = speed.ok_or_else(|| source.error(&raw.speed.span(), Problem::LinkSpeed { speed: text.clone() }))?;
+    let speed = speed.ok_or_else(|| source.error(&raw.speed.span(), LinkProblem::LinkSpeed { speed: text.clone() }))?;
     // PCIe 6.0 §7.5.3.8, with the two widths that it took back.
     match raw.width.get_ref().0 {
         found @ (1 | 2 | 4 | 8 | 12 | 16 | 32) => Ok(LinkState { speed, width: found as u8 }),
-        found => Err(source.error(&raw.width.span(), Problem::LinkWidth { found })),
+        found => Err(source.error(&raw.width.span(), LinkProblem::LinkWidth { found })),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn numbers(source: Source<'_>, raw: &raw::File, tree: &Tree) -> Resul
             (None, None) => continue,
         };
         let name = &raw.port[other].name;
-        let problem = Problem::PortNumberTaken {
+        let problem = LinkProblem::PortNumberTaken {
             number: numbers[culprit],
             other: name.get_ref().clone(),
             line: source.line(&name.span()),

@@ -27,6 +27,7 @@ mod model;
 mod number;
 mod place;
 mod problem;
+mod ram;
 mod raw;
 mod topology;
 mod tree;
@@ -37,12 +38,12 @@ pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 
-pub use error::PlatformError;
+pub use error::{Location, PlatformError};
 pub use model::{
     Bar, BusesBelow, Function, FunctionAtomics, HostBridge, HostBridgeId, Iommu, Kernel, LinkState, Ordering, Parent,
     Payload, Port, PortAtomics, PortId, Ram, Window,
 };
-pub use problem::{Buses, Problem};
+pub use problem::{Buses, LinkProblem, Problem, RegisterProblem, SurroundingsProblem, TreeProblem};
 pub use words::{IommuKind, ModeWord, Model, PeerForwarding, PortKind, TdiState};
 
 use device::Device;
@@ -50,6 +51,7 @@ use error::Source;
 use links::Links;
 use peerdma::topology::Cpu;
 use place::{NoRoom, Placement, Request};
+use ram::WrittenAt;
 use serde::Deserialize;
 use tree::Tree;
 
@@ -59,6 +61,8 @@ use tree::Tree;
 /// trees below host bridges, with bus numbers that grow downwards and nest; every
 /// address is taken once; every BAR has addresses of its own inside a window of its
 /// host bridge and inside the windows of all ports above it.
+///
+/// Two are equal that describe the same machine, whatever the files and wherever in them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform {
     name: Option<String>,
@@ -69,6 +73,7 @@ pub struct Platform {
     host_bridges: Vec<HostBridge>,
     ports: Vec<Port>,
     functions: Vec<Function>,
+    written_at: WrittenAt,
 }
 
 impl Platform {
@@ -94,6 +99,7 @@ impl Platform {
             ports: ports(source, &raw, &tree, &placement, &links)?,
             functions: functions(source, &raw, &tree, devices, &placement, &links, &host_bridges)?,
             host_bridges,
+            written_at: WrittenAt::new(source, &raw.ram),
         })
     }
 
@@ -229,7 +235,7 @@ fn room(
     place::place(hosts, &parents, &tree.parents_first, &requests).map_err(|full| {
         let NoRoom { request, needed, prefetchable } = full;
         let (function, bar) = specs[request];
-        let problem = Problem::NoRoom {
+        let problem = RegisterProblem::NoRoom {
             function: raw.function[function].name.get_ref().clone(),
             index: bar.index,
             size: bar.size,

@@ -108,6 +108,10 @@ pub struct HostBridge {
     pub windows: Vec<Window>,
     /// What it does with requests from one device below a host bridge for another.
     pub peer: PeerForwarding,
+    /// Whether it passes them on in its own name.
+    pub replaces_requester: bool,
+    /// Whether its root ports pass requests to each other by address before the IOMMU sees them.
+    pub between_ports: bool,
 }
 
 /// Buses below a port.

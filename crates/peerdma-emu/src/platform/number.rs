@@ -1,7 +1,7 @@
 //! Numbers of a platform file against what their keys take.
 
 use super::error::{PlatformError, Source};
-use super::problem::Problem;
+use super::problem::{Problem, RegisterProblem};
 use super::raw::{Integer, Size};
 use peerdma::addr::{AddrRange, Address, Bytes};
 use toml::Spanned;
@@ -56,7 +56,7 @@ pub(super) fn payload(
     match number.get_ref().0 {
         // PCIe 6.0 §7.5.3.4: 128 << 0 to 128 << 5.
         found @ (128 | 256 | 512 | 1024 | 2048 | 4096) => Ok(Bytes::new(found as u64)),
-        found => Err(source.error(&number.span(), Problem::Payload { key, found })),
+        found => Err(source.error(&number.span(), RegisterProblem::Payload { key, found })),
     }
 }
 

@@ -258,6 +258,8 @@ mod tests {
             first_device: None,
             windows: windows.to_vec(),
             peer: PeerForwarding::Unknown,
+            replaces_requester: false,
+            between_ports: false,
         }
     }
 

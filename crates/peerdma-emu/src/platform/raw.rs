@@ -83,6 +83,8 @@ pub(super) struct HostBridge {
     #[serde(default)]
     pub(super) windows: Vec<Table<Window>>,
     pub(super) peer: Option<PeerForwarding>,
+    pub(super) replaces_requester: Option<bool>,
+    pub(super) between_ports: Option<bool>,
 }
 
 #[derive(serde::Deserialize)]

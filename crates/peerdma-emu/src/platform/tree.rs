@@ -7,7 +7,7 @@
 
 use super::error::{PlatformError, Source};
 use super::model::{BusesBelow, HostBridge, HostBridgeId, Parent, PortId};
-use super::problem::{Buses, Problem};
+use super::problem::{Buses, TreeProblem};
 use super::raw;
 use super::words::PortKind;
 use peerdma::pcie::PciAddr;
@@ -92,13 +92,13 @@ fn names<'r>(source: Source<'_>, file: &'r raw::File) -> Result<BTreeMap<&'r str
     for (name, parent) in hosts.chain(ports).chain(functions) {
         let text = name.get_ref().as_str();
         if !is_name(text) {
-            return Err(source.error(&name.span(), Problem::Name { name: text.to_string() }));
+            return Err(source.error(&name.span(), TreeProblem::Name { name: text.to_string() }));
         }
         if let Some(first) = seen.insert(text, name.span()) {
             // Host bridges, ports and functions may be interleaved in the file.
             let (first, second) =
                 if first.start < name.span().start { (first, name.span()) } else { (name.span(), first) };
-            let problem = Problem::NameTaken { name: text.to_string(), line: source.line(&first) };
+            let problem = TreeProblem::NameTaken { name: text.to_string(), line: source.line(&first) };
             return Err(source.error(&second, problem));
         }
         if let Some(parent) = parent {
@@ -116,7 +116,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Checker<'_> {
-    fn error(&self, at: &Spanned<String>, problem: Problem) -> PlatformError {
+    fn error(&self, at: &Spanned<String>, problem: TreeProblem) -> PlatformError {
         self.source.error(&at.span(), problem)
     }
 
@@ -128,7 +128,7 @@ impl Checker<'_> {
         child: Option<PortKind>,
     ) -> Result<Parent, PlatformError> {
         let Some(&parent) = parents.get(name.get_ref().as_str()) else {
-            return Err(self.error(name, Problem::NoSuchParent { parent: name.get_ref().clone() }));
+            return Err(self.error(name, TreeProblem::NoSuchParent { parent: name.get_ref().clone() }));
         };
         let kind = match parent {
             Parent::HostBridge(_) => None,
@@ -147,11 +147,11 @@ impl Checker<'_> {
         if fits {
             return Ok(parent);
         }
-        let problem = Problem::WrongParent {
-            child: child.map_or("a function", Problem::port_article),
+        let problem = TreeProblem::WrongParent {
+            child: child.map_or("a function", TreeProblem::port_article),
             wanted,
             parent: name.get_ref().clone(),
-            found: kind.map_or("a host bridge", Problem::port_article),
+            found: kind.map_or("a host bridge", TreeProblem::port_article),
         };
         Err(self.error(name, problem))
     }
@@ -164,7 +164,7 @@ impl Checker<'_> {
     ) -> Result<Node<'n>, PlatformError> {
         let text = bdf.get_ref();
         let Ok(address) = text.parse() else {
-            return Err(self.error(bdf, Problem::NotAnAddress { text: text.clone() }));
+            return Err(self.error(bdf, TreeProblem::NotAnAddress { text: text.clone() }));
         };
         let with_domain = text.bytes().filter(|&byte| byte == b':').count() > 1;
         Ok(Node { name, bdf, parent, address, with_domain })
@@ -179,7 +179,7 @@ impl Checker<'_> {
                     if bus != host.root_bus {
                         let host_bridge = host.name.clone();
                         return Err(
-                            self.error(node.bdf, Problem::NotOnRootBus { bus, root: host.root_bus, host_bridge })
+                            self.error(node.bdf, TreeProblem::NotOnRootBus { bus, root: host.root_bus, host_bridge })
                         );
                     }
                 }
@@ -188,7 +188,7 @@ impl Checker<'_> {
                     let parent_bus = above.address.bus();
                     if bus <= parent_bus {
                         let parent = above.name.get_ref().clone();
-                        return Err(self.error(node.bdf, Problem::NotBelow { bus, parent, parent_bus }));
+                        return Err(self.error(node.bdf, TreeProblem::NotBelow { bus, parent, parent_bus }));
                     }
                 }
             }
@@ -209,14 +209,19 @@ impl Checker<'_> {
             let host = &self.hosts[id.0];
             let host_bridge = || host.name.clone();
             if node.with_domain && node.address.domain() != host.segment {
-                let problem =
-                    Problem::WrongSegment { address: node.address, segment: host.segment, host_bridge: host_bridge() };
+                let problem = TreeProblem::WrongSegment {
+                    address: node.address,
+                    segment: host.segment,
+                    host_bridge: host_bridge(),
+                };
                 return Err(self.error(node.bdf, problem));
             }
             let address = PciAddr::new(host.segment, node.address.bus(), node.address.devfn());
             if !(host.root_bus..=host.last_bus).contains(&address.bus()) {
                 let buses = Buses { first: host.root_bus, last: host.last_bus };
-                return Err(self.error(node.bdf, Problem::OutsideBuses { address, buses, host_bridge: host_bridge() }));
+                return Err(
+                    self.error(node.bdf, TreeProblem::OutsideBuses { address, buses, host_bridge: host_bridge() })
+                );
             }
             Ok(Place { parent: node.parent, host: id, address })
         });
@@ -233,13 +238,13 @@ impl Checker<'_> {
                 && address.devfn().as_u8() == 0
             {
                 let (host_bridge, line) = (host.name.clone(), self.source.line(&first.span()));
-                return Err(self.error(node.bdf, Problem::FirstDeviceThere { address, host_bridge, line }));
+                return Err(self.error(node.bdf, TreeProblem::FirstDeviceThere { address, host_bridge, line }));
             }
             let Some(other) = seen.insert(address, node) else { continue };
             let (first, second) =
                 if other.bdf.span().start < node.bdf.span().start { (other, node) } else { (node, other) };
             let (other, line) = (first.name.get_ref().clone(), self.source.line(&first.bdf.span()));
-            return Err(self.error(second.bdf, Problem::AddressTaken { address, other, line }));
+            return Err(self.error(second.bdf, TreeProblem::AddressTaken { address, other, line }));
         }
         Ok(())
     }
@@ -261,7 +266,7 @@ impl Checker<'_> {
                 continue;
             };
             if sibling.address.bus() != bus {
-                let problem = Problem::OtherBusThanSibling {
+                let problem = TreeProblem::OtherBusThanSibling {
                     bus,
                     parent: nodes[port.0].name.get_ref().clone(),
                     sibling: sibling.name.get_ref().clone(),
@@ -298,7 +303,7 @@ impl Checker<'_> {
             let mut sides = [(port, ends(buses)), (other_port, ends(other_buses))];
             sides.sort_by_key(|&(port, _)| nodes[port].name.span().start);
             let [(first, first_buses), (second, second_buses)] = sides;
-            let problem = Problem::BusesCross {
+            let problem = TreeProblem::BusesCross {
                 port: nodes[second].name.get_ref().clone(),
                 buses: second_buses,
                 other: nodes[first].name.get_ref().clone(),

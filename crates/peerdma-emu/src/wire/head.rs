@@ -85,12 +85,15 @@ pub enum Kind {
     Read,
     /// AtomicOp; its length is the operand's.
     Atomic,
+    /// Message that asks a root complex for a page (PCIe 6.0 §10.4.1); posted, and routed to the root
+    /// whatever its address.
+    PageRequest,
 }
 
 impl Kind {
     /// Whether no completion answers it.
     pub const fn is_posted(self) -> bool {
-        matches!(self, Self::Write)
+        matches!(self, Self::Write | Self::PageRequest)
     }
 }
 
@@ -100,6 +103,7 @@ impl fmt::Display for Kind {
             Self::Write => "write",
             Self::Read => "read",
             Self::Atomic => "atomic",
+            Self::PageRequest => "page request",
         })
     }
 }
@@ -115,9 +119,9 @@ pub struct Head {
     pub at: AddressType,
     /// Hints.
     pub attributes: Attributes,
-    /// The number that ports compare with their windows.
+    /// The number that ports compare with their windows; of a page request the page's.
     pub address: BusAddr,
-    /// Bytes of data, 1 to 4096; of an AtomicOp the operand's.
+    /// Bytes of data, 1 to 4096; of an AtomicOp the operand's, of a page request none.
     pub len: Bytes,
 }
 

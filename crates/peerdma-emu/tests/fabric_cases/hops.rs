@@ -1,8 +1,8 @@
 //! One TLP, taken by hand from one place to the next.
 
-use crate::data::{Case, Data, Sent};
+use crate::data::{Case, Data, Tlp};
 use crate::wiring::Wiring;
-use crate::words::{End, Trail, completion_text, ended_at, failure_text};
+use crate::words::{End, Trail, completion_text, failure_text};
 use peerdma::addr::Bytes;
 use peerdma::pcie::PciAddr;
 use peerdma_emu::fabric::{Arrival, Completion, CompletionArrival, Egress, Ending, Fabric, HostId, NodeId};
@@ -24,7 +24,7 @@ pub(crate) struct Became {
 const MOST_HOPS: usize = 64;
 
 /// Sends a TLP of a case through a fabric.
-pub(crate) fn send(data: &Data, case: &Case, sent: &Sent) -> Became {
+pub(crate) fn send(data: &Data, case: &Case, sent: &Tlp) -> Became {
     let wiring = Wiring::new(data, case, sent, &[]);
     let fabric = &wiring.fabric;
     let from = wiring.node(&sent.from);
@@ -88,6 +88,7 @@ fn follow(fabric: &Fabric, arrival: Arrival, hops: &mut Vec<(Egress, Head)>, tra
         Arrival::Interrupt { .. } => End::Interrupt,
         Arrival::Translation { .. } => End::Translation,
         Arrival::AllOnes { .. } => End::AllOnes,
+        Arrival::PageRequest { .. } => unreachable!("no case asks for a page"),
         Arrival::End(ending) => End::Ended(ending),
     };
     trails.push(Trail { hops: hops.clone(), end });
@@ -98,7 +99,7 @@ fn completion(requester: PciAddr, relaxed: bool, len: Bytes) -> Completion {
 }
 
 /// Answers a non-posted request from where it came to.
-fn answer(wiring: &Wiring, sent: &Sent, head: &Head, trail: &Trail, from: NodeId, became: &mut Became) {
+fn answer(wiring: &Wiring, sent: &Tlp, head: &Head, trail: &Trail, from: NodeId, became: &mut Became) {
     let fabric = &wiring.fabric;
     let host = fabric.root().hosts().next().unwrap();
     let arrived = trail.hops.last().map_or(*head, |(_, head)| *head);
@@ -114,7 +115,7 @@ fn answer(wiring: &Wiring, sent: &Sent, head: &Head, trail: &Trail, from: NodeId
             became.sees = Some("CTO");
             return;
         }
-        End::Ended(ending) => (ended_at(ending), failure_text(ending.seen()), Bytes::ZERO),
+        End::Ended(ending) => (ending.node(), failure_text(ending.seen()), Bytes::ZERO),
     };
     let completion = completion(arrived.requester.id, sent.relaxed, len);
     let first = match at {

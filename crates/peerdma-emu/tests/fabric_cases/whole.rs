@@ -1,6 +1,6 @@
 //! The same TLPs in a whole machine, sent by devices, with bytes that arrive.
 
-use crate::data::{Case, Data, Sent};
+use crate::data::{Case, Data, Tlp};
 use crate::hops::Became;
 use crate::sender::{Order, Sender, Talk};
 use crate::wiring::{Wiring, range};
@@ -26,7 +26,7 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    pub(crate) fn new(data: &Data, case: &Case, sent: &Sent, also: &[(&str, &str)], seed: u64) -> Self {
+    pub(crate) fn new(data: &Data, case: &Case, sent: &Tlp, also: &[(&str, &str)], seed: u64) -> Self {
         let wiring = Wiring::new(data, case, sent, also);
         let again = Wiring::new(data, case, sent, also);
         let (mut parts, mut talks, mut bars) = (Vec::new(), Vec::new(), Vec::new());
@@ -51,12 +51,12 @@ impl Whole {
     }
 
     /// Tells a device to send a TLP of a case.
-    pub(crate) fn order(&self, sent: &Sent) {
+    pub(crate) fn order(&self, sent: &Tlp) {
         let mut talk = self.talks[self.wiring.names.index(&sent.from)].lock().unwrap();
         talk.orders.push_back(self.request(sent));
     }
 
-    fn request(&self, sent: &Sent) -> Order {
+    fn request(&self, sent: &Tlp) -> Order {
         let at = self.wiring.address(sent);
         let how = How {
             at: if sent.at() == "10" { AddressType::Translated } else { AddressType::Untranslated },
@@ -100,7 +100,7 @@ impl Whole {
 }
 
 /// Whether a write of `len` bytes to the address of a case's TLP arrives as a whole, in C.
-pub(crate) fn arrives(data: &Data, case: &Case, sent: &Sent, len: u64) -> bool {
+pub(crate) fn arrives(data: &Data, case: &Case, sent: &Tlp, len: u64) -> bool {
     let whole = Whole::new(data, case, sent, &[], 3);
     let order = Order::Write(How::default(), whole.wiring.address(sent), pattern(len));
     whole.talks[whole.wiring.names.index(&sent.from)].lock().unwrap().orders.push_back(order);
@@ -116,12 +116,12 @@ fn pattern(len: u64) -> Vec<u8> {
 }
 
 /// Whether a device sends such a TLP: in its own name, and no completion that nobody asked for.
-pub(crate) fn can_send(sent: &Sent) -> bool {
+pub(crate) fn can_send(sent: &Tlp) -> bool {
     sent.rid.is_none() && sent.completer.is_none() && sent.what != "CplD"
 }
 
 /// Sends a TLP of a case in a machine of its own.
-pub(crate) fn send(data: &Data, case: &Case, sent: &Sent, seed: u64) -> Became {
+pub(crate) fn send(data: &Data, case: &Case, sent: &Tlp, seed: u64) -> Became {
     let whole = Whole::new(data, case, sent, &[], seed);
     whole.order(sent);
     assert!(whole.machine.settle(STEPS), "case {}", case.id);

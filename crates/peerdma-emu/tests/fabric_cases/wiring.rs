@@ -1,7 +1,7 @@
 //! The machine of one case: wires, registers, root complex and IOMMU.
 
-use crate::data::{Case, Data, Root as Stated, Sent};
-use crate::registers;
+use crate::data::{Case, Data, Root as Stated, Tlp};
+use crate::{changes, registers};
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{AddrRange, Address, BusAddr, Bytes, Iova, PhysAddr};
 use peerdma::iopt::{Cursor, PageTable, VtdOptions, VtdSecondStage};
@@ -39,10 +39,10 @@ impl Names {
 }
 
 impl Wiring {
-    /// The machine that a TLP of a case meets; `also` as in [`Data::functions`].
-    pub(crate) fn new(data: &Data, case: &Case, sent: &Sent, also: &[(&str, &str)]) -> Self {
-        let stated = data.root(case, sent);
-        let functions = data.functions(case, sent, also);
+    /// The machine that a TLP of a case meets; `also` as in [`changes::functions`].
+    pub(crate) fn new(data: &Data, case: &Case, sent: &Tlp, also: &[(&str, &str)]) -> Self {
+        let stated = data.root(Some((case, sent)));
+        let functions = changes::functions(data, case, sent, also);
         // None of a function that the case leaves out.
         let address_of = |name: &str| -> Option<PciAddr> {
             let function = functions.iter().find(|function| function.name == name)?;
@@ -84,7 +84,7 @@ impl Wiring {
     }
 
     /// The address that a TLP carries.
-    pub(crate) fn address(&self, sent: &Sent) -> BusAddr {
+    pub(crate) fn address(&self, sent: &Tlp) -> BusAddr {
         sent.address.map_or_else(
             || {
                 let target = self.fabric.tree().config(self.node(sent.to.as_deref().unwrap()));

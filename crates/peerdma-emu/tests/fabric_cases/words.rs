@@ -84,30 +84,11 @@ fn enters_root(fabric: &Fabric, hops: &[Egress], ended: Option<Ending>) -> Optio
         _ => None,
     };
     let (hop, port) = hops.iter().enumerate().find_map(|(hop, egress)| Some((hop, up_to_root_port(egress)?)))?;
-    let stopped = hop + 1 == hops.len() && ended.and_then(ended_at) == Some(port);
+    let stopped = hop + 1 == hops.len() && ended.and_then(Ending::node) == Some(port);
     (!stopped).then_some(hop)
 }
 
-/// The port or function where something ended.
-pub(crate) fn ended_at(ending: Ending) -> Option<NodeId> {
-    match ending {
-        Ending::Violation(node)
-        | Ending::Unsupported(node)
-        | Ending::EgressBlocked(node)
-        | Ending::Malformed(node)
-        | Ending::Undefined(node)
-        | Ending::Unexpected(node)
-        | Ending::LinkDown(node)
-        | Ending::Refused(node)
-        | Ending::Lost(node) => Some(node),
-        Ending::UndefinedRoot(_)
-        | Ending::Fault(..)
-        | Ending::NotForwarded(_)
-        | Ending::Nowhere(_)
-        | Ending::LostRoot(_) => None,
-    }
-}
-
+/// The file's word for an ending, and where it is; the fabric's own words where the file has none.
 fn ending_text(names: &Names, ending: Ending) -> String {
     let word = match ending {
         Ending::Violation(_) => "ACSV",
@@ -115,14 +96,12 @@ fn ending_text(names: &Names, ending: Ending) -> String {
         Ending::EgressBlocked(_) => "EGB",
         Ending::Malformed(_) => "MALF",
         Ending::Undefined(_) | Ending::UndefinedRoot(_) => "UNDEF",
-        Ending::Unexpected(_) => "UNEXPECTED",
-        Ending::LinkDown(_) => "LINK-DOWN",
         Ending::Fault(..) => "FAULT",
         Ending::NotForwarded(_) | Ending::Nowhere(_) => "DROPPED",
-        Ending::Refused(_) => "REFUSED",
-        Ending::Lost(_) | Ending::LostRoot(_) => "LOST",
+        Ending::Unexpected(_) => "UNEXPECTED",
+        other => &other.to_string(),
     };
-    ended_at(ending).map_or_else(|| word.into(), |node| format!("{word}@{}", names.of(node)))
+    ending.node().map_or_else(|| word.into(), |node| format!("{word}@{}", names.of(node)))
 }
 
 /// A completion's way: `end` is the function that it came to, or how it was lost.

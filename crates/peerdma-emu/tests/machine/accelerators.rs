@@ -1,6 +1,6 @@
 //! An accelerator that works for two processes, whose pages come when they are touched.
 
-use crate::bench::{WAYS, platform, process, run};
+use crate::bench::{everywhere, platform, process};
 use peerdma::access::Prot;
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma_emu::device::accel::{Driver, Error, Operation, Status};
@@ -73,74 +73,56 @@ impl Program {
 
 #[test]
 fn two_processes_have_the_same_addresses_and_their_own_memory() {
-    for (kind, platform) in machines() {
-        for way in WAYS {
-            run(
-                &platform,
-                way,
-                |builder| builder,
-                |kernel| {
-                    let seat = kernel.seat(kernel.machine().named("nic0").unwrap()).unwrap();
-                    let pager = Pager::new(kernel);
-                    let (one, two) = (Program::new(kernel, &pager, 5), Program::new(kernel, &pager, 6));
-                    let mmio = pager.beside(&seat);
-                    let mut first = Driver::open(&mmio, 0, one.queue()).unwrap();
-                    let mut second = Driver::open(&mmio, 1, two.queue()).unwrap();
-                    let (pages, what) = (HEAP_LEN >> 12, format!("{kind} {way:?}"));
-                    let sum = |value: u64| (0..pages).map(|page| value + page).sum::<u64>();
+    everywhere(&machines(), |kernel, what| {
+        let seat = kernel.seat(kernel.machine().named("nic0").unwrap()).unwrap();
+        let pager = Pager::new(kernel);
+        let (one, two) = (Program::new(kernel, &pager, 5), Program::new(kernel, &pager, 6));
+        let mmio = pager.beside(&seat);
+        let mut first = Driver::open(&mmio, 0, one.queue()).unwrap();
+        let mut second = Driver::open(&mmio, 1, two.queue()).unwrap();
+        let pages = HEAP_LEN >> 12;
+        let sum = |value: u64| (0..pages).map(|page| value + page).sum::<u64>();
 
-                    let tickets = [
-                        first.submit(Operation::Sum { head: one.list(10), most: 1000 }).unwrap(),
-                        second.submit(Operation::Sum { head: two.list(1000), most: 1000 }).unwrap(),
-                    ];
-                    assert_eq!(second.wait(tickets[1]).unwrap(), sum(1000), "{what}");
-                    assert_eq!(first.wait(tickets[0]).unwrap(), sum(10), "{what}");
-                    // Every page of both once, and the rings.
-                    assert_eq!(pager.brought(), 2 * (pages + 1), "{what}");
+        let tickets = [
+            first.submit(Operation::Sum { head: one.list(10), most: 1000 }).unwrap(),
+            second.submit(Operation::Sum { head: two.list(1000), most: 1000 }).unwrap(),
+        ];
+        assert_eq!(second.wait(tickets[1]).unwrap(), sum(1000), "{what}");
+        assert_eq!(first.wait(tickets[0]).unwrap(), sum(10), "{what}");
+        // Every page of both once, and the rings.
+        assert_eq!(pager.brought(), 2 * (pages + 1), "{what}");
 
-                    first.run(Operation::Store { to: BusAddr::new(HEAP + 0x40), value: 77 }).unwrap();
-                    kernel.machine().settle(100_000);
-                    assert_eq!((one.read(0x40), two.read(0x40)), (77, 0), "{what}");
+        first.run(Operation::Store { to: BusAddr::new(HEAP + 0x40), value: 77 }).unwrap();
+        kernel.machine().settle(100_000);
+        assert_eq!((one.read(0x40), two.read(0x40)), (77, 0), "{what}");
 
-                    // Nobody promised this page to anybody.
-                    let away = BusAddr::new(HEAP + HEAP_LEN);
-                    let fault = second.run(Operation::Sum { head: away, most: 1 }).unwrap_err();
-                    assert!(matches!(fault, Error::Failed { status: Status::Fault, .. }), "{what}: {fault}");
-                    assert_eq!(first.sum(BusAddr::new(HEAP + 0x1000), 1000).unwrap(), sum(10) - 10, "{what}");
-                },
-            );
-        }
-    }
+        // Nobody promised this page to anybody.
+        let away = BusAddr::new(HEAP + HEAP_LEN);
+        let fault = second.run(Operation::Sum { head: away, most: 1 }).unwrap_err();
+        assert!(matches!(fault, Error::Failed { status: Status::Fault, .. }), "{what}: {fault}");
+        assert_eq!(first.sum(BusAddr::new(HEAP + 0x1000), 1000).unwrap(), sum(10) - 10, "{what}");
+    });
 }
 
 #[test]
 fn a_page_that_is_taken_away_is_asked_for_again() {
-    for (kind, platform) in machines() {
-        for way in WAYS {
-            run(
-                &platform,
-                way,
-                |builder| builder,
-                |kernel| {
-                    let node = kernel.machine().named("nic0").unwrap();
-                    let seat = kernel.seat(node).unwrap();
-                    let pager = Pager::new(kernel);
-                    let program = Program::new(kernel, &pager, 9);
-                    let mmio = pager.beside(&seat);
-                    let mut context = Driver::open(&mmio, 2, program.queue()).unwrap();
-                    let head = program.list(1);
-                    let sum = context.sum(head, 1000).unwrap();
-                    let before = pager.brought();
-                    pager.take_away(node, program.pasid, process(HEAP + 0x3000, 0x2000));
-                    assert_eq!(context.sum(head, 1000).unwrap(), sum, "{kind} {way:?}");
-                    assert_eq!(pager.brought(), before + 2, "{kind} {way:?}");
-                    let len = Bytes::new(0x1_2345);
-                    let (from, to) = (BusAddr::new(HEAP + 0x10), BusAddr::new(HEAP + 0x4_0333));
-                    context.run(Operation::Copy { from, to, len }).unwrap();
-                    kernel.machine().settle(100_000);
-                    assert_eq!(program.read(0x4_0333 + 0xff0), program.read(0x1000), "{kind} {way:?}");
-                },
-            );
-        }
-    }
+    everywhere(&machines(), |kernel, what| {
+        let node = kernel.machine().named("nic0").unwrap();
+        let seat = kernel.seat(node).unwrap();
+        let pager = Pager::new(kernel);
+        let program = Program::new(kernel, &pager, 9);
+        let mmio = pager.beside(&seat);
+        let mut context = Driver::open(&mmio, 2, program.queue()).unwrap();
+        let head = program.list(1);
+        let sum = context.sum(head, 1000).unwrap();
+        let before = pager.brought();
+        pager.take_away(node, program.pasid, process(HEAP + 0x3000, 0x2000));
+        assert_eq!(context.sum(head, 1000).unwrap(), sum, "{what}");
+        assert_eq!(pager.brought(), before + 2, "{what}");
+        let len = Bytes::new(0x1_2345);
+        let (from, to) = (BusAddr::new(HEAP + 0x10), BusAddr::new(HEAP + 0x4_0333));
+        context.run(Operation::Copy { from, to, len }).unwrap();
+        kernel.machine().settle(100_000);
+        assert_eq!(program.read(0x4_0333 + 0xff0), program.read(0x1000), "{what}");
+    });
 }

@@ -1,13 +1,17 @@
 //! What the tests of this folder share: machines, ways to run them, memory with its mappings.
 
 use peerdma::access::{MemAttrs, Prot};
-use peerdma::addr::{AddrRange, BusAddr, Bytes, Iova, PhysAddr};
+use peerdma::addr::{AddrRange, BusAddr, Bytes, Granule, Iova, PhysAddr};
 use peerdma::chunk::Chunk;
-use peerdma::dma::Owner;
+use peerdma::dma::consumer::rdma::RegionAddr;
 use peerdma::dma::engine::{Context, Mapping};
+use peerdma::dma::{DeviceAddress, Owner, Peers};
 use peerdma::iova::Allocator;
 use peerdma_emu::device::Shared;
-use peerdma_emu::host::{Buffer, Kernel, Space, wire_address};
+use peerdma_emu::device::nic::{
+    Domain, Driver, Key, Operation, QueuePair, Queues, Rights, Source, Status, WorkRequest,
+};
+use peerdma_emu::host::{Buffer, Kernel, Seat, Space, wire_address};
 use peerdma_emu::machine::{Builder, Delivery, Machine};
 use peerdma_emu::memory::{Memory, Outside};
 use peerdma_emu::platform::Platform;
@@ -50,6 +54,27 @@ pub(crate) fn run<T>(
         Way::Threads => machine.with_threads(|| body(&kernel)),
         Way::Queued(_) | Way::AtOnce => body(&kernel),
     }
+}
+
+/// Lets `body` use each of these machines in every way, with words for what fails.
+pub(crate) fn everywhere(platforms: &[(&'static str, Platform)], body: impl Fn(&Kernel, &str)) {
+    for (kind, platform) in platforms {
+        for way in WAYS {
+            run(platform, way, |builder| builder, |kernel| body(kernel, &format!("{kind} {way:?}")));
+        }
+    }
+}
+
+/// Lets `body` have seats at functions of these names, and a queue of each.
+pub(crate) fn seated<const N: usize, T>(
+    kernel: &Kernel,
+    names: [&str; N],
+    body: impl FnOnce(&[Seat<'_>; N], &[Queue<'_>; N]) -> T,
+) -> T {
+    let (owners, peers) = (kernel.owners(), Peers::of(kernel.topology()));
+    let seats = names.map(|name| kernel.seat(kernel.machine().named(name).unwrap()).unwrap());
+    let queues = seats.each_ref().map(|seat| seat.context(&owners, &peers).unwrap());
+    body(&seats, &queues)
 }
 
 /// A built-in platform with other words in its file.
@@ -175,4 +200,66 @@ pub(crate) fn pattern(seed: u8, len: usize) -> Vec<u8> {
 /// A range of a process.
 pub(crate) fn process(start: u64, len: u64) -> AddrRange<Iova> {
     AddrRange::new(Iova::new(start), Bytes::new(len)).unwrap()
+}
+
+/// An adapter with a domain, a queue pair and a buffer of [`LEN`](Adapter::LEN) bytes.
+pub(crate) struct Adapter<'c, 'a, 's> {
+    pub(crate) driver: Driver<'s>,
+    pub(crate) domain: Domain,
+    pub(crate) pair: QueuePair<'s>,
+    pub(crate) buffer: Ram<'c, 'a>,
+    pub(crate) key: Key,
+    pub(crate) base: RegionAddr,
+    _held: [Ram<'c, 'a>; 2],
+}
+
+impl<'c, 'a, 's> Adapter<'c, 'a, 's> {
+    /// Bytes of its buffer.
+    pub(crate) const LEN: usize = 0x14_0000;
+
+    /// Two of them, connected with each other.
+    pub(crate) fn both(kernel: &Kernel, seats: &'s [Seat<'_>; 2], queues: &'c [Queue<'a>; 2]) -> [Self; 2] {
+        let [one, other] = [0, 1].map(|n| Self::new(kernel, &seats[n], &queues[n]));
+        Adapter::connect(&one, &other);
+        [one, other]
+    }
+
+    /// Connects two, of one machine or of two.
+    pub(crate) fn connect(one: &Self, other: &Adapter<'_, '_, '_>) {
+        one.driver.connect(&one.pair, other.driver.port(), other.pair.number()).unwrap();
+        other.driver.connect(&other.pair, one.driver.port(), one.pair.number()).unwrap();
+    }
+
+    pub(crate) fn new(kernel: &Kernel, seat: &'s Seat<'_>, queue: &'c Queue<'a>) -> Self {
+        let lists = ram(kernel, queue, 0x2_0000);
+        let rings = ram(kernel, queue, Queues::bytes(4, 4).as_u64());
+        let buffer = ram(kernel, queue, Self::LEN as u64);
+        let driver = Driver::new(seat, lists.shared.clone());
+        let domain = driver.allocate_domain().unwrap();
+        let pair = driver.create_pair(domain, Queues::new(rings.shared.clone())).unwrap();
+        let base = RegionAddr::new(0x7000_0000);
+        let pages = (buffer.shared.device().as_u64()..).step_by(0x1000).take(Self::LEN >> 12);
+        let pages = pages.map(|at| DeviceAddress::Bus { address: BusAddr::new(at), bridge: None });
+        let whole = (base, Bytes::new(Self::LEN as u64));
+        let key = driver.register_pages(domain, Rights::ALL, whole, Granule::PAGE_4K, pages).unwrap();
+        Self { driver, domain, pair, buffer, key, base, _held: [lists, rings] }
+    }
+
+    /// A part of its buffer.
+    pub(crate) fn source(&self, at: u64, len: u64) -> Source {
+        Source { at: RegionAddr::new(self.base.as_u64() + at), key: self.key, len: Bytes::new(len) }
+    }
+
+    /// Posts a send.
+    pub(crate) fn post(&mut self, id: u64, local: Source, operation: Operation) {
+        self.pair.post(&WorkRequest { id, local, operation, quiet: false }).unwrap();
+    }
+
+    /// Posts a send, and says what became of it.
+    pub(crate) fn run(&mut self, id: u64, local: Source, operation: Operation) -> Status {
+        self.post(id, local, operation);
+        let completed = self.pair.wait().unwrap();
+        assert_eq!(completed.id, id);
+        completed.status
+    }
 }

@@ -10,4 +10,5 @@ mod engines;
 mod faults;
 mod gpus;
 mod nics;
+mod on_demand;
 mod unasked;

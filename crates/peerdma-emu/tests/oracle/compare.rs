@@ -138,9 +138,6 @@ impl Comparison<'_> {
         match passage.fate {
             // Linux's list, or somebody's report, stands in for what the file does not say.
             Fate::Arrives | Fate::Undefined if root_open && silent => None,
-            // A bridge asks in the name of its bus for whoever is on it, so what comes back up to it from the
-            // same bus is an answer to itself; which of the two it is the resolver does not ask.
-            Fate::Arrives if seen.through_root && self.of_one_conventional_bus(pair) => None,
             Fate::Arrives if !arrived => Some("it does not arrive"),
             Fate::Arrives => match passage.way {
                 Some(Way::BelowRoot) if seen.through_root => Some("it arrives through the root complex"),
@@ -169,7 +166,10 @@ impl Comparison<'_> {
         let renamed = passage.kind != Kind::Write && seen.through_root;
         let addressed = offset && matches!(passage.handed, Handed::Translated | Handed::Bus);
         // Egress control of a root port acts only where the root complex has a path between its ports.
-        let between = self.root_port_blocks(pair.verdict.initiator);
+        // By such a path a number may also get past the IOMMU, which would have stopped it.
+        let numbers = matches!(passage.handed, Handed::Bus | Handed::CpuPhysical);
+        let past = numbers && self.are_beside(pair.verdict.initiator, pair.place.function);
+        let between = self.root_port_blocks(pair.verdict.initiator) || past;
         inside || renamed || addressed || between
     }
 
@@ -227,7 +227,7 @@ impl Comparison<'_> {
             (payload.read, pair.verdict.fabric_read, pair.verdict.read),
         ] {
             let Some(clash) = clash else { continue };
-            let refused = permission == Permission::Refused && passage.fate == Fate::Arrives && !clash.may_be_cut;
+            let refused = permission == Permission::Refused && passage.fate == Fate::Arrives && clash.is_certain();
             if !refused || pair.verdict.too_narrow.is_some() || passage.way.is_none() {
                 continue;
             }
@@ -243,11 +243,7 @@ impl Comparison<'_> {
             };
             // What a port with a smaller payload does with what it is to send on is its own business; the
             // receiver finds it malformed (PCIe 6.0 §2.2.2).
-            // A completion goes across where its request went up, if the root complex asked in the requester's name.
-            let may_go_across = passage.kind == Kind::Read
-                && passage.way == Some(Way::RootComplex)
-                && self.meet(pair.verdict.initiator, pair.place.function);
-            if len <= clash.takes.as_u64() || may_go_across || !self.receives(clash.sender, clash.receiver) {
+            if len <= clash.takes.as_u64() || !self.receives(clash.sender, clash.receiver) {
                 continue;
             }
             let (seen, arrived) = self.send(pair.node, How::default(), start, pair.place, passage.kind, len as usize);
@@ -271,41 +267,28 @@ impl Comparison<'_> {
         false
     }
 
-    /// Whether the root port above a function has egress control on.
-    fn root_port_blocks(&self, function: FunctionId) -> bool {
+    /// The root port above a function, or the function itself on a root bus.
+    fn root_port(&self, function: FunctionId) -> FunctionId {
         let topology = self.world.kernel.topology();
         let mut at = function;
         while let Parent::Bridge(bridge) = topology.upstream(at) {
             at = bridge;
         }
-        let registers = topology.function(at).info().registers.acs.registers();
+        at
+    }
+
+    /// Whether two functions are below different root ports of one host bridge.
+    fn are_beside(&self, one: FunctionId, other: FunctionId) -> bool {
+        let topology = self.world.kernel.topology();
+        let [one, other] = [one, other].map(|function| self.root_port(function));
+        one != other && topology.upstream(one) == topology.upstream(other)
+    }
+
+    /// Whether the root port above a function has egress control on.
+    fn root_port_blocks(&self, function: FunctionId) -> bool {
+        let topology = self.world.kernel.topology();
+        let registers = topology.function(self.root_port(function)).info().registers.acs.registers();
         registers.and_then(|registers| registers.control.known()).is_some_and(|control| control.contains(AcsBits::EC))
-    }
-
-    /// Whether both hang below one port.
-    fn meet(&self, one: FunctionId, other: FunctionId) -> bool {
-        let topology = self.world.kernel.topology();
-        let ways = [one, other].map(|function| {
-            std::iter::successors(Some(function), |at| match topology.upstream(*at) {
-                Parent::Bridge(bridge) => Some(bridge),
-                Parent::Root(_) | Parent::Unknown { .. } => None,
-            })
-            .collect::<Vec<_>>()
-        });
-        ways[0].iter().any(|step| ways[1].contains(step))
-    }
-
-    fn of_one_conventional_bus(&self, pair: Pair<'_>) -> bool {
-        let topology = self.world.kernel.topology();
-        let above = |function: FunctionId| match topology.upstream(function) {
-            Parent::Bridge(bridge) => Some(bridge),
-            Parent::Root(_) | Parent::Unknown { .. } => None,
-        };
-        let bridge = above(pair.verdict.initiator).filter(|bridge| above(pair.place.function) == Some(*bridge));
-        let is_to_pci = |bridge: FunctionId| {
-            topology.function(bridge).info().registers.port_type == Fact::Known(Some(PortType::PciExpressToPci))
-        };
-        bridge.is_some_and(is_to_pci)
     }
 
     /// Whether a function on the way from a sender gets packets by a link, and does not only send them on.

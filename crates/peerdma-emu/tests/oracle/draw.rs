@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 pub(crate) fn platform(seed: u64) -> String {
     let mut writer = Writer {
         random: fastrand::Rng::with_seed(seed),
+        // Drawn by themselves, so that what else follows from a seed is the same without them.
+        habits: fastrand::Rng::with_seed(seed ^ 0x6861_6269_7473),
         text: String::from("schema = 1\n"),
         names: 0,
         next_bus: 0,
@@ -23,6 +25,8 @@ pub(crate) fn platform(seed: u64) -> String {
 
 struct Writer {
     random: fastrand::Rng,
+    /// For what root complexes do that no register tells.
+    habits: fastrand::Rng,
     text: String,
     names: u32,
     next_bus: u32,
@@ -94,6 +98,14 @@ impl Writer {
         self.line(format_args!(
             "[[host_bridge]]\nname = \"hb{host}\"\nsegment = {segment}\nbuses = [{first}, {last}]\npeer = \"{peer}\"",
         ));
+        // What no register and no topology tells, so that no answer may hang on it.
+        if self.habits.u32(0..3) == 0 {
+            self.line(format_args!("replaces_requester = true"));
+        }
+        // Whoever has a path between its root ports forwards, whatever else is known of it.
+        if peer == "forwards" && self.habits.u32(0..3) == 0 {
+            self.line(format_args!("between_ports = true"));
+        }
         if self.random.bool() {
             let id = self.pick(&["8086:09a2", "8086:2030", "8086:2f00", "8086:1234"]);
             self.line(format_args!("first_device = \"{id}\""));

@@ -164,6 +164,7 @@ fn serves(path: &Path) {
 }
 
 /// Maps, and passes its control descriptor to a third process.
+#[expect(clippy::zombie_processes, reason = "the third process outlives this one, and nobody waits for it")]
 fn passes_on(path: &Path) {
     let mut importer = Importer::attach(path, cooperative("passes-on"), soon()).unwrap();
     let _mapped = importer.map(soon()).unwrap();
@@ -174,6 +175,7 @@ fn passes_on(path: &Path) {
 }
 
 /// Passes its control descriptor to a third process, then breaks the protocol with a mapping in its hands.
+#[expect(clippy::zombie_processes, reason = "the third process outlives this one, and nobody waits for it")]
 fn breaks_and_passes_on(path: &Path) {
     let control = raw::attach(path);
     raw::send(control.as_fd(), &Message::Map(Map { request: RequestId::new(1) }).encode(), &[]).unwrap();

@@ -4,7 +4,6 @@
 //! anything by time but for what must not happen: deadlines are generous, and reached only by failures.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
 
 mod child;
 mod deaths;

@@ -9,6 +9,7 @@
 //! differ in type.
 
 mod granule;
+mod outside;
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -140,14 +140,72 @@ pub trait IoSpace {
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError>;
 }
 
-/// A space that somebody else keeps.
-impl<S: IoSpace + ?Sized> IoSpace for &mut S {
-    type File = S::File;
+/// Hands every question of [`IoSpace`] on to another space.
+///
+/// For a reference to a space, and for a type that is one of several kinds of space; whoever adds
+/// something to an answer implements [`IoSpace`] itself.
+///
+/// ```
+/// use peerdma::addr::Iova;
+/// use peerdma::dma::spaces::DirectSpace;
+/// use peerdma::dma::{Delegate, IoSpace, Windows};
+///
+/// struct Named {
+///     name: &'static str,
+///     space: DirectSpace,
+/// }
+///
+/// impl Delegate for Named {
+///     type Space = DirectSpace;
+///
+///     fn space(&self) -> &DirectSpace {
+///         &self.space
+///     }
+///
+///     fn space_mut(&mut self) -> &mut DirectSpace {
+///         &mut self.space
+///     }
+/// }
+///
+/// let space = DirectSpace::new(Windows::one_to_one(), Iova::new(0xffff_ffff));
+/// let named = Named { name: "nic0", space: space.clone() };
+/// assert_eq!((named.abilities(), named.name), (space.abilities(), "nic0"));
+/// ```
+pub trait Delegate {
+    /// Who answers.
+    type Space: IoSpace + ?Sized;
 
-    fn abilities(&self) -> &Abilities {
-        (**self).abilities()
+    /// Who is asked.
+    fn space(&self) -> &Self::Space;
+
+    /// Who is changed; the same as [`space`](Self::space).
+    fn space_mut(&mut self) -> &mut Self::Space;
+}
+
+/// A space that somebody else keeps.
+impl<S: IoSpace + ?Sized> Delegate for &mut S {
+    type Space = S;
+
+    #[inline]
+    fn space(&self) -> &S {
+        self
     }
 
+    #[inline]
+    fn space_mut(&mut self) -> &mut S {
+        self
+    }
+}
+
+impl<D: Delegate + ?Sized> IoSpace for D {
+    type File = <D::Space as IoSpace>::File;
+
+    #[inline]
+    fn abilities(&self) -> &Abilities {
+        self.space().abilities()
+    }
+
+    #[inline]
     fn map(
         &mut self,
         iova: AddrRange<Iova>,
@@ -155,9 +213,10 @@ impl<S: IoSpace + ?Sized> IoSpace for &mut S {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        (**self).map(iova, source, prot, attrs)
+        self.space_mut().map(iova, source, prot, attrs)
     }
 
+    #[inline]
     fn link(
         &mut self,
         iova: AddrRange<Iova>,
@@ -165,13 +224,15 @@ impl<S: IoSpace + ?Sized> IoSpace for &mut S {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        (**self).link(iova, source, prot, attrs)
+        self.space_mut().link(iova, source, prot, attrs)
     }
 
+    #[inline]
     fn sync(&mut self, iova: AddrRange<Iova>) {
-        (**self).sync(iova);
+        self.space_mut().sync(iova);
     }
 
+    #[inline]
     fn relink(
         &mut self,
         iova: AddrRange<Iova>,
@@ -179,11 +240,12 @@ impl<S: IoSpace + ?Sized> IoSpace for &mut S {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        (**self).relink(iova, source, prot, attrs)
+        self.space_mut().relink(iova, source, prot, attrs)
     }
 
+    #[inline]
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        (**self).unmap(iova)
+        self.space_mut().unmap(iova)
     }
 }
 

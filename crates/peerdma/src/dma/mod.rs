@@ -50,7 +50,7 @@ pub use engine::{
 };
 pub use error::{Errno, MapError, UnmapError};
 pub use initiator::{Bouncing, Initiator, SegmentLimit, Segments};
-pub use io_space::{IoSpace, Source, SourceKind};
+pub use io_space::{Delegate, IoSpace, Source, SourceKind};
 pub use mapped::Mapped;
 pub use owner::{Owner, OwnerId, Owners, ResolveError, Stretch};
 pub use reach::{Peers, Reach, Reached, Refusal, Why};

@@ -5,7 +5,7 @@
 //!
 //! Not here: which of these IOVAs are mapped ([`Mapped`](crate::dma::Mapped)).
 
-use crate::addr::{AddrRange, Bytes, Iova};
+use crate::addr::{AddrRange, Bytes, Granule, Iova};
 use alloc::vec::Vec;
 
 /// Why a list of usable IOVAs makes no sense.
@@ -59,6 +59,19 @@ impl IovaRanges {
             Some(pair) => Err(RangesError::Overlap(pair[0], pair[1])),
             None => Ok(Self { sorted }),
         }
+    }
+
+    /// What is left of the ranges without `holes`, each widened to whole granules.
+    #[must_use]
+    pub fn without(&self, holes: &[AddrRange<Iova>], granule: Granule) -> Self {
+        let within = granule.bytes().as_u64() - 1;
+        let widened = holes.iter().map(|hole| {
+            let (first, last) = (hole.start().as_u64() & !within, hole.last().as_u64() | within);
+            // All 2^64 bytes are no range; of a hole so large no whole granule is outside.
+            AddrRange::from_inclusive(Iova::new(first), Iova::new(last)).unwrap_or(*hole)
+        });
+        let widened: Vec<_> = widened.collect();
+        Self { sorted: self.sorted.iter().flat_map(|range| range.outside(&widened)).collect() }
     }
 
     /// The ranges, lowest first.

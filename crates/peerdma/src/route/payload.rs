@@ -12,8 +12,8 @@
 use super::kernel_view::{Common, KernelView};
 use crate::addr::Bytes;
 use crate::pcie::Fact;
-use crate::pcie::acs::AcsBits;
-use crate::pcie::express::{Express, Link, LinkSpeed};
+use crate::pcie::acs::{Acs, AcsBits};
+use crate::pcie::express::{Express, Link, LinkSpeed, PortType};
 use crate::topology::{FunctionId, Topology};
 use alloc::vec::Vec;
 
@@ -32,6 +32,16 @@ pub struct Clash {
     /// sends it on, which may cut it there (PCIe 6.0 §1.3.1). On its way up to the root complex nobody
     /// cuts it, and on the way down from the root port nobody does again.
     pub may_be_cut: bool,
+    /// Whether it may go another way, on which it fits: a completion goes by itself, and which way may hang
+    /// on a register that was not read, or on the name in which a root complex asks.
+    pub may_be_avoided: bool,
+}
+
+impl Clash {
+    /// Whether it is certain that somebody on the way drops such data.
+    pub const fn is_certain(&self) -> bool {
+        !self.may_be_cut && !self.may_be_avoided
+    }
 }
 
 /// Payload sizes between two functions.
@@ -111,7 +121,7 @@ fn clash(topology: &Topology, from: FunctionId, [up, down]: &[Vec<FunctionId>; 2
     let sends = size(sender)?;
     let found = |receiver: FunctionId, sends: Bytes, may_be_cut: bool| {
         let takes = size(receiver).filter(|takes| *takes < sends)?;
-        Some(Clash { sender, sends, receiver, takes, may_be_cut })
+        Some(Clash { sender, sends, receiver, takes, may_be_cut, may_be_avoided: false })
     };
     let on_the_way = |way: &[FunctionId], sends| way.iter().find_map(|&receiver| found(receiver, sends, false));
     if let Some(clash) = on_the_way(up, sends) {
@@ -126,16 +136,52 @@ fn clash(topology: &Topology, from: FunctionId, [up, down]: &[Vec<FunctionId>; 2
     below.or_else(|| found(root_port, sends, true))
 }
 
-/// Whether completions of `target` for `initiator` are redirected where their way across would begin;
-/// `None` where there is no way across (PCIe 6.0 §6.12.1.1, ACS P2P Completion Redirect).
-fn is_redirected(view: &KernelView<'_>, initiator: FunctionId, target: FunctionId) -> Option<bool> {
+/// The ways that completions of `target` for `initiator` may go, whose data goes `between`.
+///
+/// A completion is routed by itself: where the two share a switch, one that is redirected at the port above its
+/// completer goes up although the request went across (PCIe 6.0 §6.12.1.1, ACS P2P Completion Redirect); one
+/// that nobody redirects goes across, uncut, although the request went up, if the root complex kept its
+/// requester's name.
+fn ways_back(view: &KernelView<'_>, initiator: FunctionId, target: FunctionId, between: Between) -> Vec<Between> {
     let to: Vec<FunctionId> = view.way_up(initiator).collect();
     let up: Vec<FunctionId> = view.way_up(target).collect();
-    let meet = up.iter().position(|step| to.contains(step))?;
-    let port = *up.get(meet.checked_sub(1)?)?;
-    let registers = view.topology().function(port).info().registers.acs.registers();
-    let control = registers.and_then(|registers| Some(registers.control.known()? & registers.capability));
-    Some(control.is_some_and(|control| control.contains(AcsBits::CR)))
+    let meeting = up.iter().position(|step| to.contains(step));
+    let met = meeting.and_then(|position| Some((*up.get(position)?, *up.get(position.checked_sub(1)?)?)));
+    let Some((at, below)) = met else { return [between].into() };
+    let info = |function| view.topology().function(function).info();
+    // On a bus of conventional PCI the answer goes where the request came from.
+    let is_to_pci = matches!(info(at).registers.port_type, Fact::Known(None | Some(PortType::PciExpressToPci)));
+    let redirected = match &info(below).registers.acs {
+        _ if is_to_pci => Fact::Known(between == Between::Root),
+        Acs::Absent(_) => Fact::Known(false),
+        Acs::Unknown(_) => Fact::Unknown,
+        Acs::Present(registers) if !registers.capability.contains(AcsBits::CR) => Fact::Known(false),
+        Acs::Present(registers) => match registers.control {
+            Fact::Known(control) => Fact::Known(control.contains(AcsBits::CR)),
+            Fact::Unknown => Fact::Unknown,
+        },
+    };
+    match (between, redirected) {
+        (Between::Unknown, _) => [between].into(),
+        (_, Fact::Known(true)) => [Between::Root].into(),
+        (Between::Below(_), Fact::Known(false)) => [between].into(),
+        (Between::Below(_), Fact::Unknown) | (Between::Root, _) => [Between::Below(at), Between::Root].into(),
+    }
+}
+
+/// What stands against data that goes one of some ways, nobody knows which.
+fn clash_on(
+    topology: &Topology,
+    ways: impl Iterator<Item = (FunctionId, [Vec<FunctionId>; 2], bool)>,
+) -> Option<Clash> {
+    let found: Vec<Option<Clash>> = ways.map(|(from, legs, cuts)| clash(topology, from, &legs, cuts)).collect();
+    let stops = |clash: &Clash| !clash.may_be_cut;
+    let stopped = found.iter().flatten().find(|clash| stops(clash)).copied();
+    let all = found.iter().all(|found| found.as_ref().is_some_and(stops));
+    match stopped {
+        Some(clash) => Some(Clash { may_be_avoided: !all, ..clash }),
+        None => found.into_iter().flatten().next(),
+    }
 }
 
 impl Payload {
@@ -143,21 +189,13 @@ impl Payload {
     pub fn between(view: &KernelView<'_>, initiator: FunctionId, target: FunctionId, between: Between) -> Self {
         let topology = view.topology();
         let there = legs(view, initiator, target, between);
-        // A completion is routed by itself. Where the two share a switch, one that is redirected goes up
-        // although the request went across; one that nobody redirects goes across, uncut, although
-        // the request went up.
-        let redirected = is_redirected(view, initiator, target);
-        let (below, between_back) = match between {
-            Between::Below(_) if redirected == Some(true) => (false, Between::Root),
-            Between::Root => (redirected == Some(false), between),
-            Between::Below(_) | Between::Unknown => (true, between),
-        };
-        let back = legs(view, target, initiator, between_back);
+        let back = ways_back(view, initiator, target, between).into_iter();
+        let back = back.map(|way| (target, legs(view, target, initiator, way), way == Between::Root));
         let way: Vec<FunctionId> = there.iter().flatten().copied().collect();
         let size = |function: FunctionId| in_force(topology, function).max_payload;
         Self {
             write: clash(topology, initiator, &there, between == Between::Root),
-            read: clash(topology, target, &back, !below),
+            read: clash_on(topology, back),
             unread: way.iter().copied().filter(|&function| size(function).is_none()).collect(),
             max_read_request: in_force(topology, initiator).max_read_request,
             narrowest: narrowest(topology, &way),
@@ -180,172 +218,4 @@ fn narrowest(topology: &Topology, way: &[FunctionId]) -> Option<Narrowest> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pcie::acs::{Acs, AcsRegisters};
-    use crate::pcie::decode::{BridgeBuses, HeaderType};
-    use crate::pcie::express::PortType;
-    use crate::topology::{Builder, FunctionInfo, Position};
-    use alloc::string::ToString;
-
-    /// A switch with two ports, one device below each; payload sizes of device, port, port, device.
-    fn switch(sizes: [u64; 4]) -> (Topology, FunctionId, FunctionId) {
-        let mut builder = Builder::new();
-        let mut add = |address: &str, below: Option<&str>, buses: Option<(u8, u8)>, size: Option<u64>| {
-            let position = match below {
-                Some(bridge) => Position::Below(bridge.parse().unwrap()),
-                None => Position::RootBus { bus: 0 },
-            };
-            let mut info = FunctionInfo::new(address.parse().unwrap(), position);
-            info.registers.header = Some(if buses.is_some() { HeaderType::Bridge } else { HeaderType::Device });
-            info.registers.buses = buses.map(|(secondary, subordinate)| BridgeBuses {
-                primary: info.address.bus(),
-                secondary,
-                subordinate,
-            });
-            info.registers.express.max_payload = size.map(Bytes::new);
-            info.link = Link {
-                speed: LinkSpeed::from_field(if address == "02:01.0" { 3 } else { 4 }),
-                width: Some(if address == "01:00.0" { 1 } else { 16 }),
-                ..Link::default()
-            };
-            builder.function(info);
-        };
-        add("00:01.0", None, Some((1, 4)), Some(128));
-        add("01:00.0", Some("00:01.0"), Some((2, 4)), Some(128));
-        add("02:00.0", Some("01:00.0"), Some((3, 3)), Some(sizes[1]));
-        add("02:01.0", Some("01:00.0"), Some((4, 4)), Some(sizes[2]));
-        add("03:00.0", Some("02:00.0"), None, Some(sizes[0]));
-        add("04:00.0", Some("02:01.0"), None, Some(sizes[3]));
-        let topology = builder.build();
-        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
-        let (a, b) = (at("03:00.0"), at("04:00.0"));
-        (topology, a, b)
-    }
-
-    fn between(topology: &Topology, a: FunctionId, b: FunctionId) -> Payload {
-        let view = KernelView::new(topology);
-        let common = view.decide(b, a).common;
-        Payload::between(&view, a, b, Between::below(common))
-    }
-
-    #[test]
-    fn a_write_must_fit_every_port_and_a_read_is_bounded_by_the_target_s_payload() {
-        let (topology, a, b) = switch([512, 512, 512, 256]);
-        let payload = between(&topology, a, b);
-        let clash = payload.write.unwrap();
-        assert_eq!((clash.receiver, clash.sends, clash.takes), (b, Bytes::new(512), Bytes::new(256)));
-        assert_eq!(payload.read, None, "completions of 256 bytes fit everywhere");
-        let back = between(&topology, b, a);
-        assert_eq!(back.write, None);
-        assert_eq!(back.read.unwrap().sender, a);
-    }
-
-    #[test]
-    fn a_virtual_function_sends_what_its_physical_one_is_set_to() {
-        let (topology, _, _) = switch([512, 512, 512, 256]);
-        let mut builder = topology.to_builder();
-        let mut info = FunctionInfo::new("03:00.1".parse().unwrap(), Position::ByBusNumber);
-        info.physfn = Some("03:00.0".parse().unwrap());
-        // What its reserved fields read as.
-        info.registers.express.max_payload = Some(Bytes::new(128));
-        info.registers.express.max_read_request = Some(Bytes::new(128));
-        builder.function(info);
-        let topology = builder.build();
-        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
-        let payload = between(&topology, at("03:00.1"), at("04:00.0"));
-        assert_eq!(payload.write.unwrap().sends, Bytes::new(512));
-        assert_eq!(payload.max_read_request, None, "nobody read the physical function's");
-        let back = between(&topology, at("04:00.0"), at("03:00.1"));
-        assert_eq!(back.write, None, "256 bytes fit everywhere");
-    }
-
-    /// The same functions with other registers, and more functions.
-    fn altered(topology: &Topology, more: Vec<FunctionInfo>, alter: impl Fn(&str, &mut FunctionInfo)) -> Topology {
-        let mut builder = Builder::new();
-        for (_, function) in topology.functions() {
-            let mut info = function.info().clone();
-            alter(&info.address.to_string(), &mut info);
-            builder.function(info);
-        }
-        more.into_iter().for_each(|info| builder.function(info));
-        builder.build()
-    }
-
-    /// By way of the root complex, each at a root port of its own; payload sizes of device, port, port, device.
-    fn apart(sizes: [u64; 4]) -> Payload {
-        let mut builder = Builder::new();
-        for (address, below, bus, size) in [
-            ("00:01.0", None, Some(1), sizes[1]),
-            ("00:02.0", None, Some(2), sizes[2]),
-            ("01:00.0", Some("00:01.0"), None, sizes[0]),
-            ("02:00.0", Some("00:02.0"), None, sizes[3]),
-        ] {
-            let position = below.map_or(Position::RootBus { bus: 0 }, |port| Position::Below(port.parse().unwrap()));
-            let mut info = FunctionInfo::new(address.parse().unwrap(), position);
-            info.registers.header = Some(if bus.is_some() { HeaderType::Bridge } else { HeaderType::Device });
-            info.registers.buses = bus.map(|bus| BridgeBuses { primary: 0, secondary: bus, subordinate: bus });
-            info.registers.express.max_payload = Some(Bytes::new(size));
-            builder.function(info);
-        }
-        let topology = builder.build();
-        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
-        Payload::between(&KernelView::new(&topology), at("01:00.0"), at("02:00.0"), Between::Root)
-    }
-
-    #[test]
-    fn a_root_complex_cuts_what_it_sends_on_and_not_what_comes_up_to_it() {
-        let on_the_way_up = apart([512, 256, 512, 512]).write.unwrap();
-        assert_eq!((on_the_way_up.takes, on_the_way_up.may_be_cut), (Bytes::new(256), false));
-        let on_the_way_down = apart([512, 512, 256, 256]).write.unwrap();
-        assert_eq!((on_the_way_down.takes, on_the_way_down.may_be_cut), (Bytes::new(256), true));
-        let below_that = apart([512, 512, 256, 128]).write.unwrap();
-        assert_eq!((below_that.takes, below_that.may_be_cut), (Bytes::new(128), false), "nobody cuts twice");
-        assert_eq!(apart([128, 512, 512, 512]).write, None);
-        assert!(!apart([512, 512, 256, 512]).read.unwrap().may_be_cut, "completions come up by that port");
-    }
-
-    #[test]
-    fn a_completion_that_is_redirected_has_to_fit_the_ports_above_too() {
-        let (topology, a, b) = switch([256, 256, 256, 256]);
-        assert_eq!(between(&topology, a, b).read, None);
-        let redirecting = AcsRegisters::standard(None, AcsBits::CR, AcsBits::CR, Vec::new());
-        let topology = altered(&topology, Vec::new(), |address, info| {
-            if address == "0000:02:01.0" {
-                info.registers.acs = Acs::Present(redirecting.clone());
-            }
-        });
-        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
-        let payload = between(&topology, at("03:00.0"), at("04:00.0"));
-        assert_eq!(payload.write, None);
-        assert_eq!(payload.read.map(|clash| clash.takes), Some(Bytes::new(128)), "the root port takes 128");
-    }
-
-    #[test]
-    fn what_comes_from_conventional_pci_is_as_long_as_the_bridge_sends() {
-        let (topology, _, _) = switch([512, 256, 256, 256]);
-        let mut old = FunctionInfo::new("09:00.0".parse().unwrap(), Position::Below("03:00.0".parse().unwrap()));
-        old.registers.port_type = Fact::Known(None);
-        let topology = altered(&topology, [old].into(), |address, info| {
-            if address == "0000:03:00.0" {
-                info.registers.header = Some(HeaderType::Bridge);
-                info.registers.buses = Some(BridgeBuses { primary: 3, secondary: 9, subordinate: 9 });
-                info.registers.port_type = Fact::Known(Some(PortType::PciExpressToPci));
-            }
-        });
-        let at = |address: &str| topology.at(address.parse().unwrap()).unwrap();
-        let clash = between(&topology, at("09:00.0"), at("04:00.0")).write.unwrap();
-        assert_eq!((clash.sender, clash.sends, clash.takes), (at("03:00.0"), Bytes::new(512), Bytes::new(256)));
-    }
-
-    #[test]
-    fn the_port_that_only_joins_the_two_carries_nothing() {
-        // The upstream port takes 128 bytes and has one lane.
-        let (topology, a, b) = switch([256, 256, 256, 256]);
-        let payload = between(&topology, a, b);
-        assert_eq!((payload.write, payload.read), (None, None));
-        let narrowest = payload.narrowest.unwrap();
-        assert_eq!(topology.function(narrowest.function).address().to_string(), "0000:02:01.0");
-        assert_eq!(narrowest.width, 16);
-    }
-}
+mod tests;

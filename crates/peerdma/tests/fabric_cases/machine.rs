@@ -1,6 +1,6 @@
 //! The machine of the data file, as configuration space and back.
 
-use crate::data::{Case, Change, Changes, Data, Function, Root};
+use crate::data::{Case, Change, Data, Function, Root, Tlp};
 use peerdma::addr::{AddrRange, BusAddr, Bytes, Iova, PhysAddr};
 use peerdma::pcie::PciAddr;
 use peerdma::pcie::config::{ConfigBytes, ConfigSize};
@@ -51,29 +51,21 @@ impl Machine {
     pub(crate) fn edited(data: &Data, spare: &[&str], edit: Edit<'_>, peer: Option<PeerForwarding>) -> Topology {
         let there = |function: &&Function| !function.spare || spare.contains(&function.name.as_str());
         let functions: Vec<Function> = data.function.iter().filter(there).cloned().collect();
-        topology(&functions, &data.root, edit, peer)
+        topology(&functions, &data.root(None), edit, peer)
     }
 
-    pub(crate) fn new(data: &Data, case: &Case, set: &Changes, root: &Root) -> Self {
-        let there = |function: &&Function| {
-            (!function.spare || case.with.contains(&function.name)) && !case.without.contains(&function.name)
-        };
-        let mut functions: Vec<Function> = data.function.iter().filter(there).cloned().collect();
-        for (name, change) in case.set.iter().chain(set) {
-            let changed = functions.iter_mut().find(|function| function.name == *name);
-            apply(changed.unwrap_or_else(|| panic!("case {}: no function {name}", case.id)), change);
-        }
-        let root = data.root.changed(&case.root).changed(root);
+    pub(crate) fn new(data: &Data, case: &Case, tlp: &Tlp) -> Self {
+        let functions = data.functions(case, tlp, apply);
+        let root = data.root(Some((case, tlp)));
         let topology = topology(&functions, &root, &|_, _| {}, None);
         let address =
             |name: &str| functions.iter().find(|function| function.name == name).unwrap().address.parse().unwrap();
         // Mappings of functions that are not there are nobody's.
-        let map =
-            root.map.iter().flatten().filter(|(name, ..)| functions.iter().any(|function| function.name == *name));
+        let map = root.map.iter().filter(|(name, ..)| functions.iter().any(|function| function.name == *name));
         let mappings = Mappings {
-            identity: root.iommu.as_deref() == Some("identity"),
+            identity: root.iommu == "identity",
             map: map.map(|(name, iova, cpu, len)| (address(name), *iova, *cpu, *len)).collect(),
-            trusted: root.trusted.iter().flatten().map(|name| address(name)).collect(),
+            trusted: root.trusted.iter().map(|name| address(name)).collect(),
         };
         Self { functions, topology, root, mappings }
     }
@@ -98,21 +90,21 @@ impl Machine {
     }
 
     pub(crate) fn fabric(&self, case: &Case) -> StatedFabric<'_> {
-        let range = |&[start, len]: &[u64; 2]| AddrRange::new(PhysAddr::new(start), Bytes::new(len)).unwrap();
-        let [start, len] = self.root.interrupts.unwrap();
+        let range = |&(start, len): &(u64, u64)| AddrRange::new(PhysAddr::new(start), Bytes::new(len)).unwrap();
+        let (start, len) = self.root.interrupts;
         let root = RootComplex {
-            iommu: (self.root.iommu.as_deref() != Some("off")).then_some(&self.mappings),
-            memory: self.root.memory.iter().flatten().map(range).collect(),
+            iommu: (self.root.iommu != "off").then_some(&self.mappings),
+            memory: self.root.memory.iter().map(range).collect(),
             interrupts: AddrRange::new(BusAddr::new(start), Bytes::new(len)),
-            peer: match self.root.peer.as_deref() {
-                Some("forwards") => PeerForwarding::Forwards,
-                Some("writes only") => PeerForwarding::WritesOnly,
-                Some("nothing") => PeerForwarding::Nothing,
-                other => panic!("root.peer {other:?}"),
+            peer: match self.root.peer.as_str() {
+                "forwards" => PeerForwarding::Forwards,
+                "writes only" => PeerForwarding::WritesOnly,
+                "nothing" => PeerForwarding::Nothing,
+                other => panic!("root.peer {other}"),
             },
-            replaces_requester: self.root.replaces_requester.unwrap(),
-            between_ports: self.root.between_ports.unwrap(),
-            splits: self.root.splits.unwrap(),
+            replaces_requester: self.root.replaces_requester,
+            between_ports: self.root.between_ports,
+            splits: self.root.splits,
         };
         let mut fabric = StatedFabric::new(&self.topology, root);
         case.inside.iter().for_each(|name| fabric.routes_inside(self.id(name)));
@@ -122,10 +114,10 @@ impl Machine {
 }
 
 fn apply(function: &mut Function, change: &Change) {
-    if let Some(bits) = &change.acs {
+    if !change.acs.is_empty() {
         // Functions inside a device have RR, CR, EC and DT; ports have all.
         let [mut capability, mut control] = function.acs.unwrap_or([0x006c, 0]);
-        for bit in bits {
+        for bit in &change.acs {
             match bit.as_str() {
                 "ENH" => capability |= 1 << 7,
                 other => control |= control_bit(other),
@@ -133,9 +125,7 @@ fn apply(function: &mut Function, change: &Change) {
         }
         function.acs = Some([capability, control]);
     }
-    for bit in change.vector.iter().flatten() {
-        function.vector[(bit / 32) as usize] |= 1 << (bit % 32);
-    }
+    function.vector.extend(&change.vector);
     let mut switch = |bit: u16, on: Option<bool>| match on {
         Some(true) => function.command |= bit,
         Some(false) => function.command &= !bit,
@@ -203,10 +193,10 @@ fn topology(functions: &[Function], root: &Root, edit: Edit<'_>, peer: Option<Pe
         edit(&function.name, &mut info);
         builder.function(info);
     }
-    let window = |&[cpu, bus, len]: &[u64; 3]| {
+    let window = |&(cpu, bus, len): &(u64, u64, u64)| {
         HostWindow::new(AddrRange::new(PhysAddr::new(cpu), Bytes::new(len)).unwrap(), BusAddr::new(bus)).unwrap()
     };
-    let windows = root.windows.iter().flatten().map(window).collect();
+    let windows = root.windows.iter().map(window).collect();
     builder.host_bridge(0, 0, HostBridgeFacts { windows, peer, ..HostBridgeFacts::default() });
     let topology = builder.build();
     assert_eq!(topology.contradictions(), []);
@@ -243,10 +233,10 @@ fn config(function: &Function) -> Vec<u8> {
     match function.port_type {
         Some(port_type) => {
             put(0x40, 2, 0x0010);
-            put(0x42, 2, u64::from(port_type << 4 | 2));
+            put(0x42, 2, u64::from(port_type) << 4 | 2);
             put(0x44, 4, 2);
             put(0x48, 2, function.device_control.into());
-            put(0x4c, 4, u64::from(function.port_number << 24));
+            put(0x4c, 4, u64::from(function.port_number) << 24);
             put(0x64, 4, function.device_capabilities_2.into());
             put(0x68, 2, function.device_control_2.into());
         }
@@ -256,7 +246,9 @@ fn config(function: &Function) -> Vec<u8> {
         put(0x100, 4, 0x0001_000d);
         put(0x104, 2, capability.into());
         put(0x106, 2, control.into());
-        function.vector.iter().enumerate().for_each(|(n, &word)| put(0x108 + 4 * n, 4, word.into()));
+        let mut vector = [0u8; 32];
+        function.vector.iter().for_each(|bit| vector[usize::from(bit / 8)] |= 1 << (bit % 8));
+        vector.iter().enumerate().for_each(|(n, &byte)| put(0x108 + n, 1, byte.into()));
     }
     bytes
 }

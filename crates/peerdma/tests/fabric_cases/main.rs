@@ -11,7 +11,7 @@ mod pairs;
 mod random;
 mod words;
 
-use data::{Case, Data, Send};
+use data::{Case, Data, Tlp};
 use machine::Machine;
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma::pcie::{Fact, PciAddr};
@@ -29,8 +29,8 @@ struct Followed {
     by: PciAddr,
 }
 
-fn follow(data: &Data, case: &Case, send: &Send) -> Followed {
-    let machine = Machine::new(data, case, &send.set, &send.root);
+fn follow(data: &Data, case: &Case, send: &Tlp) -> Followed {
+    let machine = Machine::new(data, case, send);
     let fabric = machine.fabric(case);
     let from = machine.id(&send.from);
     let own = machine.topology.function(from).address();
@@ -54,22 +54,22 @@ fn follow(data: &Data, case: &Case, send: &Send) -> Followed {
     };
     let request = Request {
         kind,
-        at: match send.at.as_deref() {
-            None | Some("00") => At::Untranslated,
-            Some("01") => At::TranslationRequest,
-            Some("10") => At::Translated,
-            Some(other) => panic!("case {}: no AT {other}", case.id),
+        at: match send.at() {
+            "00" => At::Untranslated,
+            "01" => At::TranslationRequest,
+            "10" => At::Translated,
+            other => panic!("case {}: no AT {other}", case.id),
         },
         from,
         requester: send.rid.as_deref().map_or(own, |rid| rid.parse().unwrap()),
         address: BusAddr::new(address),
-        len: Bytes::new(send.len.unwrap_or(if kind == Kind::Atomic { 8 } else { 4 })),
+        len: Bytes::new(send.len()),
     };
     let journey = if send.relaxed { fabric.send_and_answer_relaxed(&request) } else { fabric.send(&request) };
     Followed { journey, flow, by: own, machine }
 }
 
-fn check(case: &Case, nth: usize, send: &Send, followed: &Followed) -> Result<(), String> {
+fn check(case: &Case, nth: usize, send: &Tlp, followed: &Followed) -> Result<(), String> {
     let machine = &followed.machine;
     let complain = |what: &str, seen: &str, expected: &[String]| {
         Err(format!("case {} ({}), TLP {nth}: {what} {seen}, expected {expected:?}", case.id, case.says))
@@ -183,11 +183,11 @@ fn a_long_read_brings_as_many_completions_as_the_completer_must_cut() {
     let mut seen = 0;
     for (case, send) in counted {
         let (Some(expected), Some(to)) = (send.completions, &send.to) else { continue };
-        let machine = Machine::new(&data, case, &send.set, &send.root);
+        let machine = Machine::new(&data, case, send);
         let completer = machine.topology.function(machine.id(to)).info();
         let most = completer.registers.express.max_payload.unwrap();
         let address = BusAddr::new(machine.function(to).bars[0].1);
-        assert_eq!(fewest_completions(address, Bytes::new(send.len.unwrap()), most, Bytes::new(128)), expected);
+        assert_eq!(fewest_completions(address, Bytes::new(send.len()), most, Bytes::new(128)), expected);
         seen += 1;
     }
     assert_eq!(seen, 1, "case 84");
@@ -196,11 +196,11 @@ fn a_long_read_brings_as_many_completions_as_the_completer_must_cut() {
 #[test]
 fn completion_redirect_at_the_completers_own_port_restores_the_order_of_case_94() {
     let data = Data::read();
-    let case = data.case.iter().find(|case| case.id == "94").unwrap();
+    let case = data.case("94");
     let mut sends: Vec<Followed> = Vec::new();
     for send in &case.send {
         let mut changed = send.clone();
-        let redirected = data::Change { acs: Some(vec!["CR".into()]), ..data::Change::default() };
+        let redirected = data::Change { acs: vec!["CR".into()], ..data::Change::default() };
         changed.set.insert("DSP0".into(), redirected);
         sends.push(follow(&data, case, &changed));
     }

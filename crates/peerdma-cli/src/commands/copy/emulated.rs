@@ -12,7 +12,7 @@ use crate::commands::emulated::{
 };
 use crate::commands::route;
 use crate::document::{
-    EmulatedCopyDocument, FaultDocument, HandedDocument, InitiatorDocument, OwnerDocument, Pair, SCHEMA, Source,
+    EmulatedCopyDocument, FaultDocument, HandedDocument, InitiatorDocument, OwnerDocument, SCHEMA, Source,
     SpeedDocument,
 };
 use crate::exit::{Exit, Failure};
@@ -204,10 +204,7 @@ fn document(
         to: text(&arguments.to_range),
         size: plan.from.len.as_u64(),
         initiator: initiator(booted, plan),
-        pair: pair.map(|pair| {
-            let path = route::path(judge.kernel(), &pair.kernel);
-            Pair::new(judge, pair).explained(judge, pair, path, Vec::new())
-        }),
+        pair: pair.map(|pair| route::explained(judge, pair, Vec::new())),
         refused: match attempt {
             Attempt::No(_, why) => why.clone(),
             Attempt::Done(..) => None,

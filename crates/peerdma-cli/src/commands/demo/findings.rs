@@ -9,6 +9,7 @@ use crate::select;
 use peerdma::addr::Bytes;
 use peerdma::route::{Judge, PairVerdict, Target, Verdict};
 use peerdma::topology::FunctionId;
+use peerdma_emu::platform::Platform;
 use peerdma_emu::scenario::{
     self, Cast, Doorbell, ForcedRoute, Leg, Overtaken, Pipeline, ScenarioError, TwoProcesses, WrongKind,
 };
@@ -36,20 +37,18 @@ pub(super) struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn collect(arguments: &'a DemoArguments, mut loaded: Loaded) -> Result<Self, Failure> {
+    pub(super) fn collect(arguments: &'a DemoArguments, loaded: Loaded, platform: &Platform) -> Result<Self, Failure> {
         let begun = Instant::now();
-        let platform = loaded.platform.take();
-        let platform = platform.ok_or_else(|| Failure::usage("the input describes no machine that could run"))?;
         let (seed, happening) = (arguments.seed, arguments.show_unsafe);
-        let cast = Cast::of(&platform).map_err(|error| Failure::usage(error.to_string()))?;
+        let cast = Cast::of(platform).map_err(|error| Failure::usage(error.to_string()))?;
         let story = |what: &'static str| move |error: ScenarioError| Failure::device(what, error);
         let found = Self {
-            pipeline: scenario::pipeline(&platform, &cast, PIPELINE, seed).map_err(story("the pipeline stopped"))?,
-            doorbell: scenario::doorbell(&platform, &cast, seed).map_err(story("the doorbell was not rung"))?,
-            wrong_kind: scenario::wrong_kind(&platform, &cast, seed, happening)
+            pipeline: scenario::pipeline(platform, &cast, PIPELINE, seed).map_err(story("the pipeline stopped"))?,
+            doorbell: scenario::doorbell(platform, &cast, seed).map_err(story("the doorbell was not rung"))?,
+            wrong_kind: scenario::wrong_kind(platform, &cast, seed, happening)
                 .map_err(story("the write to a peer stopped"))?,
             forced: scenario::forced_route(seed, happening).map_err(story("the forced route stopped"))?,
-            overtaken: scenario::overtaken(&platform, &cast, seed, RACES).map_err(story("the race stopped"))?,
+            overtaken: scenario::overtaken(platform, &cast, seed, RACES).map_err(story("the race stopped"))?,
             processes: scenario::two_processes(seed).map_err(story("the accelerator stopped"))?,
             memcpy: memcpy(PIPELINE),
             took: begun.elapsed(),

@@ -8,7 +8,7 @@ mod findings;
 mod print;
 mod wrap;
 
-use crate::args::{Arguments, Command, DemoArguments, InputArguments};
+use crate::args::{Arguments, Command, DemoArguments};
 use crate::document::demo::DemoDocument;
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
@@ -21,14 +21,14 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Exit, Failure> {
         output::schema::<DemoDocument>()?;
         return Ok(Exit::Done);
     }
-    let from = InputArguments { platform: Some(arguments.platform.clone()), ..InputArguments::default() };
-    if input::platform_help(&from)? {
+    if arguments.platform == "help" {
+        input::print_platforms()?;
         return Ok(Exit::Done);
     }
-    let loaded = input::load(&from)?;
+    let (loaded, platform) = input::machine(&arguments.platform)?;
     let found = {
         let _progress = Progress::start("running the machine");
-        Findings::collect(arguments, loaded)?
+        Findings::collect(arguments, loaded, &platform)?
     };
     let printed = if arguments.output.json { found.document().and_then(|it| output::json(&it)) } else { found.print() };
     let done = output::concluded(Exit::Done, printed)?;

@@ -1,6 +1,5 @@
 //! A platform that runs.
 
-use crate::args::InputArguments;
 use crate::exit::Failure;
 use crate::input::{self, Loaded};
 use crate::select;
@@ -31,13 +30,7 @@ pub(crate) struct Booted {
 impl Booted {
     /// Builds what a platform's name or file describes, and finds its devices.
     pub(crate) fn start(platform: &str, seed: u64) -> Result<Self, Failure> {
-        let arguments = InputArguments { platform: Some(platform.to_string()), ..InputArguments::default() };
-        let mut loaded = input::load(&arguments)?;
-        let Some(platform) = loaded.platform.take() else {
-            return Err(Failure::usage(format!(
-                "{platform} describes no machine that could run; give a platform file"
-            )));
-        };
+        let (mut loaded, platform) = input::machine(platform)?;
         let mut builder = Builder::new(&platform).seed(seed);
         let mut media = BTreeMap::new();
         for drive in platform.functions().iter().filter(|function| function.model == Model::Nvme) {
@@ -45,7 +38,7 @@ impl Booted {
             media.insert(drive.name.clone(), medium.clone());
             builder = builder.media(&drive.name, Media::new(medium, BlockSize::Short));
         }
-        let machine = builder.build().map_err(|error| Failure::input("the platform cannot run", error))?;
+        let machine = builder.build().map_err(|error| Failure::input("the machine cannot run", error))?;
         let kernel = Kernel::boot(Arc::new(machine), &platform);
         loaded.topology = kernel.topology().clone();
         Ok(Self { loaded, platform, kernel, media })

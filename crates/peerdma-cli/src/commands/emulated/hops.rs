@@ -2,7 +2,7 @@
 
 use super::Booted;
 use crate::document::HopDocument;
-use peerdma_emu::fabric::{Egress, Ending, HostId, NodeId};
+use peerdma_emu::fabric::{Egress, Ending, HostId, NodeId, Site};
 use peerdma_emu::machine::{Event, Happened};
 use peerdma_emu::wire::{AddressType, Head, Kind};
 use std::collections::BTreeMap;
@@ -40,9 +40,13 @@ fn hop(booted: &Booted, what: Happened, before: &mut Option<Head>) -> HopDocumen
                 Kind::Write => "a write",
                 Kind::Read => "a read",
                 Kind::Atomic => "an AtomicOp",
+                Kind::PageRequest => "a page request",
             };
-            let (len, address) = (head.len, head.address);
-            ("sent", from, Some(head), format!("{from_words} sends {kind} of {len} to {address}{at}{pasid}"))
+            let to = match head.kind {
+                Kind::Write | Kind::Read | Kind::Atomic => format!("of {} to {}", head.len, head.address),
+                Kind::PageRequest => format!("for {}", head.address),
+            };
+            ("sent", from, Some(head), format!("{from_words} sends {kind} {to}{at}{pasid}"))
         }
         Happened::Went { egress, head } => {
             let mut text = goes(booted, egress);
@@ -73,13 +77,20 @@ fn hop(booted: &Booted, what: Happened, before: &mut Option<Head>) -> HopDocumen
             let text = format!("{} makes up an answer of all ones", host_name(booted, host));
             ("all_ones", None, None, text)
         }
-        Happened::Ended(ending) => ("ended", ended_at(ending), None, format!("ends {}", end_words(booted, ending))),
+        Happened::Ended(ending) => ("ended", ending.node(), None, format!("ends {}", end_words(booted, ending))),
+        Happened::PageRequested { host } => {
+            ("page_requested", None, None, format!("the IOMMU of {} has it", host_name(booted, host)))
+        }
+        Happened::ResponseWent(egress) => ("response_went", node_of(egress), None, goes(booted, egress)),
+        Happened::Responded { node, group } => {
+            ("responded", Some(node), None, format!("{} has the response to its group {group}", booted.called(node)))
+        }
         Happened::CompletionWent(egress) => {
             ("completion_went", node_of(egress), None, format!("its completion {}", goes(booted, egress)))
         }
         Happened::CompletionEnded(ending) => {
             let text = format!("its completion ends {}", end_words(booted, ending));
-            ("completion_ended", ended_at(ending), None, text)
+            ("completion_ended", ending.node(), None, text)
         }
         Happened::Answered => ("answered", None, None, "the requester has its answer".to_string()),
         Happened::Failed(failure) => ("failed", None, None, format!("the requester is told: {failure}")),
@@ -119,42 +130,10 @@ fn host_name(booted: &Booted, host: HostId) -> String {
     format!("the root complex of {name}")
 }
 
-fn ended_at(ending: Ending) -> Option<NodeId> {
-    match ending {
-        Ending::Violation(node)
-        | Ending::Unsupported(node)
-        | Ending::EgressBlocked(node)
-        | Ending::Malformed(node)
-        | Ending::Undefined(node)
-        | Ending::Unexpected(node)
-        | Ending::LinkDown(node)
-        | Ending::Refused(node)
-        | Ending::Lost(node) => Some(node),
-        Ending::UndefinedRoot(_)
-        | Ending::Fault(..)
-        | Ending::NotForwarded(_)
-        | Ending::Nowhere(_)
-        | Ending::LostRoot(_) => None,
-    }
-}
-
 fn end_words(booted: &Booted, ending: Ending) -> String {
-    let at = |node: NodeId, why: &str| format!("at {}: {why}", booted.called(node));
-    let host = |host: HostId, why: &str| format!("at {}: {why}", host_name(booted, host));
-    match ending {
-        Ending::Violation(node) => at(node, "ACS violation"),
-        Ending::Unsupported(node) => at(node, "unsupported request"),
-        Ending::EgressBlocked(node) => at(node, "AtomicOp egress blocked"),
-        Ending::Malformed(node) => at(node, "malformed"),
-        Ending::Undefined(node) => at(node, "the specification says nothing about this"),
-        Ending::Unexpected(node) => at(node, "nobody there waits for it"),
-        Ending::LinkDown(node) => at(node, "nothing is connected below any more"),
-        Ending::Refused(node) => at(node, "the function does not take it in its state"),
-        Ending::Lost(node) => at(node, "a fault that was asked for loses it"),
-        Ending::LostRoot(bridge) => host(bridge, "a fault that was asked for loses it"),
-        Ending::UndefinedRoot(bridge) => host(bridge, "nobody knows what it does with requests between devices"),
-        Ending::Fault(bridge, reason) => host(bridge, &format!("IOMMU fault, {reason}")),
-        Ending::NotForwarded(bridge) => host(bridge, "it passes none on to other devices"),
-        Ending::Nowhere(bridge) => host(bridge, "nothing has this address"),
-    }
+    let name = match ending.site() {
+        Site::Node(node) => booted.called(node),
+        Site::Host(host) => host_name(booted, host),
+    };
+    format!("at {name}: {ending}")
 }

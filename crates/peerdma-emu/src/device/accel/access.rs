@@ -5,7 +5,7 @@
 //! from its beginning.
 
 use crate::device::bus::{Bus, How};
-use crate::device::channel::{Reach, carry, reach};
+use crate::device::reach::{NoWay, Way, carry, reach};
 use crate::wire::Failure;
 use peerdma::addr::BusAddr;
 
@@ -26,18 +26,11 @@ pub(super) fn plus(at: BusAddr, by: u64) -> BusAddr {
 }
 
 /// How to reach up to `len` bytes.
-pub(super) fn way(
-    bus: &mut dyn Bus,
-    how: How,
-    at: BusAddr,
-    len: u64,
-    write: bool,
-) -> Result<(How, BusAddr, u64), Stop> {
-    match reach(bus, how, at, len, write) {
-        Reach::Way(how, to, len) => Ok((how, to, len)),
-        Reach::NotMapped => Err(Stop::NoPage { at, write }),
-        Reach::Failed(failure) => Err(Stop::Failed(failure)),
-    }
+pub(super) fn way(bus: &mut dyn Bus, how: How, at: BusAddr, len: u64, write: bool) -> Result<Way, Stop> {
+    reach(bus, how, at, len, write).map_err(|no_way| match no_way {
+        NoWay::NotMapped => Stop::NoPage { at, write },
+        NoWay::Failed(failure) => Stop::Failed(failure),
+    })
 }
 
 /// Reads bytes.

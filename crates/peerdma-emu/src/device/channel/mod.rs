@@ -27,18 +27,15 @@
 //! requests, the count in the second, because nothing longer than 8 bytes is written in one.
 //!
 //! - `entry`: slots as bytes. - `engine`: the device's side. - `caller`: the driver's side.
-//! - `reach`: an address with its translation.
 
 mod caller;
 mod engine;
 mod entry;
-mod reach;
 
 pub use caller::{CallError, Queue, Ticket};
 pub(super) use caller::{Caller, until};
 pub(super) use engine::{Channels, Event};
 pub(super) use entry::{COMMAND, COMPLETION, Command, Completion, Ring, failure, failure_code};
-pub(super) use reach::{Reach, carry, reach};
 
 use peerdma::addr::Bytes;
 

@@ -1,6 +1,7 @@
 //! One job of the engine, as a state that each step advances by a piece.
 
 use super::registers as reg;
+use crate::device::reach::{NoWay, Way, translated};
 use crate::device::{Bus, How, Registers};
 use crate::wire::{AddressType, Atomic, Attributes, Failure, Operand, Pasid};
 use peerdma::addr::{BusAddr, Bytes};
@@ -22,6 +23,15 @@ pub enum Reason {
     /// The command register holds no command.
     #[error("unknown command")]
     UnknownCommand,
+}
+
+impl From<NoWay> for Reason {
+    fn from(no_way: NoWay) -> Self {
+        match no_way {
+            NoWay::NotMapped => Self::NoTranslation,
+            NoWay::Failed(failure) => Self::Request(failure),
+        }
+    }
 }
 
 impl Reason {
@@ -142,17 +152,12 @@ impl Job {
     }
 
     /// How and where to send a request for at most `len` bytes at `at`, and how many of them.
-    fn place(&self, bus: &mut dyn Bus, at: BusAddr, len: u64, write: bool) -> Result<(How, BusAddr, u64), Reason> {
-        if !self.translate {
-            return Ok((self.how, at, len));
+    fn place(&self, bus: &mut dyn Bus, at: BusAddr, len: u64, write: bool) -> Result<Way, Reason> {
+        match self.translate {
+            // Told to translate, it sends nothing untranslated.
+            true => Ok(translated(bus, self.how, at, len, write)?),
+            false => Ok((self.how, at, len)),
         }
-        let found = bus.translate(self.how, at, write).map_err(Reason::Request)?;
-        let found = found.filter(|found| (found.write || !write) && found.len > Bytes::ZERO);
-        let found = found.ok_or(Reason::NoTranslation)?;
-        // The address is the machine's now, and no address space is named with it: a function
-        // does so only where its ATS capability says that it may (PCIe 6.0 §10.5.1).
-        let how = How { at: AddressType::Translated, pasid: None, privileged: false, ..self.how };
-        Ok((how, found.to, len.min(found.len.as_u64())))
     }
 
     /// The address so many bytes on from the start of a place, and how many are left from there.

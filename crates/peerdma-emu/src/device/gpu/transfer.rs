@@ -2,7 +2,7 @@
 
 use super::command::{Place, Status};
 use crate::device::bus::{Bus, How};
-use crate::device::channel::{Reach, carry, reach};
+use crate::device::reach::{NoWay, Way, carry, reach};
 use crate::memory::{Memory, Outside, copy};
 use crate::wire::Failure;
 use peerdma::addr::{BusAddr, Bytes};
@@ -31,6 +31,15 @@ impl From<Failure> for Stop {
     }
 }
 
+impl From<NoWay> for Stop {
+    fn from(no_way: NoWay) -> Self {
+        match no_way {
+            NoWay::NotMapped => Status::NotMapped.into(),
+            NoWay::Failed(failure) => failure.into(),
+        }
+    }
+}
+
 impl From<Outside> for Stop {
     fn from(_: Outside) -> Self {
         Status::OutsideVram.into()
@@ -48,14 +57,10 @@ pub(super) struct Transfer<'a> {
 
 impl Transfer<'_> {
     /// How to reach an address, and how much of it in one go.
-    fn way(&mut self, at: BusAddr, len: u64, write: bool) -> Result<(How, BusAddr, u64), Stop> {
-        if !self.translate {
-            return Ok((self.how, at, len));
-        }
-        match reach(self.bus, self.how, at, len, write) {
-            Reach::Way(how, at, len) => Ok((how, at, len)),
-            Reach::NotMapped => Err(Status::NotMapped.into()),
-            Reach::Failed(failure) => Err(failure.into()),
+    fn way(&mut self, at: BusAddr, len: u64, write: bool) -> Result<Way, Stop> {
+        match self.translate {
+            true => Ok(reach(self.bus, self.how, at, len, write)?),
+            false => Ok((self.how, at, len)),
         }
     }
 

@@ -1,12 +1,14 @@
 //! What the adapter is told by commands: domains, regions, queue pairs.
 
 use super::engine::Nic;
+use super::fault::Faults;
 use super::network::Place;
 use super::page;
-use super::pair::{Context, Pair, Posted, State};
-use super::region::{Key, Region, Rights};
+use super::pair::{Context, Pair, State};
+use super::region::{Entry, Key, Pages, Region, Rights};
+use super::register::EVENTS_CONSUMED;
 use super::work::PairNumber;
-use crate::device::bus::{Bus, How};
+use crate::device::bus::Bus;
 use crate::device::channel::{COMMAND, COMPLETION, Ring};
 use peerdma::addr::{BusAddr, Bytes};
 use std::fmt;
@@ -21,12 +23,15 @@ pub(super) mod number {
     pub(in crate::device::nic) const CONNECT: u64 = 6;
     pub(in crate::device::nic) const DESTROY_PAIR: u64 = 7;
     pub(in crate::device::nic) const QUERY_PAIR: u64 = 8;
+    pub(in crate::device::nic) const WATCH_FAULTS: u64 = 9;
+    pub(in crate::device::nic) const REGISTER_ON_DEMAND: u64 = 10;
+    pub(in crate::device::nic) const WRITE_PAGES: u64 = 11;
+    pub(in crate::device::nic) const RESUME: u64 = 12;
+    pub(in crate::device::nic) const INVALIDATE: u64 = 13;
 }
 
 /// A vector that is none, in a command's arguments.
 pub(super) const NO_VECTOR: u64 = 0xffff;
-/// Most pages of one region: 4 GiB in pages of 4 KiB.
-const MOST_PAGES: u64 = 1 << 20;
 /// Most protection domains.
 const MOST_DOMAINS: usize = 1 << 16;
 
@@ -86,19 +91,27 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Most pages of one region: 4 GiB in pages of 4 KiB.
+pub(super) const MOST_PAGES: u64 = 1 << 20;
+
+/// The key in an argument.
+pub(super) fn key(argument: u64) -> Result<Key, Refused> {
+    u32::try_from(argument).map(Key::new).map_err(|_| Refused::Invalid)
+}
+
 impl Nic {
-    /// Does a command; its result.
+    /// Does a command; its result, which for [`number::DEREGISTER`] is the key that is gone. What has a list of
+    /// pages takes longer than a step and is begun instead.
     pub(super) fn command(&mut self, bus: &mut dyn Bus, number: u64, arguments: [u64; 8]) -> Result<u64, Refused> {
         let [first, second, ..] = arguments;
         match number {
             number::ALLOCATE_DOMAIN => self.allocate_domain(),
             number::FREE_DOMAIN => self.free_domain(first),
-            number::REGISTER => self.register(bus, arguments),
+            number::REGISTER_ON_DEMAND => self.register_on_demand(arguments),
             number::DEREGISTER => {
-                let key = u32::try_from(first).map_err(|_| Refused::Invalid)?;
-                let region = self.regions.remove(Key::new(key)).ok_or(Refused::Invalid)?;
+                let region = self.regions.remove(key(first)?).ok_or(Refused::Invalid)?;
                 self.release(region.domain);
-                Ok(0)
+                Ok(first)
             }
             number::CREATE_PAIR => self.create_pair(arguments),
             number::CONNECT => {
@@ -118,6 +131,12 @@ impl Nic {
                 State::Ready => Ok(1),
                 State::Broken => Ok(2),
             },
+            number::WATCH_FAULTS => self.watch_faults(first, second, arguments[2]),
+            number::RESUME => {
+                let ticket = u32::try_from(first).map_err(|_| Refused::Invalid)?;
+                self.faults.resume(ticket, second != 0).map(|()| 0).ok_or(Refused::Invalid)
+            }
+            number::INVALIDATE => self.invalidate(key(first)?, second, arguments[2]),
             _ => Err(Refused::Unknown),
         }
     }
@@ -154,23 +173,30 @@ impl Nic {
         }
     }
 
-    fn register(&mut self, bus: &mut dyn Bus, arguments: [u64; 8]) -> Result<u64, Refused> {
-        let [domain, base, len, page_log2, list, count, ..] = arguments;
-        let rights = Rights::of((domain >> 32) as u32);
-        let domain = domain as u32;
-        let pages = Region::page_count(base, len, page_log2).filter(|pages| *pages == count).ok_or(Refused::Invalid)?;
-        let users = self.domains.get_mut(&domain).ok_or(Refused::Invalid)?;
+    /// Takes a region in that has no pages yet; it needs somebody who hears of its faults.
+    fn register_on_demand(&mut self, arguments: [u64; 8]) -> Result<u64, Refused> {
+        let [domain, base, len, page_log2, ..] = arguments;
+        let (domain, rights) = (domain as u32, Rights::of((domain >> 32) as u32));
+        let pages = Region::page_count(base, len, page_log2).ok_or(Refused::Invalid)?;
+        if !self.faults.are_served() || !self.domains.contains_key(&domain) {
+            return Err(Refused::Invalid);
+        }
         if pages > MOST_PAGES {
             return Err(Refused::Exhausted);
         }
-        let mut bytes = vec![0; pages as usize * 8];
-        bus.read(How::default(), BusAddr::new(list), &mut bytes).map_err(|_| Refused::Request)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        let pages = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let region = Region { domain, rights, base, len, page_log2: page_log2 as u32, pages };
-        let key = self.regions.insert(region).ok_or(Refused::Exhausted)?;
-        *users += 1;
-        Ok(u64::from(key.as_u32()))
+        let pages = Pages::OnDemand(vec![Entry::default(); pages as usize]);
+        self.insert(Region { domain, rights, base, len, page_log2: page_log2 as u32, pages, taken: 0 })
+    }
+
+    fn watch_faults(&mut self, base: u64, slots_log2: u64, vector: u64) -> Result<u64, Refused> {
+        let ring = Ring::new(BusAddr::new(base), slots_log2, COMPLETION).ok_or(Refused::Invalid)?;
+        if self.faults.is_busy() {
+            return Err(Refused::Busy);
+        }
+        let vector = Some(vector).filter(|vector| *vector < NO_VECTOR).map(|vector| vector as u16);
+        self.faults = Faults::new(ring, vector);
+        self.registers.set(EVENTS_CONSUMED, 0);
+        Ok(0)
     }
 
     fn create_pair(&mut self, arguments: [u64; 8]) -> Result<u64, Refused> {
@@ -178,29 +204,13 @@ impl Nic {
         let vector = Some(domain >> 32).filter(|vector| *vector < NO_VECTOR).map(|vector| vector as u16);
         let domain = domain as u32;
         let ring = |base, at: u32, slot| Ring::new(BusAddr::new(base), logs >> at & 0xff, slot).ok_or(Refused::Invalid);
-        let sends = Posted::new(ring(sends, 0, COMMAND)?);
-        let receives = Posted::new(ring(receives, 8, COMMAND)?);
-        let completions = ring(completions, 16, COMPLETION)?;
+        let rings = [ring(sends, 0, COMMAND)?, ring(receives, 8, COMMAND)?, ring(completions, 16, COMPLETION)?];
         let users = self.domains.get_mut(&domain).ok_or(Refused::Invalid)?;
         let index = self.pairs.iter().position(|(_, pair)| pair.is_none()).ok_or(Refused::Exhausted)?;
         let (generation, place) = self.pairs.get_mut(index).ok_or(Refused::Exhausted)?;
         *generation = generation.wrapping_add(1);
         let number = PairNumber::of(index as u16, *generation);
-        *place = Some(Pair {
-            number,
-            domain,
-            sends,
-            receives,
-            completions,
-            completed: 0,
-            vector,
-            state: State::Fresh,
-            peer: None,
-            request: None,
-            incoming: None,
-            responding: None,
-            owes_ready: false,
-        });
+        *place = Some(Pair { vector, ..Pair::new(number, domain, rings) });
         *users += 1;
         for offset in (0..page(0).as_u64()).step_by(8) {
             self.registers.set(Bytes::new(page(index as u16).as_u64() + offset), 0);
@@ -210,8 +220,8 @@ impl Nic {
 
     fn destroy_pair(&mut self, bus: &mut dyn Bus, number: u64) -> Result<u64, Refused> {
         let mut pair = self.take_pair(number).ok_or(Refused::Invalid)?;
-        let Self { registers, port, pool, regions, .. } = self;
-        pair.forsake(&Context { bus, port, pool, regions, registers });
+        let Self { registers, port, pool, regions, faults, .. } = self;
+        pair.forsake(&mut Context { bus, port, pool, regions, registers, faults });
         self.release(pair.domain);
         Ok(0)
     }

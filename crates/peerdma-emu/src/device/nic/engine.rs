@@ -1,11 +1,16 @@
 //! The device: its registers, its messages, and its queue pairs in turn.
 
-use super::network::{Body, Message, Network, Pool, Port, Refusal};
+use super::command::{Refused, number};
+use super::fault::Faults;
+use super::invalidate::Drains;
+use super::network::{Body, Message, Network, Port, Refusal};
 use super::pair::{Context, Pair, State};
-use super::region::Regions;
+use super::payload::Pool;
+use super::region::{Key, Regions};
+use super::registering::Registering;
 use super::work::PairNumber;
 use super::{MOST_PAIRS, page, register};
-use crate::device::bus::{Bus, RegisterWrite};
+use crate::device::bus::{Agent, Bus, RegisterWrite};
 use crate::device::registers::{Access, Registers};
 use crate::device::{Device, Layout, Progress};
 use crate::memory::Memory;
@@ -33,21 +38,27 @@ pub struct Nic {
     pub(super) next_domain: u32,
     /// Each place with the generation of what is or was there.
     pub(super) pairs: Vec<(u16, Option<Pair>)>,
+    pub(super) faults: Faults,
+    pub(super) drains: Drains,
+    pub(super) registering: Option<Registering>,
     /// The queue pair that is served next.
     turn: usize,
+    /// Who it has said that it is in its machine.
+    introduced: Option<Agent>,
 }
 
 impl Nic {
     /// An adapter at a port of a network, with up to `pairs` queue pairs, 1 to [`MOST_PAIRS`].
     ///
-    /// Data waits in `staging` between memory here and memory there; 4 MiB let four messages of
-    /// 1 MiB each be on their way. Nothing but empty messages passes without any.
+    /// Data to an adapter of another machine waits in `staging` between memory here and memory there, and
+    /// all data counts against its size: 4 MiB let four messages of 1 MiB each be on their way. Nothing but
+    /// empty messages passes without any.
     ///
     /// # Errors
     /// [`PortTaken`].
     pub fn new(network: &Arc<Network>, port: u16, staging: Arc<dyn Memory>, pairs: u16) -> Result<Self, PortTaken> {
         let pairs = pairs.clamp(1, MOST_PAIRS);
-        let registers = [register::CAPABILITY, register::STATUS, register::RESULT]
+        let registers = [register::CAPABILITY, register::STATUS, register::RESULT, register::INVALIDATED]
             .into_iter()
             .fold(Registers::new(page(pairs)), |registers, offset| registers.with(offset, Access::ReadOnly));
         let registers = Arc::new(registers);
@@ -61,7 +72,11 @@ impl Nic {
             domains: BTreeMap::new(),
             next_domain: 1,
             pairs: (0..pairs).map(|_| (0, None)).collect(),
+            faults: Faults::default(),
+            drains: Drains::default(),
+            registering: None,
             turn: 0,
+            introduced: None,
         })
     }
 
@@ -97,22 +112,41 @@ impl Nic {
             let command = self.registers.get(register::COMMAND);
             let argument = |n: usize| self.registers.get(Bytes::new(register::ARGUMENTS + 8 * n as u64));
             let arguments = std::array::from_fn(argument);
-            let (status, result) = match self.command(bus, command & 0xffff_ffff, arguments) {
-                Ok(result) => (0, result),
-                Err(refused) => (refused.code(), 0),
+            let (command, sequence) = (command & 0xffff_ffff, command >> 32);
+            let begun = match command {
+                number::REGISTER | number::WRITE_PAGES if self.registering.is_some() => Err(Refused::Busy),
+                number::REGISTER => self.begin_registration(sequence, arguments).map(|()| None),
+                number::WRITE_PAGES => self.begin_writing(sequence, arguments).map(|()| None),
+                _ => self.command(bus, command, arguments).map(Some),
             };
-            self.registers.set(register::RESULT, result);
-            self.registers.set(register::STATUS, u64::from(status) | command >> 32 << 32);
+            match (command, begun) {
+                // Answered when its list was read.
+                (_, Ok(None)) => {}
+                // A region that is gone may still be read from for a moment, and is the driver's after that.
+                (number::DEREGISTER, Ok(Some(key))) => self.drain_all_of(Key::new(key as u32), sequence),
+                (_, Ok(Some(result))) => self.answer(sequence, Ok(result)),
+                (_, Err(refused)) => self.answer(sequence, Err(refused)),
+            }
         }
+    }
+
+    /// Shows what became of the command of a sequence number.
+    pub(super) fn answer(&self, sequence: u64, result: Result<u64, Refused>) {
+        let (status, result) = match result {
+            Ok(result) => (0, result),
+            Err(refused) => (refused.code(), 0),
+        };
+        self.registers.set(register::RESULT, result);
+        self.registers.set(register::STATUS, u64::from(status) | sequence << 32);
     }
 
     /// Looks at a message.
     fn deliver(&mut self, bus: &mut dyn Bus, message: Message) {
         let Message { from, to, body } = message;
-        let Self { registers, port, pool, regions, pairs, .. } = self;
+        let Self { registers, port, pool, regions, pairs, faults, .. } = self;
         let pair = pairs.get_mut(usize::from(to.index())).and_then(|(_, pair)| pair.as_mut());
         match pair.filter(|pair| pair.number == to && pair.peer == Some(from) && pair.state == State::Ready) {
-            Some(pair) => pair.receive(&mut Context { bus, port, pool, regions, registers }, body),
+            Some(pair) => pair.receive(&mut Context { bus, port, pool, regions, registers, faults }, body),
             None => {
                 // Answers to nobody are dropped. Requests get theirs where their sender waits for it.
                 let asks = match body {
@@ -130,8 +164,8 @@ impl Nic {
     /// Lets the next queue pair that has something to do, do a piece of it.
     fn serve(&mut self, bus: &mut dyn Bus) -> bool {
         let count = self.pairs.len();
-        let Self { registers, port, pool, regions, pairs, turn, .. } = self;
-        let mut cx = Context { bus, port, pool, regions, registers };
+        let Self { registers, port, pool, regions, pairs, faults, turn, .. } = self;
+        let mut cx = Context { bus, port, pool, regions, registers, faults };
         for _ in 0..count {
             let pair = pairs.get_mut(*turn).and_then(|(_, pair)| pair.as_mut());
             *turn = (*turn + 1) % count;
@@ -150,6 +184,11 @@ impl Device for Nic {
 
     fn step(&mut self, bus: &mut dyn Bus) -> Progress {
         let mut worked = false;
+        let agent = bus.agent();
+        if agent != self.introduced {
+            self.port.introduce(agent);
+            self.introduced = agent;
+        }
         // One register after another; somebody who writes all the time gets no more than this.
         for _ in 0..64 {
             let Some(write) = bus.next_write() else { break };
@@ -160,6 +199,8 @@ impl Device for Nic {
             self.deliver(bus, message);
             worked = true;
         }
+        worked |= self.drain(bus);
+        worked |= self.go_on_registering(bus);
         worked |= self.serve(bus);
         if worked { Progress::Working } else { Progress::Idle }
     }
@@ -174,11 +215,22 @@ impl Device for Nic {
             }
         }
         self.regions.clear();
+        self.registering = None;
         self.domains.clear();
+        self.faults = Faults::default();
+        self.drains = Drains::default();
+        // What was lent is nobody's to read any more.
+        self.pool.forsake();
         let capability = self.pairs.len() as u64 | u64::from(self.port.number()) << 32;
         for offset in (0..self.registers.len().as_u64()).step_by(8) {
             self.registers.set(Bytes::new(offset), 0);
         }
         self.registers.set(register::CAPABILITY, capability);
+    }
+}
+
+impl Drop for Nic {
+    fn drop(&mut self) {
+        self.pool.forsake();
     }
 }

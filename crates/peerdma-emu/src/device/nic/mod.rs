@@ -17,19 +17,27 @@
 //! | `0x000` | how many queue pairs there can be, and from bit 32 the port's number; read only |
 //! | `0x040` to `0x07f` | eight arguments of a command |
 //! | `0x080` | written starts a command: its number, and from bit 32 a sequence number |
-//! | `0x088` | the last command's status, and from bit 32 its sequence number; read only |
+//! | `0x088` | the last command's status, and from bit 32 its sequence number; read only. A command that is given before the one before was answered is refused as busy |
 //! | `0x090` | its result; read only |
 //! | `0x098` | the network rings here when a message came |
+//! | `0x0a0` | invalidations that are done, of those begun; read only |
+//! | `0x0a8` | events consumed so far |
 //! | `0x1000 (n + 1)` | queue pair *n*: sends posted so far, modulo 2^32 |
 //! | `+ 0x08` | receives posted so far |
 //! | `+ 0x10` | completions consumed so far |
 //!
 //! A page of doorbells belongs to one queue pair, and can be handed to a peer.
 //!
-//! - `work`: what can be posted, as bytes. - `region`: keys, rights, pages.
-//! - `network`: messages, and the buffers that they carry. - `pair`: one queue pair.
-//! - `requester` and `responder`: its two sides. - `engine`: the device, and its commands.
+//! - `work`: what can be posted, as bytes. - `region`: keys, rights, pages. - `window`: bytes of one.
+//! - `fault`: pages that the driver is asked for. - `invalidate`: pages that are taken away.
+//! - `network`: messages. - `payload`: the data that they carry. - `pair`: one queue pair.
+//! - `requester` and `responder`: its two sides. - `engine`: the device. - `command`: its commands.
 //! - `driver`: the CPU's side.
+//!
+//! A region is registered with its pages or on demand. Then an access that finds no page stops, its driver
+//! hears of it ([`FaultQueue`]) and writes pages, and takes them away again when the memory is to
+//! move ([`Driver::invalidate`]): the adapter asks its driver and not the IOMMU, as under Linux's on-demand
+//! paging (7.2, `ib_umem_odp_map_dma_and_lock`). Data moves once between adapters of one machine, from memory to memory.
 //!
 //! Simpler than hardware: each queue pair has a completion queue of its own; one work request of
 //! a queue pair is on its way at a time; the network loses nothing, so that there are no timers,
@@ -38,17 +46,22 @@
 mod command;
 mod driver;
 mod engine;
+mod fault;
+mod invalidate;
 mod network;
 mod pair;
+mod payload;
 mod region;
+mod registering;
 mod requester;
 mod responder;
 #[cfg(test)]
 mod tests;
+mod window;
 mod work;
 
 pub use command::Refused;
-pub use driver::{Completed, Domain, Driver, Error, QueuePair, Queues};
+pub use driver::{Answer, Completed, Domain, Driver, Error, FaultQueue, Invalidation, PageFault, QueuePair, Queues};
 pub use engine::{Nic, PortTaken};
 pub use network::Network;
 pub use region::{Key, Rights};
@@ -79,6 +92,8 @@ mod register {
     pub(super) const STATUS: Bytes = Bytes::new(0x88);
     pub(super) const RESULT: Bytes = Bytes::new(0x90);
     pub(super) const ARRIVED: Bytes = Bytes::new(0x98);
+    pub(super) const INVALIDATED: Bytes = Bytes::new(0xa0);
+    pub(super) const EVENTS_CONSUMED: Bytes = Bytes::new(0xa8);
     /// In a page of doorbells.
     pub(super) const RECEIVES: u64 = 0x08;
     pub(super) const CONSUMED: u64 = 0x10;

@@ -1,17 +1,17 @@
-//! The network between adapters: messages in order, none lost, and the buffers that they carry.
+//! The network between adapters: messages in order, none lost, and the data that they carry.
 //!
-//! How much is on its way is bounded by the sender: data travels in slots of its staging
+//! How much is on its way is bounded by the sender: data holds slots of its staging
 //! memory, of which there are so many, and each queue pair has one request without data at most.
 //! A driver that makes and ends queue pairs all the time could fill the inbox of an adapter that
 //! looks at none; past [`MOST_WAITING`] messages nobody is there for it.
 
+use super::payload::Payload;
 use super::region::Key;
 use super::register::ARRIVED;
 use super::work::PairNumber;
+use crate::device::bus::Agent;
 use crate::device::registers::Registers;
-use crate::memory::Memory;
-use crate::wire::Atomic;
-use peerdma::addr::Bytes;
+use crate::wire::{Atomic, Failure};
 use peerdma::dma::consumer::rdma::RegionAddr;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -36,7 +36,7 @@ pub(super) enum Target {
 /// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
-    /// No receive is posted; [`Body::Ready`] follows.
+    /// No receive is posted, or no page is there; [`Body::Ready`] follows.
     NotReady,
     /// No right to the memory.
     Access,
@@ -44,6 +44,8 @@ pub(super) enum Refusal {
     Invalid,
     /// A request of the adapter's own failed.
     Operation,
+    /// What was sent could not be read where it was lent.
+    Source(Failure),
     /// There is no such queue pair, or it is in error.
     Gone,
 }
@@ -53,20 +55,22 @@ pub(super) enum Refusal {
 pub(super) enum Body {
     /// A part of a send or a write.
     Data { target: Target, first: bool, last: bool, offset: u64, total: u64, payload: Option<Payload> },
-    /// A request to read.
-    Read { from: RegionAddr, key: Key, len: u64 },
+    /// A request to read, from the byte at `offset` on.
+    Read { from: RegionAddr, key: Key, len: u64, offset: u64 },
     /// A request for an AtomicOp.
     Atomic { at: RegionAddr, key: Key, atomic: Atomic },
     /// The send or write arrived.
     Acknowledge,
     /// It did not.
     Refuse(Refusal),
-    /// A receive is posted now.
-    Ready,
+    /// What was missing is there now; go on from the byte at this offset.
+    Ready { offset: u64 },
     /// A part of what was to be read.
     ReadData { offset: u64, last: bool, payload: Option<Payload> },
     /// What stood there before.
     AtomicResult(u64),
+    /// What was read could not be had where it was lent.
+    Lost,
 }
 
 /// A message.
@@ -77,83 +81,20 @@ pub(super) struct Message {
     pub(super) body: Body,
 }
 
-/// Staging memory of an adapter, in slots.
-#[derive(Debug)]
-pub(super) struct Pool {
-    memory: Arc<dyn Memory>,
-    slot: u64,
-    free: Mutex<Vec<u64>>,
-    bell: Arc<Registers>,
-}
-
 /// Messages that wait for an adapter at most; many more than its queue pairs and those of its
 /// peers have on their way.
 const MOST_WAITING: usize = 1 << 16;
 
-/// The largest slot.
-const LARGEST_SLOT: u64 = 1 << 20;
-
-impl Pool {
-    /// Memory in slots of a quarter of it, at most 1 MiB each; whoever waits for one is rung.
-    pub(super) fn new(memory: Arc<dyn Memory>, bell: Arc<Registers>) -> Arc<Self> {
-        let len = memory.len().as_u64();
-        let slot = (len / 4).min(LARGEST_SLOT);
-        let slots = len.checked_div(slot).unwrap_or(0).min(64);
-        Arc::new(Self { memory, slot, free: Mutex::new((0..slots).collect()), bell })
-    }
-
-    /// The most bytes that one slot holds; zero if there are none.
-    pub(super) fn slot(&self) -> u64 {
-        self.slot
-    }
-
-    /// A slot for up to [`slot`](Self::slot) bytes, if one is free.
-    pub(super) fn take(self: &Arc<Self>, len: u64) -> Option<Payload> {
-        let index = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Payload { pool: self.clone(), index, len })
-    }
-}
-
-/// Bytes in a slot, until dropped.
-#[derive(Debug)]
-pub(super) struct Payload {
-    pool: Arc<Pool>,
-    index: u64,
-    len: u64,
-}
-
-impl Payload {
-    /// Where they are.
-    pub(super) fn memory(&self) -> (&dyn Memory, Bytes) {
-        (self.pool.memory.as_ref(), Bytes::new(self.index * self.pool.slot))
-    }
-
-    /// How many.
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-}
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(self.index);
-        let waited = free.len() == 1;
-        drop(free);
-        if waited {
-            ring(&self.pool.bell);
-        }
-    }
-}
-
 /// Tells an adapter to look, as somebody's write to its register would.
-fn ring(bell: &Registers) {
+pub(super) fn ring(bell: &Registers) {
     bell.write(ARRIVED.as_u64(), &1_u64.to_le_bytes());
 }
 
 struct Socket {
     inbox: VecDeque<Message>,
     bell: Arc<Registers>,
+    /// Who the adapter is in its machine, once it has said so.
+    agent: Option<Agent>,
 }
 
 /// A network: whatever ports are on it reach each other.
@@ -188,7 +129,7 @@ impl Network {
         if sockets.contains_key(&port) {
             return None;
         }
-        sockets.insert(port, Socket { inbox: VecDeque::new(), bell });
+        sockets.insert(port, Socket { inbox: VecDeque::new(), bell, agent: None });
         drop(sockets);
         Some(Port { network: self.clone(), number: port })
     }
@@ -225,6 +166,21 @@ impl Port {
     /// The earliest message that came.
     pub(super) fn receive(&self) -> Option<Message> {
         self.network.sockets().get_mut(&self.number)?.inbox.pop_front()
+    }
+
+    /// Says who the adapter is in its machine.
+    pub(super) fn introduce(&self, agent: Option<Agent>) {
+        if let Some(socket) = self.network.sockets().get_mut(&self.number) {
+            socket.agent = agent;
+        }
+    }
+
+    /// The adapter itself, if the one at another port is beside it and can relay what it lends.
+    pub(super) fn lender_to(&self, port: u16) -> Option<Agent> {
+        let sockets = self.network.sockets();
+        let agent = |port| sockets.get(&port).and_then(|socket| socket.agent);
+        let taker = agent(port)?;
+        agent(self.number).filter(|own| own.is_beside(taker))
     }
 
     /// Whether somebody is plugged in there.

@@ -1,13 +1,15 @@
 //! One queue pair: its rings, its state, and how it comes into error.
 
-use super::network::{Body, Place, Pool, Port, Refusal};
+use super::fault::{Faults, Patience};
+use super::network::{Body, Place, Port, Refusal};
 use super::page;
+use super::payload::Pool;
 use super::region::Regions;
 use super::register::CONSUMED;
 use super::requester::Request;
-use super::responder::{Incoming, Responding};
+use super::responder::{Incoming, Owed, Responding};
 use super::work::{PairNumber, Status, decode_receive};
-use crate::device::bus::{Bus, How};
+use crate::device::bus::{Agent, Bus, How};
 use crate::device::channel::{Command, Completion, Ring, failure_code};
 use crate::device::registers::Registers;
 use crate::wire::Failure;
@@ -21,6 +23,7 @@ pub(super) struct Context<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) regions: &'a Regions,
     pub(super) registers: &'a Registers,
+    pub(super) faults: &'a mut Faults,
 }
 
 /// What a queue pair can do.
@@ -45,12 +48,17 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    pub(super) fn new(ring: Ring) -> Self {
+    fn new(ring: Ring) -> Self {
         Self { ring, head: 0, tail: 0 }
     }
 
     pub(super) fn is_empty(self) -> bool {
         self.head == self.tail
+    }
+
+    /// Gives the slot back that was taken last.
+    pub(super) fn give_back(&mut self) {
+        self.head = self.head.wrapping_sub(1);
     }
 
     /// Takes the next slot; `None` where the doorbell claims more than there are slots, and then
@@ -92,21 +100,48 @@ pub(super) struct Pair {
     pub(super) incoming: Option<Incoming>,
     /// The read that is answered.
     pub(super) responding: Option<Responding>,
-    /// Whether the other side waits for a receive.
-    pub(super) owes_ready: bool,
+    /// What the other side waits for.
+    pub(super) owes: Option<Owed>,
+    /// Pages that the send on its way waits for.
+    pub(super) requesting: Patience,
+    /// Pages that what is done for the other side waits for.
+    pub(super) answering: Patience,
 }
 
 impl Pair {
+    /// One that is not connected yet.
+    pub(super) fn new(number: PairNumber, domain: u32, [sends, receives, completions]: [Ring; 3]) -> Self {
+        Self {
+            number,
+            domain,
+            sends: Posted::new(sends),
+            receives: Posted::new(receives),
+            completions,
+            completed: 0,
+            vector: None,
+            state: State::Fresh,
+            peer: None,
+            request: None,
+            incoming: None,
+            responding: None,
+            owes: None,
+            requesting: Patience::default(),
+            answering: Patience::default(),
+        }
+    }
+
     /// Does a piece of its work; whether there was any.
     pub(super) fn progress(&mut self, cx: &mut Context<'_>) -> bool {
         match self.state {
             State::Fresh => false,
-            State::Ready => {
-                self.owe(cx);
-                self.respond(cx) || self.advance(cx)
-            }
+            State::Ready => self.owe(cx) || self.respond(cx) || self.advance(cx),
             State::Broken => self.flush(cx),
         }
+    }
+
+    /// The adapter itself, if it can lend to the other side what it sends there.
+    pub(super) fn lender(&self, cx: &Context<'_>) -> Option<Agent> {
+        cx.port.lender_to(self.peer?.port)
     }
 
     /// Says something to the other side; `false` if nobody is there.
@@ -179,9 +214,11 @@ impl Pair {
     }
 
     /// Tells the other side, if it waits for this one, that it waits in vain.
-    pub(super) fn forsake(&mut self, cx: &Context<'_>) {
-        if self.responding.take().is_some() || self.incoming.is_some() || self.owes_ready {
-            self.owes_ready = false;
+    pub(super) fn forsake(&mut self, cx: &mut Context<'_>) {
+        self.requesting.end(cx);
+        self.answering.end(cx);
+        let owed = self.owes.take().is_some();
+        if self.responding.take().is_some() || self.incoming.is_some() || owed {
             self.say(cx, Body::Refuse(Refusal::Gone));
         }
     }

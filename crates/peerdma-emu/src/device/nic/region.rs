@@ -1,9 +1,12 @@
 //! Memory regions: keys, rights, and the pages behind addresses.
+//!
+//! A region is registered with its pages, or on demand: then it has none until the driver
+//! writes some, which it is asked for when an access finds none, and it loses them
+//! when they are invalidated.
 
-use crate::device::bus::{Bus, How};
-use crate::memory::Memory;
-use crate::wire::Failure;
-use peerdma::addr::{BusAddr, Bytes};
+use super::window::Window;
+use crate::device::bus::How;
+use peerdma::addr::BusAddr;
 use peerdma::dma::consumer::rdma::RegionAddr;
 use std::ops::BitOr;
 
@@ -71,6 +74,81 @@ impl BitOr for Rights {
     }
 }
 
+/// A page of an on-demand region: where it is and whether it may be written, or that there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub(super) struct Entry(u64);
+
+impl Entry {
+    const PRESENT: u64 = 1;
+    const WRITABLE: u64 = 2;
+
+    /// The page at a multiple of 4 KiB.
+    fn new(page: u64, writable: bool) -> Self {
+        Self(page | Self::PRESENT | if writable { Self::WRITABLE } else { 0 })
+    }
+
+    fn permits(self, write: bool) -> bool {
+        self.0 & Self::PRESENT != 0 && (!write || self.0 & Self::WRITABLE != 0)
+    }
+
+    fn page(self) -> u64 {
+        self.0 & !(Self::PRESENT | Self::WRITABLE)
+    }
+}
+
+/// The pages of a region; as many as its base and its length ask for.
+#[derive(Debug)]
+pub(super) enum Pages {
+    /// Fixed for as long as the region is there: first addresses.
+    Pinned(Vec<u64>),
+    /// Those that were written since they were last taken away.
+    OnDemand(Vec<Entry>),
+}
+
+impl Pages {
+    fn len(&self) -> usize {
+        match self {
+            Self::Pinned(pages) => pages.len(),
+            Self::OnDemand(entries) => entries.len(),
+        }
+    }
+}
+
+/// Bytes of an on-demand region that have no page, or none for this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Missing {
+    pub(super) key: Key,
+    pub(super) at: u64,
+    pub(super) len: u64,
+    pub(super) write: bool,
+}
+
+/// A list of pages as a command shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed<'a> {
+    /// Where in the region the first byte is that they are for, and how many.
+    pub(super) at: u64,
+    pub(super) len: u64,
+    pub(super) page_log2: u64,
+    /// First addresses.
+    pub(super) words: &'a [u64],
+    pub(super) writable: bool,
+}
+
+/// Pages that were taken away.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// First and last address that they were for.
+    pub(super) range: (u64, u64),
+    /// How often pages of the region were taken away with this time: loans of earlier ones are of these.
+    pub(super) count: u64,
+    /// Those that may have been written. Nobody counts who did write: what is permitted is taken
+    /// as done, as Linux takes every page that it has mapped for writing as dirty (7.2,
+    /// `ib_umem_odp_unmap_dma_pages`).
+    pub(super) written: Vec<BusAddr>,
+}
+
 /// One memory region.
 #[derive(Debug)]
 pub(super) struct Region {
@@ -80,8 +158,9 @@ pub(super) struct Region {
     /// Not zero; base and length do not reach past the last address.
     pub(super) len: u64,
     pub(super) page_log2: u32,
-    /// As many as base and length ask for.
-    pub(super) pages: Vec<u64>,
+    pub(super) pages: Pages,
+    /// How often pages were taken away.
+    pub(super) taken: u64,
 }
 
 impl Region {
@@ -92,19 +171,31 @@ impl Region {
         Some((last >> log2) - (base >> log2) + 1)
     }
 
+    fn has(&self, at: u64, len: u64) -> bool {
+        at.checked_sub(self.base).and_then(|from| from.checked_add(len)).is_some_and(|end| end <= self.len)
+    }
+
     fn permits(&self, domain: u32, at: u64, len: u64, right: Rights) -> bool {
-        let inside = at >= self.base
-            && at.checked_sub(self.base).and_then(|from| from.checked_add(len)).is_some_and(|end| end <= self.len);
-        self.domain == domain && self.rights.contains(right) && inside
+        self.domain == domain && self.rights.contains(right) && self.has(at, len)
+    }
+
+    fn index(&self, at: u64) -> usize {
+        ((at >> self.page_log2) - (self.base >> self.page_log2)) as usize
     }
 
     fn page(&self, at: u64) -> u64 {
-        let index = (at >> self.page_log2) - (self.base >> self.page_log2);
-        self.pages.get(index as usize).copied().unwrap_or(u64::MAX)
+        let index = self.index(at);
+        let page = match &self.pages {
+            Pages::Pinned(pages) => pages.get(index).copied(),
+            Pages::OnDemand(entries) => {
+                entries.get(index).filter(|entry| entry.permits(false)).map(|entry| entry.page())
+            }
+        };
+        page.unwrap_or(u64::MAX)
     }
 
     /// Where the byte at `at` is, and how many of `len` follow it without a gap.
-    fn piece(&self, at: u64, len: u64) -> (BusAddr, u64) {
+    pub(super) fn piece(&self, at: u64, len: u64) -> (BusAddr, u64) {
         let size = 1_u64 << self.page_log2;
         let within = at & (size - 1);
         let first = self.page(at);
@@ -117,61 +208,63 @@ impl Region {
         (BusAddr::new(first.wrapping_add(within)), run.min(len))
     }
 
-    fn how(&self) -> How {
+    pub(super) fn how(&self) -> How {
         let mut how = How::default();
         how.attributes.relaxed = self.rights.contains(Rights::RELAXED);
         how
     }
-}
 
-/// Bytes of a region that may be accessed.
-#[derive(Clone, Copy)]
-pub(super) struct Window<'a> {
-    region: Option<&'a Region>,
-    at: u64,
-    len: u64,
-}
+    /// Where in the region the page at an index begins and ends, without what is outside the region.
+    fn extent(&self, index: usize) -> (u64, u64) {
+        let first = ((self.base >> self.page_log2) + index as u64) << self.page_log2;
+        let last = first | ((1 << self.page_log2) - 1);
+        (first.max(self.base), last.min(self.base + (self.len - 1)))
+    }
 
-impl Window<'_> {
-    /// Goes through the pieces with `done` bytes before each.
-    fn each(self, mut act: impl FnMut(How, BusAddr, u64, u64) -> Result<(), Failure>) -> Result<(), Failure> {
-        let Some(region) = self.region else { return Ok(()) };
-        let mut done = 0;
-        while done < self.len {
-            let (at, run) = region.piece(self.at + done, self.len - done);
-            act(region.how(), at, done, run)?;
-            done += run;
+    /// The first pages in a row that are not there for an access to bytes that the region has.
+    pub(super) fn missing(&self, key: Key, at: u64, len: u64, write: bool) -> Option<Missing> {
+        let Pages::OnDemand(entries) = &self.pages else { return None };
+        let range = self.index(at)..=self.index(at + (len - 1));
+        let mut lacking = range.skip_while(|index| entries.get(*index).is_some_and(|entry| entry.permits(write)));
+        let first = lacking.next()?;
+        let more = lacking.take_while(|index| !entries.get(*index).is_some_and(|entry| entry.permits(write)));
+        let last = more.last().unwrap_or(first);
+        let (at, last) = (self.extent(first).0, self.extent(last).1);
+        Some(Missing { key, at, len: last - at + 1, write })
+    }
+
+    /// Writes pages; `None`, and nothing is written, where the region takes no such pages.
+    ///
+    /// Pages of a list may be larger than the region's.
+    fn write(&mut self, listed: &Listed<'_>) -> Option<()> {
+        let Listed { at, len, page_log2, words, writable } = *listed;
+        let count = Self::page_count(at, len, page_log2).filter(|_| self.has(at, len))?;
+        let fits = count == words.len() as u64 && page_log2 >= u64::from(self.page_log2);
+        let aligned = words.iter().all(|word| word.trailing_zeros() >= self.page_log2);
+        let indices = self.index(at)..=self.index(at + (len - 1));
+        let (size_log2, base) = (self.page_log2, self.base >> self.page_log2);
+        let Pages::OnDemand(entries) = &mut self.pages else { return None };
+        let entries = entries.get_mut(indices.clone()).filter(|_| fits && aligned)?;
+        for (index, entry) in indices.zip(entries) {
+            let page = (base + index as u64) << size_log2;
+            let word = words.get(((page >> page_log2) - (at >> page_log2)) as usize).copied().unwrap_or(0);
+            *entry = Entry::new(word.wrapping_add(page & ((1 << page_log2) - 1)), writable);
         }
-        Ok(())
+        Some(())
     }
 
-    /// Reads all of it into a buffer, from its start.
-    pub(super) fn fetch(self, bus: &mut dyn Bus, into: (&dyn Memory, Bytes)) -> Result<(), Failure> {
-        let (memory, start) = into;
-        self.each(|how, at, done, run| {
-            // Reads keep their order with the writes before them; the hint is for writes.
-            let how = How { attributes: Default::default(), ..how };
-            bus.fetch(how, at, (memory, Bytes::new(start.as_u64() + done)), Bytes::new(run))
-        })
-    }
-
-    /// Writes all of it from a buffer, from its start.
-    pub(super) fn send(self, bus: &mut dyn Bus, from: (&dyn Memory, Bytes)) -> Result<(), Failure> {
-        let (memory, start) = from;
-        self.each(|how, at, done, run| bus.send(how, (memory, Bytes::new(start.as_u64() + done)), at, Bytes::new(run)))
-    }
-
-    /// Writes a number's 8 bytes.
-    pub(super) fn put(self, bus: &mut dyn Bus, value: u64) -> Result<(), Failure> {
-        let bytes = value.to_le_bytes();
-        self.each(|how, at, done, run| {
-            bus.write(how, at, bytes.get(done as usize..(done + run) as usize).unwrap_or(&[]))
-        })
-    }
-
-    /// Where it begins.
-    pub(super) fn start(self) -> Option<BusAddr> {
-        Some(self.region?.piece(self.at, self.len).0)
+    /// Takes pages away; `None` where it is no on-demand region of such bytes.
+    fn take_away(&mut self, at: u64, len: u64) -> Option<Taken> {
+        if len == 0 || !self.has(at, len) {
+            return None;
+        }
+        let indices = self.index(at)..=self.index(at + (len - 1));
+        let range = (self.extent(*indices.start()).0, self.extent(*indices.end()).1);
+        let Pages::OnDemand(entries) = &mut self.pages else { return None };
+        let taken = entries.get_mut(indices)?.iter_mut().map(std::mem::take);
+        let written = taken.filter(|entry| entry.permits(true)).map(|entry| BusAddr::new(entry.page())).collect();
+        self.taken += 1;
+        Some(Taken { range, count: self.taken, written })
     }
 }
 
@@ -228,10 +321,30 @@ impl Regions {
     pub(super) fn window(&self, key: Key, domain: u32, at: RegionAddr, len: u64, right: Rights) -> Option<Window<'_>> {
         let at = at.as_u64();
         if len == 0 {
-            return Some(Window { region: None, at, len });
+            return Some(Window::EMPTY);
         }
         let region = self.find(key).filter(|region| region.permits(domain, at, len, right))?;
-        Some(Window { region: Some(region), at, len })
+        Some(Window::new(key, region, at, len))
+    }
+
+    /// Whether a key names one.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.find(key).is_some()
+    }
+
+    fn find_mut(&mut self, key: Key) -> Option<&mut Region> {
+        let (generation, region) = self.list.get_mut((key.0 >> 8) as usize)?;
+        region.as_mut().filter(|_| u32::from(*generation) == key.0 & 0xff)
+    }
+
+    /// Writes pages of an on-demand region; `None` where there is none that takes them.
+    pub(super) fn write(&mut self, key: Key, listed: &Listed<'_>) -> Option<()> {
+        self.find_mut(key)?.write(listed)
+    }
+
+    /// Takes pages of an on-demand region away, see [`Region::take_away`].
+    pub(super) fn take_away(&mut self, key: Key, at: u64, len: u64) -> Option<Taken> {
+        self.find_mut(key)?.take_away(at, len)
     }
 
     /// Forgets all regions; their keys stay dead.
@@ -244,21 +357,4 @@ impl Regions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_all_regions_together_are_bounded_and_come_back() {
-        let mut regions = Regions::default();
-        let large = || {
-            let pages = vec![0; MOST_PAGES / 2];
-            Region { domain: 1, rights: Rights::ALL, base: 0, len: 1, page_log2: 12, pages }
-        };
-        let keys = [regions.insert(large()).unwrap(), regions.insert(large()).unwrap()];
-        assert!(regions.insert(large()).is_none());
-        assert!(regions.remove(keys[0]).is_some() && regions.remove(keys[0]).is_none());
-        assert!(regions.insert(large()).is_some());
-        regions.clear();
-        assert!(regions.insert(large()).is_some());
-    }
-}
+mod tests;

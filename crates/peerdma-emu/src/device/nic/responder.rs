@@ -1,12 +1,14 @@
 //! The side of a queue pair that answers requests.
 
-use super::network::{Body, Payload, Refusal, Target};
+use super::fault::Look;
+use super::network::{Body, Refusal, Target};
 use super::pair::{Context, Pair, Side, detail};
-use super::region::{Key, Rights};
+use super::payload::Payload;
+use super::region::{Key, Missing, Rights};
 use super::requester::plus;
 use super::work::{Source, Status, decode_receive};
-use crate::device::bus::How;
-use crate::wire::Atomic;
+use crate::device::bus::{How, RelayError};
+use crate::wire::{Atomic, Failure};
 use peerdma::dma::consumer::rdma::RegionAddr;
 
 /// A message of which more is to come.
@@ -19,7 +21,18 @@ pub(super) struct Incoming {
     at: RegionAddr,
     right: Rights,
     total: u64,
+    /// How much of it came.
+    done: u64,
     immediate: Option<u32>,
+}
+
+/// What the other side was told to wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owed {
+    /// A receive.
+    Receive,
+    /// Pages, after which it goes on from this byte.
+    Pages { offset: u64 },
 }
 
 /// A read that is being answered.
@@ -36,16 +49,18 @@ impl Pair {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, body: Body) {
         match body {
             Body::Data { target, first, last, offset, total, payload } => {
-                if first {
+                // One that was begun goes on, also from its first byte.
+                if first && self.incoming.is_none() {
                     self.incoming = self.begin(cx, target, total);
                 }
                 self.take_part(cx, offset, last, payload);
             }
-            Body::Read { from, key, len } => match self.permits(cx, key, from, len, Rights::REMOTE_READ) {
-                true => self.responding = Some(Responding { from, key, len, done: 0 }),
+            Body::Read { from, key, len, offset } => match self.permits(cx, key, from, len, Rights::REMOTE_READ) {
+                true => self.responding = Some(Responding { from, key, len, done: offset }),
                 false => self.refuse(cx, Refusal::Access),
             },
             Body::Atomic { at, key, atomic } => self.change(cx, at, key, atomic),
+            Body::Lost => self.fail(cx),
             answer => self.hear(cx, answer),
         }
     }
@@ -83,7 +98,7 @@ impl Pair {
         let receive = match (memory, immediate) {
             (Some(_), None) => None,
             _ if self.receives.is_empty() => {
-                self.owes_ready = true;
+                self.owes = Some(Owed::Receive);
                 self.say(cx, Body::Refuse(Refusal::NotReady));
                 return None;
             }
@@ -101,7 +116,7 @@ impl Pair {
             (None, None) => return None,
         };
         let receive = receive.map(|(id, _)| id);
-        Some(Incoming { receive, key, at, right, total, immediate })
+        Some(Incoming { receive, key, at, right, total, done: 0, immediate })
     }
 
     /// Takes the next receive; one that is none breaks the queue pair.
@@ -119,22 +134,31 @@ impl Pair {
 
     /// Takes a part of the message that is coming in. Parts of one that was refused are dropped.
     fn take_part(&mut self, cx: &mut Context<'_>, offset: u64, last: bool, payload: Option<Payload>) {
-        let Some(incoming) = self.incoming else { return };
+        // Parts behind one that found no page were sent before the other side heard of it.
+        let Some(incoming) = self.incoming.filter(|incoming| incoming.done == offset) else { return };
         let len = payload.as_ref().map_or(0, Payload::len);
         // The region may be gone since the message began.
         let (at, inside) = (plus(incoming.at, offset), offset.saturating_add(len) <= incoming.total);
         let window = cx.regions.window(incoming.key, self.domain, at, len, incoming.right).filter(|_| inside);
+        if let Some(missing) = window.and_then(|window| window.missing(true)) {
+            // The part is dropped and sent again, so that its slot is free for other queue pairs.
+            return self.put_off(cx, offset, missing);
+        }
         let (status, reason, refusal) = match (window, payload) {
-            (Some(window), Some(payload)) => match window.send(cx.bus, payload.memory()) {
+            (Some(window), Some(payload)) => match payload.deposit(cx.bus, window) {
                 Ok(()) => (Status::Success, 0, Refusal::Operation),
-                Err(failure) => (Status::General, detail(failure), Refusal::Operation),
+                Err(RelayError::Write(failure)) => (Status::General, detail(failure), Refusal::Operation),
+                Err(RelayError::Read(failure)) => return self.lose(cx, failure),
             },
             (Some(_), None) => (Status::Success, 0, Refusal::Operation),
             (None, _) if incoming.right == Rights::REMOTE_WRITE => (Status::LocalProtection, 0, Refusal::Access),
             (None, _) => (Status::LocalProtection, 0, Refusal::Operation),
         };
+        if status == Status::Success {
+            self.answering.got_on();
+        }
         match (status, incoming.receive) {
-            (Status::Success, _) if !last => {}
+            (Status::Success, _) if !last => self.incoming = Some(Incoming { done: offset + len, ..incoming }),
             (Status::Success, receive) => {
                 self.incoming = None;
                 let (side, immediate) = match incoming.immediate {
@@ -154,15 +178,50 @@ impl Pair {
         }
     }
 
+    /// Lets the other side wait for pages, after which it goes on from the byte at `offset`: what
+    /// InfiniBand says of a receiver that is not ready (1.4 §9.7.5.2.8), for which adapters take pages too.
+    fn put_off(&mut self, cx: &mut Context<'_>, offset: u64, missing: Missing) {
+        if self.answering.begin(cx, missing) {
+            self.owes = Some(Owed::Pages { offset });
+            self.say(cx, Body::Refuse(Refusal::NotReady));
+        } else {
+            self.deny(cx);
+        }
+    }
+
+    /// Refuses what was to be done here for want of pages.
+    fn deny(&mut self, cx: &mut Context<'_>) {
+        (self.owes, self.responding) = (None, None);
+        match self.incoming.take() {
+            Some(Incoming { receive: Some(id), right, .. }) => {
+                let refusal = if right == Rights::REMOTE_WRITE { Refusal::Access } else { Refusal::Operation };
+                self.refuse_receive(cx, id, Status::LocalProtection, 0, refusal);
+            }
+            _ => self.refuse(cx, Refusal::Access),
+        }
+    }
+
+    /// Drops a message whose bytes the other side could not read. Its receive was not used.
+    fn lose(&mut self, cx: &mut Context<'_>, failure: Failure) {
+        if self.incoming.take().is_some_and(|incoming| incoming.receive.is_some()) {
+            self.receives.give_back();
+        }
+        self.say(cx, Body::Refuse(Refusal::Source(failure)));
+    }
+
     /// Does an AtomicOp on memory here.
     fn change(&mut self, cx: &mut Context<'_>, at: RegionAddr, key: Key, atomic: Atomic) {
         if !at.as_u64().is_multiple_of(8) {
             return self.refuse(cx, Refusal::Invalid);
         }
         let window = cx.regions.window(key, self.domain, at, 8, Rights::REMOTE_ATOMIC);
+        if let Some(missing) = window.and_then(|window| window.missing(true)) {
+            return self.put_off(cx, 0, missing);
+        }
         let Some(place) = window.and_then(|window| window.start()) else {
             return self.refuse(cx, Refusal::Access);
         };
+        self.answering.got_on();
         match cx.bus.atomic(How::default(), place, atomic) {
             Ok(found) => {
                 self.say(cx, Body::AtomicResult(found));
@@ -174,40 +233,69 @@ impl Pair {
     /// Sends a part of what is being read, as much as one slot holds; whether there was any.
     pub(super) fn respond(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(Responding { from, key, len, done }) = self.responding else { return false };
-        let part = (len - done).min(cx.pool.slot());
+        match self.answering.look(cx) {
+            Look::Ready => {}
+            Look::Waiting => return false,
+            Look::Refused => {
+                self.deny(cx);
+                return true;
+            }
+        }
+        let part = len.saturating_sub(done).min(cx.pool.slot());
+        if len != 0 && cx.pool.slot() == 0 {
+            self.responding = None;
+            self.refuse(cx, Refusal::Operation);
+            return true;
+        }
+        let Some(window) = cx.regions.window(key, self.domain, plus(from, done), part, Rights::REMOTE_READ) else {
+            self.responding = None;
+            self.refuse(cx, Refusal::Access);
+            return true;
+        };
+        if let Some(missing) = window.missing(false) {
+            if !self.answering.begin(cx, missing) {
+                self.deny(cx);
+            }
+            return true;
+        }
         let payload = if len == 0 { None } else { cx.pool.take(part) };
-        if payload.is_none() && len != 0 {
-            if cx.pool.slot() == 0 {
-                self.responding = None;
-                self.refuse(cx, Refusal::Operation);
-                return true;
+        match &payload {
+            Some(payload) => {
+                let lender = self.lender(cx);
+                if payload.fill(cx.bus, window, lender).is_err() {
+                    self.responding = None;
+                    self.refuse(cx, Refusal::Operation);
+                    return true;
+                }
             }
-            return false;
+            None if len != 0 => return false,
+            None => {}
         }
-        if let Some(payload) = &payload {
-            let window = cx.regions.window(key, self.domain, plus(from, done), part, Rights::REMOTE_READ);
-            let refusal = match window.map(|window| window.fetch(cx.bus, payload.memory())) {
-                Some(Ok(())) => None,
-                Some(Err(_)) => Some(Refusal::Operation),
-                None => Some(Refusal::Access),
-            };
-            if let Some(refusal) = refusal {
-                self.responding = None;
-                self.refuse(cx, refusal);
-                return true;
-            }
-        }
+        self.answering.got_on();
         let last = done + part == len;
         self.responding = (!last).then_some(Responding { from, key, len, done: done + part });
         self.say(cx, Body::ReadData { offset: done, last, payload });
         true
     }
 
-    /// Tells the other side that a receive is posted now, if it waits for one.
-    pub(super) fn owe(&mut self, cx: &mut Context<'_>) {
-        if self.owes_ready && !self.receives.is_empty() {
-            self.owes_ready = false;
-            self.say(cx, Body::Ready);
-        }
+    /// Tells the other side that it can go on, if it waits and what it waits for is there; whether
+    /// there was anything to do.
+    pub(super) fn owe(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(owed) = self.owes else { return false };
+        let offset = match owed {
+            Owed::Receive if self.receives.is_empty() => return false,
+            Owed::Receive => 0,
+            Owed::Pages { offset } => match self.answering.look(cx) {
+                Look::Waiting => return false,
+                Look::Ready => offset,
+                Look::Refused => {
+                    self.deny(cx);
+                    return true;
+                }
+            },
+        };
+        self.owes = None;
+        self.say(cx, Body::Ready { offset });
+        true
     }
 }

@@ -137,8 +137,8 @@ fn a_translated_address_that_is_not_believed_is_recorded_as_a_fault() {
 fn a_processor_reaches_devices_through_windows_and_finds_nobody_between_them() {
     let net = Plan::new().build();
     let store = |at: u64| {
-        let first = net.fabric.leave_cpu(PhysAddr::new(at), Kind::Write, Bytes::new(4));
-        first.map(|first| net.end(net.follow(first, net.head(Kind::Write, "A", 0, 4)).2))
+        let asked = net.fabric.cpu_request(PhysAddr::new(at), Kind::Write, Bytes::new(4));
+        asked.map(|(host, head)| net.end(net.follow(net.fabric.leave_cpu(host, head), head).2))
     };
     assert_eq!(store(0x50_9000_0010).as_deref(), Some("X"));
     assert_eq!(store(0x9210_0000).as_deref(), Some("Q"));

@@ -122,3 +122,41 @@ fn faults_strike_beside_devices_in_threads_and_nobody_waits_for_ever() {
     });
     assert_eq!(bench.machine.armed(), []);
 }
+
+/// How many requests a long read is, by the log: one for a stroke, one for each packet else.
+fn requests(bench: &Bench, from: usize, to: u64) -> usize {
+    bench.machine.log().take();
+    let mut bytes = [0; 64 << 10];
+    bench.port(from).read(How::default(), Bench::at(to, 0), &mut bytes).unwrap();
+    let sent = |event: &&Event| matches!(event.what, Happened::Sent { .. });
+    bench.machine.log().take().iter().filter(sent).count()
+}
+
+#[test]
+fn long_transfers_go_in_strokes_where_nothing_that_is_armed_can_strike_them() {
+    for delivery in BOTH {
+        let bench = bench(delivery, 1);
+        bench.machine.log().keep(true);
+        let alone = requests(&bench, 0, 2);
+        let armed = |plan: Plan, from, to| {
+            let id = bench.arm(plan);
+            let count = requests(&bench, from, to);
+            bench.machine.disarm(id);
+            count
+        };
+        let there = Spot::Node(bench.devices[1]);
+        // In packets to where it may strike, and in strokes beside it.
+        for fault in [Fault::DeadReads, Fault::BitFlip, Fault::LateCompletion, Fault::MirrorBar] {
+            let plan = Plan::new(fault).at(there).when(When::OneIn(1 << 20)).seed(1);
+            assert!(armed(plan, 0, 1) > 8 * alone, "{fault}");
+            assert_eq!(armed(plan, 0, 2), alone, "{fault}");
+            assert!(armed(Plan::new(fault).at(there).when(When::AfterRequests(1 << 20)), 0, 2) > 8 * alone, "{fault}");
+        }
+        // Writes are dropped, and reads are none.
+        assert_eq!(armed(Plan::new(Fault::DropWrites).at(there), 0, 1), alone);
+        // What may yet change the machine counts every request; what has is over.
+        assert!(armed(Plan::new(Fault::D3).at(there).when(When::OneIn(1 << 20)), 0, 2) > 8 * alone);
+        assert_eq!(armed(Plan::new(Fault::D3).at(there).when(When::AfterSteps(1 << 20)), 0, 2), alone);
+        assert_eq!(armed(Plan::new(Fault::D3).at(there), 0, 2), alone);
+    }
+}

@@ -119,7 +119,7 @@ fn keys_and_types() {
         "schema = 1\n" => "schema = 1\nspeed = 3\n":
             2 "unknown field `speed`, expected one of `schema`, `platform`, `cpu`, `kernel`, `iommu`, `ram`, `host_bridge`, `port`, `function`"
         "family = 6" => "families = 6": 4 "unknown field `families`, expected one of `vendor`, `family`, `model`"
-        "buses = [0x00, 0x0f]" => "bus = 0": 18 "unknown field `bus`, expected one of `name`, `segment`, `buses`, `node`, `first_device`, `windows`, `peer`"
+        "buses = [0x00, 0x0f]" => "bus = 0": 18 "unknown field `bus`, expected one of `name`, `segment`, `buses`, `node`, `first_device`, `windows`, `peer`, `replaces_requester`, `between_ports`"
         "ctl = 0x1d }" => "ctl = 0x1d, control = 1 }": 38 "unknown field `control`, expected one of `cap`, `ctl`, `egress`"
         "{ n = 0, size" => "{ bar = 0, size": 65 "unknown field `bar`, expected one of `n`, `size`, `prefetch`, `resizable`"
         "[kernel]" => "[[kernel]]": 5 "invalid type: sequence, expected a table"

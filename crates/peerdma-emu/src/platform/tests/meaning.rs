@@ -1,5 +1,7 @@
 use super::{EVERY_KEY, edited};
-use crate::platform::{Buses, IommuKind, Model, Payload, PeerForwarding, Platform, PortKind, Problem, TdiState};
+use crate::platform::{
+    Buses, IommuKind, Model, Payload, PeerForwarding, Platform, PortKind, RegisterProblem, TdiState,
+};
 use peerdma::addr::{Bytes, PhysAddr};
 use peerdma::pcie::acs::{Acs, AcsAbsent, AcsBits, AcsUnread};
 use peerdma::pcie::decode::{BridgeBuses, HeaderType};
@@ -55,6 +57,7 @@ fn every_key_is_accepted_and_reaches_the_model() {
     assert_eq!((host.segment, host.root_bus, host.last_bus, host.node), (0x10001, 0x20, 0x3f, Some(2)));
     assert_eq!(host.first_device.unwrap().to_string(), "1022:14a4");
     assert_eq!(host.peer, PeerForwarding::WritesOnly);
+    assert_eq!((host.replaces_requester, host.between_ports), (true, true));
     assert_eq!(host.windows[1].cpu.len(), Bytes::new(256 << 20));
 
     let accel = platform.function_named("accel0").unwrap();
@@ -81,6 +84,7 @@ fn what_is_left_out_has_its_documented_default() {
     let host = platform.host_bridge_named("hb0").unwrap();
     assert_eq!((host.segment, host.root_bus, host.last_bus, host.node), (0, 0, 0xff, None));
     assert_eq!((host.first_device, host.peer), (None, PeerForwarding::Unknown));
+    assert_eq!((host.replaces_requester, host.between_ports), (false, false));
     let port = platform.port_named("rp0").unwrap();
     assert_eq!((port.id, port.mps), (None, Bytes::new(128)));
     assert_eq!(port.acs, Acs::Absent(AcsAbsent::Declared));
@@ -234,7 +238,7 @@ fn enhanced_control_bits_need_the_enhanced_capability() {
     let down = every_key().port_named("down").unwrap().acs.clone();
     assert_eq!(down.registers().unwrap().control, Fact::Known(AcsBits::from_bits_retain(0x1a5f)));
     let error = Platform::parse(&edited(EVERY_KEY, "cap = 0xff, ctl = 0x1a5f", "cap = 0x7f, ctl = 0x1a5f"), "f");
-    assert_eq!(error.unwrap_err().problem(), &Problem::AcsControl { control: 0x1a00, capability: 0x7f });
+    assert_eq!(error.unwrap_err().problem(), &RegisterProblem::AcsControl { control: 0x1a00, capability: 0x7f }.into());
 }
 
 #[test]

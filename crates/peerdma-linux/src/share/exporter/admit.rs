@@ -3,7 +3,7 @@
 use super::super::listener;
 use super::super::packet;
 use super::mailbox::Mailbox;
-use super::seat::{Held, Seat};
+use super::seat::{Channel, Held, Seat};
 use super::{Exporter, Happened};
 use crate::share::process::Peer;
 use peerdma::buffer::Control;
@@ -91,7 +91,7 @@ impl Exporter {
         Ok(())
     }
 
-    fn settle(&mut self, key: u64, declare: &Declare) -> io::Result<Result<(Held, (OwnedFd, OwnedFd)), Refusal>> {
+    fn settle(&mut self, key: u64, declare: &Declare) -> io::Result<Result<(Held, Channel), Refusal>> {
         let Some(seat) = self.seats.get_mut(&key) else { return Err(io::ErrorKind::NotFound.into()) };
         seat.name = declare.name.to_string();
         if declare.enforcement > self.export.strongest {

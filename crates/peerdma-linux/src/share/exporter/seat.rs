@@ -28,6 +28,9 @@ pub(super) struct Held {
     pub(super) last: NoticeId,
 }
 
+/// Both ends of a control channel, the exporter's first.
+pub(super) type Channel = (OwnedFd, OwnedFd);
+
 /// How sending went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flow {
@@ -46,8 +49,8 @@ pub(super) struct Seat {
     /// The connection until terms were settled, the control channel afterwards; `None` once all is over. Of who
     /// was cut off nothing is read any more; it is kept to see when the last copy of the other end is closed.
     pub(super) socket: Option<OwnedFd>,
-    /// Both ends of the control channel, ours first, until the terms are on their way.
-    pub(super) control: Option<(OwnedFd, OwnedFd)>,
+    /// The control channel, until the terms are on their way.
+    pub(super) control: Option<Channel>,
     pub(super) peer: Peer,
     pub(super) name: String,
     /// The process that its last message came from, where it was not the one that connected.

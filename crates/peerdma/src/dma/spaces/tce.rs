@@ -143,6 +143,20 @@ impl<M: TableMemory> TceSpace<M> {
         Ok(Self { memory, root, frames, window, page, abilities })
     }
 
+    /// Takes a range out of what can be mapped, whole pages around it included.
+    ///
+    /// What is mapped there already stays until it is unmapped.
+    #[must_use]
+    pub fn reserving(mut self, range: AddrRange<Iova>) -> Self {
+        self.abilities.usable = self.abilities.usable.without(&[range], self.abilities.granule);
+        self
+    }
+
+    /// The size of its pages.
+    pub fn page(&self) -> TcePage {
+        self.page
+    }
+
     /// Where the table is: the address that the host bridge is told.
     pub fn root(&self) -> PhysAddr {
         self.root
@@ -317,6 +331,18 @@ mod tests {
         assert_eq!(space.translate(Iova::new(0x2_fff7), Access::Read), Some(PhysAddr::new(0x9_fff7)));
         assert_eq!(space.translate(Iova::new(0x3_0000), Access::Read), None);
         assert_eq!(space.unmap(range(0, 0x200_0000)), Ok(Bytes::new(0x2_0000)));
+    }
+
+    #[test]
+    fn a_page_with_a_reserved_byte_cannot_be_mapped_and_its_neighbours_can() {
+        let arena = FrameArena::new(PhysAddr::new(0x10_0000), 4);
+        let space = TceSpace::new(&arena, range(0, 0x20_0000), TcePage::K4).unwrap();
+        let mut space = space.reserving(range(0x5fff, 1)).reserving(range(0x20_0000, 0x1000));
+        for (page, taken) in [(4, true), (5, false), (6, true), (0x1ff, true)] {
+            let answer = space.map(range(page << 12, 0x1000), &physical(0), Prot::Read, NONE);
+            assert_eq!(answer.is_ok(), taken, "page {page}: {answer:?}");
+        }
+        assert!(space.map(range(0x3000, 0x4000), &physical(0), Prot::Read, NONE).is_err());
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) enum Choice {
     InsideDevice,
     /// Whether a root complex has a path between its ports of its own.
     BetweenRootPorts,
+    /// Whether that path takes a request by its bare number, so that no IOMMU sees it.
+    PastIommu,
     /// Whether a root complex keeps the requester's ID.
     RequesterKept,
     /// Whether a translation is a CPU address or a bus address where these differ.
@@ -153,6 +155,14 @@ impl Course {
         notes.append(&mut self.notes);
         self.notes = notes;
         self
+    }
+
+    /// This course as one within a root complex: what is delivered has come through it.
+    pub(super) fn in_root_complex(self) -> Self {
+        self.and_then(&mut |end| match end {
+            End::Delivered { to, .. } => Self::end(End::Delivered { to, through_root: true }),
+            other => Self::end(other),
+        })
     }
 
     /// This course with every end gone on from.

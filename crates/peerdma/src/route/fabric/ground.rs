@@ -109,6 +109,18 @@ impl<'t> Ground<'t> {
         false
     }
 
+    /// The bridge by which a function on conventional PCI reaches PCI Express.
+    pub(super) fn bridge_to_pci(&self, function: FunctionId) -> Option<FunctionId> {
+        let mut at = function;
+        while let Parent::Bridge(above) = self.topology.upstream(at) {
+            if self.info(above).registers.port_type == Fact::Known(Some(PortType::PciExpressToPci)) {
+                return Some(above);
+            }
+            at = above;
+        }
+        None
+    }
+
     /// Whether memory decoding is on, as far as that counts.
     pub(super) fn memory_on(&self, id: FunctionId, notes: &mut Vec<Note>) -> bool {
         // A virtual function's enable is in its physical one's SR-IOV capability.

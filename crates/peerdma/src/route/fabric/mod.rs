@@ -22,7 +22,8 @@
 //! literal cases can be checked; [`ordering`] says which of two arrives first.
 //!
 //! Three answers are kept apart. *Undefined*: the specification does not say, as for a
-//! redirected request that turns in a port without upstream forwarding. *Unknown*: two
+//! redirected request that turns in a port without upstream forwarding, or for a number
+//! that a root complex may pass between its ports past its IOMMU. *Unknown*: two
 //! ways of filling in what was not read (RR, CR, EC, the root complex) give different
 //! fates. *Assumed*: other unread bits count as clear, unread windows as holding what is
 //! below them, egress control of root ports, which acts only where a root complex has a

@@ -13,7 +13,7 @@ use super::tell;
 use super::tlp::{At, Number, Tlp};
 use super::{Explanation, Fate, Handed, Kind, Passage};
 use crate::addr::{AddrRange, BusAddr};
-use crate::pcie::Fact;
+use crate::pcie::{DevFn, Fact, PciAddr};
 use crate::route::domain::Domain;
 use crate::route::root_complex::{self, Forwarding};
 use crate::route::{Gate, Reason, Target, payload};
@@ -196,8 +196,19 @@ impl<'g, 't> Pair<'g, 't> {
         let course = self.ground.leave(self.initiator, &tlp).after(notes);
         course.and_then(&mut |end| match end {
             End::Root { from, .. } => self.through_root(from, &tlp),
+            // By a path between root ports, of which there is none in a root complex that forwards nothing.
+            End::Delivered { to, through_root: true } => self.as_delivers(to, &|| Course::end(end)),
             other => Course::end(other),
         })
+    }
+
+    /// What the root complex sends on, if it does; `at` is where that is asked.
+    fn as_delivers(&self, at: FunctionId, go_on: &dyn Fn() -> Course) -> Course {
+        match self.delivers() {
+            Fact::Known(true) => go_on(),
+            Fact::Known(false) => Course::end(End::NotForwarded),
+            Fact::Unknown => Course::unread(at, Unread::Forwarding, vec![go_on(), Course::end(End::NotForwarded)]),
+        }
     }
 
     /// The root complex has the request and sends it on to the target, or not.
@@ -214,13 +225,7 @@ impl<'g, 't> Pair<'g, 't> {
         if self.handed == Handed::Bus && self.offset() == Fact::Known(true) {
             return Course::end(End::Undefined(from)).after(vec![Note::BusAddressAtRoot]);
         }
-        let go_on = || self.down_from_root(from, host, tlp);
-        let course = match self.delivers() {
-            Fact::Known(true) => go_on(),
-            Fact::Known(false) => Course::end(End::NotForwarded),
-            Fact::Unknown => Course::unread(from, Unread::Forwarding, vec![go_on(), Course::end(End::NotForwarded)]),
-        };
-        course.after(vec![Note::ThroughRoot])
+        self.as_delivers(from, &|| self.down_from_root(from, host, tlp)).after(vec![Note::ThroughRoot])
     }
 
     /// Down again, with the target's bus address.
@@ -228,12 +233,7 @@ impl<'g, 't> Pair<'g, 't> {
         let Tlp::Request { kind, at, requester, .. } = *tlp else { return Course::end(End::NotForwarded) };
         let number = Number { range: self.target.bus(), target: Some(self.target.function()) };
         let down = Tlp::Request { kind, at, number, requester, payload: None, operand: None };
-        let go_on = || {
-            self.ground.descend_from_root(host, from, &down).and_then(&mut |end| match end {
-                End::Delivered { to, .. } => Course::end(End::Delivered { to, through_root: true }),
-                other => Course::end(other),
-            })
-        };
+        let go_on = || self.ground.descend_from_root(host, from, &down).in_root_complex();
         // Between root ports, the one it came in by routes too (PCIe 6.0 §6.15.3).
         if self.ground.info(from).is_bridge() { self.ground.routed_atomics(from, tlp, false, &go_on) } else { go_on() }
     }
@@ -241,11 +241,9 @@ impl<'g, 't> Pair<'g, 't> {
     /// A request that arrives is answered; the answer travels by the requester's ID.
     fn with_completion(&self, request: Course) -> Course {
         let target = self.target.function();
-        let to = self.topology().function(self.initiator).address();
-        let tlp = Tlp::Completion { to, holder: Some(self.initiator), relaxed: false, payload: None };
         request.and_then(&mut |end| match end {
             End::Delivered { to, through_root } if to == target => {
-                let kept = self.completion(&tlp);
+                let kept = self.completion(through_root);
                 let replaced = || Course::end(End::Delivered { to: self.initiator, through_root });
                 if through_root { Course::open(target, Choice::RequesterKept, vec![kept, replaced()]) } else { kept }
             }
@@ -259,10 +257,24 @@ impl<'g, 't> Pair<'g, 't> {
 
     /// The root complex holds a completion behind what it redirects and sends it on
     /// without new checks (PCIe 6.0 §6.12.1.1).
-    fn completion(&self, tlp: &Tlp) -> Course {
-        self.ground.leave(self.target.function(), tlp).and_then(&mut |end| match (end, self.host_of(self.initiator)) {
-            (End::Root { from, .. }, Some(host)) => self.ground.descend_from_root(host, from, tlp),
-            (End::Root { .. }, None) => Course::end(End::Unplaced(self.initiator)),
+    ///
+    /// A bridge to conventional PCI asks and answers for what is behind it (PCI Express to PCI Bridge 1.0
+    /// §2.2.2): in the name of its bus, by its own link, and also where both ends are on that bus, if the
+    /// request has left it.
+    fn completion(&self, through_root: bool) -> Course {
+        let (initiator, target) = (self.initiator, self.target.function());
+        let beyond = |one, other| {
+            let bridge = self.ground.bridge_to_pci(one);
+            bridge.filter(|&bridge| through_root || !self.ground.is_below(other, bridge))
+        };
+        let own = self.topology().function(initiator).address();
+        let named = beyond(initiator, target).and_then(|bridge| self.ground.info(bridge).registers.buses);
+        let to = named.map_or(own, |buses| PciAddr::new(own.domain(), buses.secondary, DevFn::new(0)));
+        let tlp = Tlp::Completion { to, holder: Some(initiator), relaxed: false, payload: None };
+        let completer = beyond(target, initiator).unwrap_or(target);
+        self.ground.leave(completer, &tlp).and_then(&mut |end| match (end, self.host_of(initiator)) {
+            (End::Root { from, .. }, Some(host)) => self.ground.descend_from_root(host, from, &tlp),
+            (End::Root { .. }, None) => Course::end(End::Unplaced(initiator)),
             (other, _) => Course::end(other),
         })
     }

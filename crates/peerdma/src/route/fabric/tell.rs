@@ -241,6 +241,10 @@ impl Told<'_, '_, '_> {
                 "EC=1 and RR=0 block this where the root complex has a path of its own between root ports, which no \
                  register tells (PCIe 6.0 §1.3.1)"
             }
+            Choice::PastIommu => {
+                "whether the root complex passes this to its other root port by the bare number, before its IOMMU sees \
+                 it, no register tells (PCIe 6.0 §1.3.1)"
+            }
             Choice::RequesterKept => {
                 "whether the completion comes back by the target's ports or to the root complex depends on the ID that \
                  the root complex puts on the request (PCIe 6.0 §1.3.1)"

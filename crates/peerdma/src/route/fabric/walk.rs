@@ -100,7 +100,13 @@ impl Ground<'_> {
             Step::Violation => Course::end(End::Violation(port)),
             Step::Unsupported => Course::end(End::Unsupported(port)),
             Step::Undefined => Course::end(End::Undefined(port)),
-            Step::Across if open_path => self.go_up(port, tlp),
+            Step::Across if open_path => match located.taker {
+                Some(taker) => {
+                    let across = self.routed_atomics(port, tlp, false, &|| self.descend(taker, tlp)).in_root_complex();
+                    Course::open(port, Choice::PastIommu, vec![self.go_up(port, tlp), across])
+                }
+                None => self.go_up(port, tlp),
+            },
             Step::Up => self.go_up(port, tlp),
             Step::Across => match located.taker {
                 Some(taker) => self.routed_atomics(port, tlp, false, &|| self.descend(taker, tlp)),
@@ -255,6 +261,15 @@ impl Ground<'_> {
         let mut notes = Vec::new();
         if matches!(tlp, Tlp::Request { .. }) && !self.memory_on(to, &mut notes) {
             return Course::end(End::Unsupported(to)).after(notes);
+        }
+        // A bridge to conventional PCI has asked for whoever is behind it, and remembers for whom.
+        if let Tlp::Completion { holder: Some(holder), .. } = *tlp
+            && self.bridge_to_pci(holder) == Some(to)
+        {
+            return match self.is_malformed(to, tlp) {
+                true => Course::end(End::Malformed(to)),
+                false => Course::end(End::Delivered { to: holder, through_root: false }),
+            };
         }
         let role = self.role(to);
         // The payload is checked where a TLP comes off a link.

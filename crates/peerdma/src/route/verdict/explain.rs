@@ -136,8 +136,11 @@ impl Judge<'_> {
 
     fn payload_reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
         let words = |clash: &Clash, what: &str, way: Option<Way>| {
-            let Clash { sender, sends, receiver, takes, may_be_cut } = *clash;
+            let Clash { sender, sends, receiver, takes, may_be_cut, may_be_avoided } = *clash;
             let consequence = match (may_be_cut, way) {
+                _ if may_be_avoided => {
+                    "larger ones are dropped as malformed, unless they go another way, which nothing here tells"
+                }
                 (true, _) => "the root complex may split them, or drop them",
                 (false, Some(Way::RootComplex)) => {
                     "a root complex splits nothing before it has it, and ports do not, so larger ones are dropped as malformed"

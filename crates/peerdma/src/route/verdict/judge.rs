@@ -228,8 +228,9 @@ impl PairVerdict {
         let all = by_kernel.and(formable);
         // A root complex may split what it forwards; a switch never does, nor does anybody on the way up.
         let fits = |clash: Option<Clash>| match clash {
-            Some(Clash { may_be_cut: false, .. }) => Permission::Refused,
-            Some(Clash { may_be_cut: true, .. }) | None => Permission::Permitted,
+            Some(clash) if clash.is_certain() => Permission::Refused,
+            Some(Clash { may_be_avoided: true, .. }) => Permission::Unknown,
+            Some(_) | None => Permission::Permitted,
         };
         let (write_fits, read_fits) = (fits(self.payload.write), fits(self.payload.read));
         self.write = all.and(permission(self.fabric_write.fate)).and(write_fits);

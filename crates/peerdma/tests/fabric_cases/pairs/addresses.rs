@@ -37,6 +37,26 @@ fn between_root_ports_the_root_complex_decides_and_what_is_known_of_it() {
     assert_eq!(zen.fates("A", "C", Handed::Iova), (Fate::Arrives, Fate::Arrives));
 }
 
+/// The resolver held such requests for lost; a root complex may have a way between its ports on which its IOMMU
+/// does not stand, and the emulator can have one.
+#[test]
+fn a_bare_number_for_a_peer_at_another_root_port_may_get_past_the_iommu() {
+    let fate = |controls: &[(&str, AcsBits)], peer, handed| {
+        let setup = Setup::controls(controls, peer);
+        let mut machine = setup.topology.machine().clone();
+        machine.iommu = Some(IommuMode::Translated);
+        Setup { topology: setup.topology.with_machine(machine) }.pass("A", "C", Kind::Write, handed)
+    };
+    let open = fate(&[], FORWARDS, Handed::Bus);
+    assert_eq!((open.fate, open.way), (Fate::Undefined, Some(Way::RootComplex)), "{open:?}");
+    assert!(open.reasons.iter().any(|reason| reason.evidence.contains("before its IOMMU")), "{open:?}");
+    assert_eq!(fate(&[], FORWARDS, Handed::Iova).fate, Fate::Arrives, "an address that the IOMMU knows");
+    // Redirection sends it to the IOMMU, and where nothing is forwarded there is no such way.
+    assert_eq!(fate(&[("RP0", AcsBits::RR)], FORWARDS, Handed::Bus).fate, Fate::Lost);
+    assert_eq!(fate(&[], Some(PeerForwarding::Nothing), Handed::Bus).fate, Fate::Lost);
+    assert_eq!(fate(&[], None, Handed::Bus).fate, Fate::Unknown);
+}
+
 #[test]
 fn an_iova_passes_all_windows_and_asks_no_port_for_a_turn() {
     let setup = Setup::with(&[], &|_, _| {}, FORWARDS);

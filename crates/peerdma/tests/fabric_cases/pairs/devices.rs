@@ -48,6 +48,36 @@ fn on_a_conventional_bus_neighbours_reach_each_other_whatever_ports_above_say() 
     assert_eq!(setup.pass("A", "Q", Kind::Write, Handed::Bus).fate, Fate::Arrives);
 }
 
+/// The resolver took the answer for one on their bus, although the bridge sends it: what the bridge was asked by the
+/// root complex it answers there, in the name in which it had asked itself.
+#[test]
+fn what_neighbours_on_a_conventional_bus_ask_through_the_root_complex_their_bridge_answers() {
+    let setup = |forwards: AcsBits| {
+        let edit = move |name: &str, info: &mut FunctionInfo| match name {
+            "B" => {
+                info.address = "0f:00.0".parse().unwrap();
+                info.bars.clear();
+            }
+            "DSP1" => {
+                info.registers.acs = acs(forwards, 0);
+                info.registers.buses = Some(BridgeBuses { primary: 2, secondary: 4, subordinate: 9 });
+            }
+            "RP0" => info.registers.acs = acs(forwards, 0),
+            _ => {}
+        };
+        Setup::with(&["BR", "P", "Q"], &edit, FORWARDS)
+    };
+    // The answer is for a bus below the very port that it comes up to.
+    assert_eq!(setup(AcsBits::empty()).fates("P", "Q", Handed::Iova), (Fate::Arrives, Fate::Undefined));
+    let turned = setup(AcsBits::empty()).pass("P", "Q", Kind::Read, Handed::Iova);
+    assert!(turned.reasons.iter().any(|reason| reason.object == "0000:02:01.0"), "{turned:?}");
+    assert_eq!(setup(AcsBits::UF).fates("P", "Q", Handed::Iova), (Fate::Arrives, Fate::Arrives));
+    // What stays on their bus is none of the bridge's business, and what comes from beyond goes back beyond.
+    assert_eq!(setup(AcsBits::empty()).fates("P", "Q", Handed::Bus), (Fate::Arrives, Fate::Arrives));
+    assert_eq!(setup(AcsBits::empty()).fates("A", "Q", Handed::Iova), (Fate::Arrives, Fate::Arrives));
+    assert_eq!(setup(AcsBits::empty()).fates("P", "A", Handed::Iova), (Fate::Arrives, Fate::Arrives));
+}
+
 #[test]
 fn an_atomic_operation_is_permitted_only_where_every_element_is_known_to_take_it() {
     let atomic = |edit: &dyn Fn(&str, &mut FunctionInfo)| Setup::new(edit).pass("A", "B", Kind::Atomic, Handed::Bus);

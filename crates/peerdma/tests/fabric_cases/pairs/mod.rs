@@ -9,12 +9,12 @@ use crate::machine::Machine;
 use peerdma::addr::{AddrRange, BusAddr, Bytes, PhysAddr};
 use peerdma::pcie::Fact;
 use peerdma::pcie::acs::{Acs, AcsBits, AcsRegisters, AcsUnread};
-use peerdma::pcie::decode::BridgeWindows;
+use peerdma::pcie::decode::{BridgeBuses, BridgeWindows};
 use peerdma::pcie::express::AtomicSizes;
 use peerdma::pcie::virt::Ats;
 use peerdma::route::fabric::{Explanation, FabricView, Fate, Handed, Kind, Passage, Way};
 use peerdma::route::{Gate, Reason, Target};
-use peerdma::topology::{Cpu, FunctionId, FunctionInfo, PeerForwarding, Topology};
+use peerdma::topology::{Cpu, FunctionId, FunctionInfo, IommuMode, PeerForwarding, Topology};
 
 /// A passage with its explanation.
 #[derive(Debug)]

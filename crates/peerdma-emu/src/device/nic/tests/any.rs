@@ -65,4 +65,52 @@ proptest! {
             prop_assert!(steps < 100_000);
         }
     }
+
+    /// Commands of any numbers, among them those of on-demand regions, while work is posted that
+    /// faults: all ends, and what was not in the region stays as it was.
+    #[test]
+    fn commands_of_any_arguments_end(
+        commands in proptest::collection::vec((0_u64..16, any::<[u64; 6]>(), 0_u8..64), 1..24),
+        words in any::<[u64; 16]>(),
+    ) {
+        let bench = Bench::new();
+        let sides = bench.sides();
+        let [mut a, b] = connected(&bench, &sides, Rights::ALL);
+        let _faults = a.driver.watch_faults(&bench.shared(0x11_0000, 0x1000), 2, None).unwrap();
+        let whole = (RegionAddr::new(0x5000_0000), Bytes::new(0x1_0000));
+        let key = a.driver.register_on_demand(a.domain, Rights::ALL, whole, Granule::PAGE_4K).unwrap();
+        // Pages behind the machine's memory, in it, and crooked ones.
+        for (n, word) in words.into_iter().enumerate() {
+            let word = match word % 64 {
+                0 => word,
+                1..8 => word & !0xfff,
+                _ => 0x180_0000 + (word >> 8) % 0x100 * 0x1000,
+            };
+            bench.ram.write(Bytes::new(0x12_0000 + 8 * n as u64), &word.to_le_bytes()).unwrap();
+        }
+        let local = Source { at: RegionAddr::new(0x5000_0800), key, len: Bytes::new(0x3000) };
+        a.post(1, local, Operation::Write { to: b.at(0), key: b.key, immediate: None });
+        a.post(2, local, Operation::Read { from: b.at(0), key: b.key });
+        let mut steps = 0_u32;
+        for (number, mut arguments, sensible) in commands {
+            let plain = [u64::from(key.as_u32()) | 1 << 32, 0x5000_0000, 0x1_0000, 12, 0x12_0000, 16];
+            let short = [u64::from(key.as_u32()), 0x5000_0000 + (arguments[1] % 0x100) * 0x1000, arguments[2] % 0x4000];
+            let some = if number == 13 || sensible & 1 == 0 { &short[..] } else { &plain[..] };
+            for (n, argument) in some.iter().enumerate().filter(|(n, _)| sensible >> n & 1 != 0 || sensible > 16) {
+                arguments[n] = *argument;
+            }
+            // Numbers of faults are small at first.
+            arguments[0] = if number == 12 { (1 << 16) + arguments[0] % 4 } else { arguments[0] };
+            for (n, argument) in (0..).zip(arguments) {
+                sides[0].store(0, Bytes::new(0x40 + 8 * n), argument, 8);
+            }
+            sides[0].store(0, Bytes::new(0x80), number, 8);
+            while sides[0].pause() {
+                steps += 1;
+                prop_assert!(steps < 100_000);
+            }
+        }
+        // Rings, lists and the other side's registered memory aside, nothing was reached.
+        prop_assert!(bench.bytes(0x40_0000, 0x10_0000).iter().all(|byte| *byte == 0));
+    }
 }

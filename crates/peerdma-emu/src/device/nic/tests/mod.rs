@@ -1,5 +1,8 @@
 mod any;
+mod lent;
+mod on_demand;
 mod refused;
+mod registering;
 
 use super::*;
 use crate::device::{FlatDevice, Mmio, Shared};
@@ -72,6 +75,8 @@ impl Bench {
 
 /// An adapter with a queue pair, and a region of 16 MiB whose addresses are those of memory.
 struct End<'b> {
+    /// Lets both adapters go on.
+    time: &'b Side<'b>,
     driver: Driver<'b>,
     domain: Domain,
     pair: QueuePair<'b>,
@@ -87,7 +92,7 @@ impl<'b> End<'b> {
         let domain = driver.allocate_domain().unwrap();
         let pair = driver.create_pair(domain, Queues::new(bench.shared(base + 0x10_0000, 0x2000))).unwrap();
         let key = region(&driver, domain, rights, base + 0x100_0000, 0x100_0000).unwrap();
-        Self { driver, domain, pair, base: base + 0x100_0000, key }
+        Self { time: side, driver, domain, pair, base: base + 0x100_0000, key }
     }
 
     fn at(&self, at: u64) -> RegionAddr {

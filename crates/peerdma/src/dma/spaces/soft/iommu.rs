@@ -65,12 +65,13 @@ impl<F: Format, M: TableMemory> SoftIommu<F, M> {
     pub fn with(format: F, memory: M, options: &SoftOptions) -> Result<Self, CreateError> {
         let shape = format.shape();
         let expressed = format.expresses();
+        let granule = Granule::new(shape.page()).unwrap_or(Granule::PAGE_4K);
         let mmio = if expressed.contains(MemAttrs::MMIO) { Mmio::AsMmio } else { Mmio::AsMemory };
         let abilities = Abilities {
             placement: Placement::Chosen,
             sources: Sources { physical: Some(mmio), ..Sources::default() },
-            granule: Granule::new(shape.page()).unwrap_or(Granule::PAGE_4K),
-            usable: usable(shape, &options.reserved),
+            granule,
+            usable: usable(shape, granule, &options.reserved),
             attrs: expressed.difference(MemAttrs::MMIO),
             write_only: match format.write_only() {
                 WriteOnlyIs::Exact => WriteOnly::Exact,

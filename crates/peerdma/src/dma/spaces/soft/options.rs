@@ -1,6 +1,6 @@
 //! Which IOVAs a software IOMMU maps: what its tables translate, less what is reserved.
 
-use crate::addr::{AddrRange, Bytes, Iova};
+use crate::addr::{AddrRange, Bytes, Granule, Iova};
 use crate::iopt::{Half, Shape};
 use crate::iova::IovaRanges;
 use alloc::vec::Vec;
@@ -74,32 +74,10 @@ fn apertures(shape: &Shape) -> Vec<(u64, u64)> {
 }
 
 /// The apertures of a shape without what is reserved, in whole granules.
-pub(super) fn usable(shape: &Shape, reserved: &[AddrRange<Iova>]) -> IovaRanges {
-    let within = shape.page().as_u64() - 1;
-    let mut holes: Vec<_> =
-        reserved.iter().map(|range| (range.start().as_u64() & !within, range.last().as_u64() | within)).collect();
-    holes.sort_unstable();
-    let mut usable = Vec::new();
-    for (first, last) in apertures(shape) {
-        // `None` once nothing is left above a hole.
-        let mut next = Some(first);
-        for (hole, end) in &holes {
-            let Some(start) = next.filter(|start| *start <= last) else { break };
-            if *end < start {
-                continue;
-            }
-            if *hole > last {
-                break;
-            }
-            if start < *hole {
-                usable.push((Iova::new(start), Iova::new(*hole - 1)));
-            }
-            next = end.checked_add(1);
-        }
-        usable.extend(next.filter(|start| *start <= last).map(|start| (Iova::new(start), Iova::new(last))));
-    }
-    // Cut from apertures that share nothing, one after the other.
-    IovaRanges::from_inclusive(usable).unwrap_or_default()
+pub(super) fn usable(shape: &Shape, granule: Granule, reserved: &[AddrRange<Iova>]) -> IovaRanges {
+    let parts = apertures(shape).into_iter().map(|(first, last)| (Iova::new(first), Iova::new(last)));
+    // Apertures share nothing, and none of them is reversed.
+    IovaRanges::from_inclusive(parts).unwrap_or_default().without(reserved, granule)
 }
 
 #[cfg(test)]
@@ -116,7 +94,7 @@ mod tests {
             .iter()
             .map(|(first, last)| AddrRange::from_inclusive(Iova::new(*first), Iova::new(*last)).unwrap())
             .collect();
-        let usable = usable(shape, &reserved);
+        let usable = usable(shape, Granule::PAGE_4K, &reserved);
         usable.as_slice().iter().map(|range| (range.start().as_u64(), range.last().as_u64())).collect()
     }
 
