@@ -131,16 +131,22 @@ fn obedient(path: &Path) {
     }
 }
 
-/// Writes all the time that it may.
+/// Writes all the time that it may, and what it has begun, it finishes.
 fn scribbler(path: &Path) {
     let mut importer = Importer::attach(path, cooperative("scribbler"), soon()).unwrap();
     let (mut held, mut count) = (importer.map(soon()).ok(), 0_u64);
+    let mut scribble = |mapped: &Mapped| {
+        count += 1;
+        let at = count.wrapping_mul(0x9e37_79b9) % (mapped.len().as_u64() - 64);
+        mapped.write(Bytes::new(at), &[0xff; 64]).unwrap();
+    };
     // Waits only while it has nothing to write to.
     while let Ok(heard) = importer.next(if held.is_some() { Instant::now() } else { soon() }) {
         match heard {
             Some(Heard::LetGo { notice, .. }) => {
                 importer.note(notice).unwrap();
                 if let Some(mapped) = held.take() {
+                    (0..200).for_each(|_| scribble(&mapped));
                     importer.unmap(mapped).unwrap();
                 }
             }
@@ -152,9 +158,7 @@ fn scribbler(path: &Path) {
             _ => {}
         }
         if let Some(mapped) = &held {
-            count += 1;
-            let at = count.wrapping_mul(0x9e37_79b9) % (mapped.len().as_u64() - 64);
-            mapped.write(Bytes::new(at), &[0xff; 64]).unwrap();
+            scribble(mapped);
         }
     }
 }
