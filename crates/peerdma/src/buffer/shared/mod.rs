@@ -47,6 +47,7 @@
 //! Not here: other processes (`peerdma-linux`), which are importers like any other.
 
 mod attachment;
+mod bar;
 mod buffer;
 mod disturbing;
 mod importer;
@@ -56,6 +57,7 @@ mod tests;
 mod wake;
 
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
+pub use bar::Bar;
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
 pub use report::Report;
