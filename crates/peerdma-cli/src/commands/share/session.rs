@@ -161,7 +161,13 @@ impl<'a> Session<'a> {
                     self.chronicle.tell("note", &text)?;
                 }
                 drop(late);
-                self.chronicle.tell("gave-up", &format!("{what} does not happen; importers may map on"))?;
+                let left = match what {
+                    Disturbance::Close => {
+                        "this ends all the same; importers are left with what they have mapped".to_string()
+                    }
+                    _ => format!("{what} does not happen; importers may map on"),
+                };
+                self.chronicle.tell("gave-up", &left)?;
                 Ok(None)
             }
             Err(error) => Err(Failure::device("cannot wait for importers", error)),

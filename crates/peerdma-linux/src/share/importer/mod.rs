@@ -1,194 +1,27 @@
 //! The side that maps.
 
+mod errors;
+mod mapped;
+
 use super::exporter::knock;
 use super::memory;
 use super::packet;
-use crate::memory::BeyondPages;
-use crate::sys::map::{Mapping, Outside, ReadOnly};
+use crate::sys::map::{Mapping, ReadOnly};
+pub use errors::{AttachError, Ended, MapError, WriteError};
+pub use mapped::Mapped;
+use mapped::View;
 use peerdma::access::Prot;
-use peerdma::addr::Bytes;
-use peerdma::buffer::life::{Generation, NoticeId, Phase};
+use peerdma::buffer::life::{Generation, NoticeId};
 use peerdma::buffer::terms::{Methods, Place};
-use peerdma::buffer::wire::{
-    Declare, Descriptors, Ending, Heard, ImporterSession, Offer, OutOfTurn, RequestId, Terms, Violation,
-};
+use peerdma::buffer::wire::{Declare, Descriptors, Heard, ImporterSession, Offer, RequestId, Terms, Violation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Why an attachment is over. What was mapped stays mapped and readable; nobody tells anything about it any more.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Ended {
-    /// The exporter closed its end: it ended, or was killed.
-    #[error("the exporter is gone without a word; what is mapped stays readable, and may be stale")]
-    HungUp,
-    /// The exporter said goodbye.
-    #[error("the exporter ended the attachment ({ending})")]
-    Goodbye {
-        /// Why.
-        ending: Ending,
-    },
-    /// The exporter broke the rules of the protocol.
-    #[error("the exporter {0}")]
-    Violation(#[from] Violation),
-    /// The exporter does not take what it is told in time.
-    #[error("the exporter takes no messages; it is stopped, or does not serve")]
-    Busy,
-    /// What is to be said cannot be said now.
-    #[error(transparent)]
-    OutOfTurn(#[from] OutOfTurn),
-    /// The socket fails.
-    #[error("cannot speak with the exporter")]
-    Io(#[from] io::Error),
-}
-
-/// Why nobody was attached to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AttachError {
-    /// Nobody listens there.
-    #[error("nobody shares memory at {}", path.display())]
-    Nobody {
-        /// The path.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The exporter refuses.
-    #[error("refused ({rule}): {why}")]
-    Refused {
-        /// The word of the rule.
-        rule: String,
-        /// Object, evidence and next step, in the exporter's words.
-        why: String,
-    },
-    /// The moment has passed.
-    #[error("no answer from the exporter in time; it is stopped, or does not serve")]
-    Late,
-    /// The memory that came cannot be mapped safely.
-    #[error("the memory that came is not mapped: {why}")]
-    Memory {
-        /// Why not.
-        why: String,
-    },
-    /// The attachment was over before it began.
-    #[error(transparent)]
-    Ended(#[from] Ended),
-}
-
-/// Why memory was not mapped.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MapError {
-    /// The exporter does not grant it now.
-    #[error("not mapped, as the buffer is {phase}: {why}")]
-    Denied {
-        /// Where the buffer is in its life.
-        phase: Phase,
-        /// Why, in the exporter's words.
-        why: String,
-    },
-    /// Terms are for no mapping by a CPU.
-    #[error("the terms are for {methods}; attach for the CPU to map it here")]
-    NotForCpu {
-        /// What they are for.
-        methods: Methods,
-    },
-    /// The moment has passed; the request is withdrawn.
-    #[error("no answer from the exporter in time; it is stopped, or does not serve")]
-    Late,
-    /// The kernel does not map it.
-    #[error("cannot map the memory")]
-    Kernel(#[source] io::Error),
-    /// The attachment is over.
-    #[error(transparent)]
-    Ended(#[from] Ended),
-}
-
-/// Memory of an exporter, mapped into this process. Give it to [`Importer::unmap`] when nothing uses it any more.
-///
-/// Dropping it takes it down too, but the exporter is not told, and counts it until the attachment ends.
-#[derive(Debug)]
-#[must_use = "the exporter counts it until it is given to `unmap`"]
-pub struct Mapped {
-    view: View,
-    generation: Generation,
-}
-
-#[derive(Debug)]
-enum View {
-    ReadWrite(Mapping),
-    ReadOnly(ReadOnly),
-}
-
-/// Bytes were to be written that may only be read, or that are not there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// The memory is for reading.
-    #[error("the terms are for reading; attach for writing to write")]
-    ReadOnly,
-    /// It does not have them.
-    #[error(transparent)]
-    Beyond(#[from] BeyondPages),
-}
-
-impl Mapped {
-    /// Its length.
-    pub fn len(&self) -> Bytes {
-        match &self.view {
-            View::ReadWrite(mapping) => mapping.len(),
-            View::ReadOnly(mapping) => mapping.len(),
-        }
-    }
-
-    /// Always false; memory that is shared is one page at least.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// What it belongs to.
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-
-    /// Copies bytes out.
-    ///
-    /// # Errors
-    /// [`BeyondPages`], with nothing read.
-    pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, into.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        let read = match &self.view {
-            View::ReadWrite(mapping) => mapping.read(at, into),
-            View::ReadOnly(mapping) => mapping.read(at, into),
-        };
-        read.map_err(|Outside| beyond)
-    }
-
-    /// Copies bytes in.
-    ///
-    /// # Errors
-    /// [`WriteError`], with nothing written.
-    pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), WriteError> {
-        let beyond = self.beyond(offset, from.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        match &self.view {
-            View::ReadWrite(mapping) => Ok(mapping.write(at, from).map_err(|Outside| beyond)?),
-            View::ReadOnly(_) => Err(WriteError::ReadOnly),
-        }
-    }
-
-    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset, len: Bytes::new(len as u64), size: self.len() }
-    }
-}
 
 /// An attachment to another process's memory. Dropping it ends it: its control descriptor is closed.
 ///
