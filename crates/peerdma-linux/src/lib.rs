@@ -36,6 +36,8 @@
 
 pub mod archive;
 pub mod assemble;
+mod bell;
+pub mod buffer_event;
 pub mod capture;
 pub mod control;
 pub mod edu;
