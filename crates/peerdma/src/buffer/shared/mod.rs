@@ -46,6 +46,7 @@
 //!
 //! Not here: other processes (`peerdma-linux`), which are importers like any other.
 
+mod access;
 mod attachment;
 mod buffer;
 mod disturbing;
@@ -55,6 +56,7 @@ mod report;
 mod tests;
 mod wake;
 
+pub use access::{AccessError, InUse, Part};
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
