@@ -24,7 +24,7 @@ pub(crate) struct AttachArguments {
     /// Where the memory is shared.
     #[arg(value_name = "PATH", required_unless_present = "schema")]
     pub(crate) socket: Option<PathBuf>,
-    /// Map it for reading [default].
+    /// Map it for reading, which is the default.
     #[arg(long, conflicts_with = "write")]
     pub(crate) read: bool,
     /// Map it for reading and writing, and turn over every bit of it twice.

@@ -6,7 +6,7 @@ use crate::sys::map::{Mapping, Outside, ReadOnly};
 use peerdma::addr::Bytes;
 use peerdma::buffer::life::Generation;
 
-/// Memory of an exporter, mapped into this process. Give it to [`Importer::unmap`] when nothing uses it any more.
+/// Memory of an exporter, mapped into this process. Give it to [`Importer::unmap`](super::Importer::unmap) when nothing uses it any more.
 ///
 /// Dropping it takes it down too, but the exporter is not told, and counts it until the attachment ends.
 #[derive(Debug)]

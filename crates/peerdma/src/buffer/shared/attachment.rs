@@ -139,6 +139,11 @@ impl Mapped {
         self.place.view()
     }
 
+    /// What was settled.
+    pub fn terms(&self) -> &Terms {
+        &self.seat.terms
+    }
+
     /// What may be done with it.
     pub fn prot(&self) -> Prot {
         self.prot

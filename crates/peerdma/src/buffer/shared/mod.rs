@@ -46,6 +46,7 @@
 //!
 //! Not here: other processes (`peerdma-linux`), which are importers like any other.
 
+mod access;
 mod attachment;
 mod bar;
 mod buffer;
@@ -56,6 +57,7 @@ mod report;
 mod tests;
 mod wake;
 
+pub use access::{AccessError, InUse, Part};
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
 pub use bar::Bar;
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
