@@ -16,6 +16,7 @@ mod mutants;
 mod oracle;
 mod questions;
 mod repo;
+mod soak;
 mod source;
 mod table;
 mod vm;
@@ -34,7 +35,7 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 8] = [
+const SUBCOMMANDS: [Subcommand; 9] = [
     Subcommand {
         name: "layers",
         does: "imports and dependencies against the arrows of the layering; `unsafe` only where it may be",
@@ -62,6 +63,13 @@ const SUBCOMMANDS: [Subcommand; 8] = [
         examples: &["cargo xtask oracle", "cargo xtask oracle --requests 5000000 --seed 7"],
         options: "",
         run: oracle::run,
+    },
+    Subcommand {
+        name: "soak",
+        does: "devices that share buffers while everything happens to their memory, for so long; memory is the witness",
+        examples: &["cargo xtask soak", "cargo xtask soak --operations 20000000 --seed 7"],
+        options: "",
+        run: soak::run,
     },
     Subcommand {
         name: "mutants",

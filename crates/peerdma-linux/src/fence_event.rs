@@ -1,10 +1,9 @@
 //! Fences as a descriptor, for programs that wait with `poll`.
 
+use crate::bell::Bell;
 use peerdma::buffer::fence::{FenceSet, Signal};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::write;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +31,7 @@ pub struct FenceEvent(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    event: OwnedFd,
+    bell: Bell,
     /// Fences of which something is to be expected, and one until all of them are registered with.
     left: AtomicUsize,
 }
@@ -46,8 +45,7 @@ impl FenceEvent {
     /// What eventfd(2) answers, mostly that the process has too many descriptors open.
     pub fn of(set: &FenceSet) -> io::Result<Self> {
         let fences: Vec<_> = set.outstanding().cloned().collect();
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { event, left: AtomicUsize::new(fences.len() + 1) });
+        let shared = Arc::new(Shared { bell: Bell::new()?, left: AtomicUsize::new(fences.len() + 1) });
         let signal: Arc<dyn Signal> = Arc::clone(&shared) as _;
         fences.iter().for_each(|fence| fence.notify(&signal));
         shared.settled();
@@ -58,15 +56,14 @@ impl FenceEvent {
 impl Signal for Shared {
     fn settled(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Written once, so the counter has room and nothing can refuse it.
-            let _ = write(&self.event, &1u64.to_ne_bytes());
+            self.bell.ring();
         }
     }
 }
 
 impl AsFd for FenceEvent {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.event.as_fd()
+        self.0.bell.as_fd()
     }
 }
 

@@ -35,6 +35,8 @@
 
 pub mod archive;
 pub mod assemble;
+mod bell;
+pub mod buffer_event;
 pub mod capture;
 pub mod edu;
 pub mod engine;

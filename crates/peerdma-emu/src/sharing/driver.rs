@@ -1,11 +1,12 @@
 //! One importer: attaches, maps, works, lets go, and attaches again when its buffer is gone.
 
+use super::exporter::{Exporter, Offered};
 use super::field::Field;
-use super::importer::{Ears, Ended, Worker, shown};
+use super::importer::{Ears, Ended, News, Worker, shown};
 use super::witness::Stamp;
 use peerdma::addr::Bytes;
 use peerdma::buffer::fence::{Fence, Timeline, Usage};
-use peerdma::buffer::shared::{AttachError, Attachment, Buffer, Holder, Mapped};
+use peerdma::buffer::shared::{AttachError, Attachment, Holder, Mapped};
 use peerdma::buffer::terms::Declaration;
 use peerdma::dma::Peers;
 use std::sync::Arc;
@@ -81,8 +82,14 @@ pub struct Driver<'d> {
     style: Style,
     /// Which part of the buffer it writes; from where, how much.
     part: (Bytes, Bytes),
+    /// Which of the exporter's buffers it has attached to, or is about to.
+    number: usize,
     worker: Box<dyn Worker + 'd>,
     ears: Arc<Ears>,
+    /// Whether it has heard that it must not map.
+    must_let_go: bool,
+    /// Whether it has heard that the buffer is gone for good.
+    gone: bool,
     seat: Option<Attachment>,
     mapped: Option<Mapped>,
     /// What its device shows: kept until the job has ended, whatever the buffer was told.
@@ -106,12 +113,15 @@ impl<'d> Driver<'d> {
     ) -> Self {
         Self {
             part,
+            number: 0,
             name: name.to_string(),
             writer,
             declaration,
             style,
             worker,
             ears: Ears::new(),
+            must_let_go: false,
+            gone: false,
             seat: None,
             mapped: None,
             showing: None,
@@ -126,46 +136,43 @@ impl<'d> Driver<'d> {
     ///
     /// # Errors
     /// [`Broken`]: the rules were not kept by somebody.
-    pub fn step(
-        &mut self,
-        random: &mut fastrand::Rng,
-        buffer: &Buffer,
-        fields: &[Field],
-        peers: &Peers<'_>,
-    ) -> Result<(), Broken> {
-        // It need not listen at once.
+    pub fn step(&mut self, random: &mut fastrand::Rng, exporter: &Exporter, peers: &Peers<'_>) -> Result<(), Broken> {
+        // It need not listen at once, nor to everything.
         if random.u8(..4) == 0 {
             self.listen();
         }
         if self.job.is_some() {
             return self.look(random);
         }
-        let told = self.ears.must_let_go().is_some() || self.ears.is_gone();
         // What was given up may not be used again, even if memory is back by now.
         let stale = self.showing.is_some() && self.mapped.is_none();
-        if self.showing.is_some() && ((told || stale) && random.u8(..3) == 0 || random.u8(..40) == 0) {
+        let ends = (self.must_let_go || self.gone || stale) && random.u8(..10) == 0;
+        if self.showing.is_some() && (ends || random.u8(..40) == 0) {
             self.unmap();
         }
-        if self.ears.is_gone() && self.showing.is_none() {
-            (self.seat, self.ears) = (None, Ears::new());
+        // Some leave for no reason, with notices that they have not answered.
+        if self.showing.is_none() && (self.gone || random.u8(..100) == 0) {
+            self.leave();
+            self.number = random.usize(..exporter.buffers().max(1));
         }
+        let Some(offered) = exporter.offered(self.number) else { return Ok(()) };
         if self.seat.is_none() {
-            return self.attach(buffer, peers);
+            return self.attach(&offered, peers);
         }
-        match (&self.showing, told) {
-            (None, true) if self.style == Style::WritesOn && random.u8(..8) == 0 => {
-                if self.worker.start_late(self.stamp.word()) {
+        match &self.showing {
+            None if self.must_let_go => {
+                if self.style == Style::WritesOn && random.u8(..8) == 0 && self.worker.start_late(self.stamp.word()) {
                     self.tally.late += 1;
                     self.job = Some(Job::Late);
                 }
                 Ok(())
             }
-            (None, false) => self.map(fields),
-            (Some(_), false) if self.mapped.is_some() => {
+            None => self.map(&offered),
+            Some(_) if self.mapped.is_some() && !self.must_let_go => {
                 self.start();
                 Ok(())
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 
@@ -184,18 +191,34 @@ impl<'d> Driver<'d> {
         self.worker.start(self.part, self.stamp.word());
     }
 
-    /// Takes note of what it was told.
+    /// Takes note of the next thing that it was told. Its fences stand in the reservation.
     fn listen(&mut self) {
-        self.ears.note();
-        if self.style == Style::Fences && self.ears.must_let_go().is_some() {
-            self.tally.let_go += u64::from(self.mapped.is_some());
-            self.mapped = None;
+        match self.ears.next() {
+            Some(News::LetGo(receipt)) => {
+                self.must_let_go = true;
+                if self.style == Style::Fences {
+                    self.tally.let_go += u64::from(self.mapped.is_some());
+                    self.mapped = None;
+                }
+                receipt.noted();
+            }
+            Some(News::MayMap(receipt)) => {
+                self.must_let_go = false;
+                receipt.noted();
+            }
+            Some(News::Gone) => self.gone = true,
+            None => {}
         }
     }
 
-    fn attach(&mut self, buffer: &Buffer, peers: &Peers<'_>) -> Result<(), Broken> {
+    fn leave(&mut self) {
+        (self.seat, self.ears) = (None, Ears::new());
+        (self.must_let_go, self.gone) = (false, false);
+    }
+
+    fn attach(&mut self, offered: &Offered<'_>, peers: &Peers<'_>) -> Result<(), Broken> {
         let holder = Holder::here(&self.name);
-        match buffer.attach(&self.declaration, peers, holder, self.ears.clone()) {
+        match offered.buffer.attach(&self.declaration, peers, holder, self.ears.clone()) {
             Ok(seat) => self.seat = Some(seat),
             // The buffer is about to be gone; there will be another.
             Err(AttachError::Life(_)) => {}
@@ -204,12 +227,13 @@ impl<'d> Driver<'d> {
         Ok(())
     }
 
-    fn map(&mut self, fields: &[Field]) -> Result<(), Broken> {
+    fn map(&mut self, offered: &Offered<'_>) -> Result<(), Broken> {
         let Some(Ok(mapped)) = self.seat.as_ref().map(Attachment::map) else { return Ok(()) };
-        let refused = |why: String| Broken::Refused { who: self.name.clone(), why };
-        let field = shown(fields, mapped.ranges()).ok_or_else(|| refused("no field is where the buffer is".into()))?;
-        let epoch = field.epoch().ok_or_else(|| refused("the buffer may be mapped and its memory is closed".into()))?;
-        self.worker.map(mapped.ranges()).map_err(refused)?;
+        let refused = |why: &str| Broken::Refused { who: self.name.clone(), why: why.to_string() };
+        let field = shown(offered.fields, mapped.ranges()).ok_or_else(|| refused("no field is where the buffer is"))?;
+        // The exporter's word, and not what memory says of the place that was mapped: that is what it judges.
+        let epoch = offered.epoch.ok_or_else(|| refused("the buffer may be mapped and its memory is closed"))?;
+        self.worker.map(mapped.ranges()).map_err(|why| refused(&why))?;
         self.stamp = Stamp { writer: self.writer, epoch };
         (self.showing, self.mapped) = (Some(field.clone()), Some(mapped));
         self.tally.mapped += 1;
@@ -219,7 +243,7 @@ impl<'d> Driver<'d> {
     fn unmap(&mut self) {
         self.worker.unmap();
         self.showing = None;
-        self.tally.let_go += u64::from(self.ears.must_let_go().is_some() && self.mapped.is_some());
+        self.tally.let_go += u64::from(self.must_let_go && self.mapped.is_some());
         self.mapped = None;
     }
 

@@ -9,6 +9,16 @@ use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing};
 use peerdma::buffer::terms::{Moves, Offer, OfferError, Stays};
 use std::collections::BTreeMap;
 
+/// A buffer, for one who wants to import it.
+pub struct Offered<'e> {
+    /// The buffer.
+    pub buffer: &'e Buffer,
+    /// The epoch under which its memory may be written; `None` while it is closed.
+    pub epoch: Option<u32>,
+    /// All places where it can be.
+    pub fields: &'e [Field],
+}
+
 /// One buffer, and where it is.
 struct Export {
     buffer: Buffer,
@@ -75,14 +85,16 @@ impl Exporter {
         Ok(new)
     }
 
-    /// The fields.
-    pub fn fields(&self) -> &[Field] {
-        &self.fields
+    /// How many buffers there are.
+    pub fn buffers(&self) -> usize {
+        self.exports.len()
     }
 
     /// A buffer by its number; another takes its place when it is gone.
-    pub fn buffer(&self, number: usize) -> Option<&Buffer> {
-        self.exports.get(number).map(|export| &export.buffer)
+    pub fn offered(&self, number: usize) -> Option<Offered<'_>> {
+        let export = self.exports.get(number)?;
+        let epoch = self.fields.get(export.field).and_then(Field::epoch);
+        Some(Offered { buffer: &export.buffer, epoch, fields: &self.fields })
     }
 
     /// Whether nothing is under way.
@@ -160,7 +172,7 @@ impl Exporter {
         let buffers: Vec<Buffer> = targets.iter().map(|&target| self.exports[target].buffer.clone()).collect();
         match Buffer::begin_all(&buffers, what) {
             Ok(disturbing) => {
-                let left = random.u32(20..4000);
+                let left = random.u32(1..60);
                 self.deeds.push(Deed { what, targets, gpu, left, stage: Stage::Waiting(disturbing) });
             }
             Err(_) => {
@@ -208,7 +220,7 @@ impl Exporter {
             self.gpus[gpu].begin(machine, deed.what);
         }
         *self.tally.happened.entry(deed.what.word()).or_default() += 1;
-        deed.left = random.u32(1..200);
+        deed.left = random.u32(1..30);
         deed
     }
 

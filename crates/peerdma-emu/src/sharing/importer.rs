@@ -6,20 +6,23 @@ use peerdma::buffer::life::{Disturbance, Generation};
 use peerdma::buffer::shared::{Importer, Receipt};
 use peerdma::chunk::View;
 use peerdma::dma::Owner;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What an importer was told and has not dealt with.
-#[derive(Debug, Default)]
-struct Told {
-    let_go: Option<Disturbance>,
-    gone: bool,
-    /// Notices that it has not answered.
-    receipts: Vec<Receipt>,
+/// One thing that an importer was told.
+#[derive(Debug)]
+pub enum News {
+    /// To let go.
+    LetGo(Receipt),
+    /// That it may map.
+    MayMap(Receipt),
+    /// That the buffer is gone for good.
+    Gone,
 }
 
-/// Where notices arrive: written down, and dealt with at the driver's next step.
+/// Where notices arrive. A driver hears of each when it listens, and goes on as before until then.
 #[derive(Debug, Default)]
-pub struct Ears(Mutex<Told>);
+pub struct Ears(Mutex<VecDeque<News>>);
 
 impl Ears {
     /// Ears that have heard nothing.
@@ -27,55 +30,28 @@ impl Ears {
         Arc::default()
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+    fn news(&self) -> MutexGuard<'_, VecDeque<News>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the driver has to let go; it has heard that until it may map again.
-    pub fn must_let_go(&self) -> Option<Disturbance> {
-        self.told().let_go
-    }
-
-    /// Whether the buffer is gone for good.
-    pub fn is_gone(&self) -> bool {
-        self.told().gone
-    }
-
-    /// Says that the driver has taken note of everything.
-    pub fn note(&self) {
-        // Not dropped under the lock: that calls the buffer, which may call back.
-        let receipts = std::mem::take(&mut self.told().receipts);
-        drop(receipts);
+    /// What it was told first of what nobody listened to. The driver has taken note when the receipt is dropped.
+    pub fn next(&self) -> Option<News> {
+        self.news().pop_front()
     }
 }
 
 impl Importer for Ears {
-    fn let_go(&self, cause: Disturbance, receipt: Receipt) {
-        let mut told = self.told();
-        told.let_go = Some(cause);
-        told.receipts.push(receipt);
+    fn let_go(&self, _: Disturbance, receipt: Receipt) {
+        self.news().push_back(News::LetGo(receipt));
     }
 
     fn may_map(&self, _: Generation, receipt: Receipt) {
-        let mut told = self.told();
-        told.let_go = None;
-        told.receipts.push(receipt);
+        self.news().push_back(News::MayMap(receipt));
     }
 
     fn gone(&self) {
-        self.told().gone = true;
+        self.news().push_back(News::Gone);
     }
-}
-
-/// What an importer's driver is at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Doing {
-    /// Nothing is mapped.
-    Idle,
-    /// Mapped, and nothing runs.
-    Mapped,
-    /// A job runs.
-    Working,
 }
 
 /// How one job ended.

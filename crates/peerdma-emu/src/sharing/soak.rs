@@ -167,9 +167,8 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
             0 => exporter.step(&machine, &mut random, true),
             1..=2 => {
                 let number = random.usize(..drivers.len());
-                let buffer = exporter.buffer(number % BUFFERS).cloned();
-                if let (Some((_, driver)), Some(buffer)) = (drivers.get_mut(number), buffer) {
-                    broken = driver.step(&mut random, &buffer, exporter.fields(), &peers).err();
+                if let Some((_, driver)) = drivers.get_mut(number) {
+                    broken = driver.step(&mut random, &exporter, &peers).err();
                 }
             }
             _ => drop(machine.step()),
@@ -181,9 +180,8 @@ pub fn run(platform: &Platform, seed: u64, operations: u64) -> Result<Outcome, S
         left -= 1;
         exporter.step(&machine, &mut random, false);
         let number = random.usize(..drivers.len());
-        let buffer = exporter.buffer(number % BUFFERS).cloned();
-        if let (Some((_, driver)), Some(buffer)) = (drivers.get_mut(number), buffer) {
-            broken = driver.step(&mut random, &buffer, exporter.fields(), &peers).err();
+        if let Some((_, driver)) = drivers.get_mut(number) {
+            broken = driver.step(&mut random, &exporter, &peers).err();
         }
         machine.step();
     }

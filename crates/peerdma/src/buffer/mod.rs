@@ -8,6 +8,7 @@
 //!
 //! - [`lifetime`]: the words that are settled at attach.
 //! - [`terms`]: how they are settled: an offer, a declaration, and a table.
+//! - [`physical`]: memory in physical ranges, from which an exporter has all ways of access.
 //! - [`pins`]: how much of a device's memory may be held in its place, and by whom.
 //! - [`life`]: what happens to a buffer from then on, as a state machine.
 //! - [`config_write`]: which of that a guest's write to configuration space is about to do.
@@ -25,6 +26,7 @@ pub mod fence;
 pub mod guard;
 pub mod life;
 pub mod lifetime;
+pub mod physical;
 pub mod pins;
 #[cfg(any(feature = "std", peerdma_shuttle))]
 pub mod shared;

@@ -1,38 +1,11 @@
 //! Notices on their way to an importer in another process.
 
+use crate::bell::Bell;
 use peerdma::buffer::life::{Disturbance, Generation, Notice, NoticeId};
 use peerdma::buffer::shared::{Importer, Receipt};
 use peerdma::buffer::wire::UNANSWERED_MAX;
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Wakes an exporter that waits, from whichever thread.
-#[derive(Debug)]
-pub(super) struct Bell(OwnedFd);
-
-impl Bell {
-    pub(super) fn new() -> Result<Self, Errno> {
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
-    }
-
-    fn ring(&self) {
-        // Full is rung as well.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-    }
-
-    pub(super) fn silence(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
 
 /// One notice, with the receipt that its answer is exchanged for.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ mod serve;
 
 use super::listener::Listener;
 use super::memory::{Memory, MemoryError};
+use crate::bell::Bell;
 pub(super) use admit::knock;
 pub use happened::{Guest, Happened};
-use mailbox::Bell;
 use peerdma::access::MemAttrs;
 use peerdma::addr::Bytes;
 use peerdma::buffer::life::{Answers, AttachmentId, Disturbance};

@@ -10,13 +10,12 @@ use crate::buffer::life::{Answers, Disturbance, Event, Refused, Still};
 use crate::buffer::terms::{OfferError, Place};
 use crate::chunk::Chunks;
 use crate::dma::Owner;
+use crate::sync::blocking::Deadline;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use hosted::time::{Duration, Instant};
-
-extern crate std as hosted;
+use core::time::Duration;
 
 /// How often those who wait have importers look.
 const LOOK: Duration = Duration::from_millis(1);
@@ -133,17 +132,7 @@ impl Disturbing {
 
     /// Who holds on, and what is outstanding.
     pub fn held(&self) -> Vec<Held> {
-        let mut list = Vec::new();
-        for buffer in &self.buffers {
-            buffer.with(|state| {
-                for outstanding in state.life.outstanding() {
-                    let holder = outstanding.who.and_then(|who| state.holder(who).cloned());
-                    let fences = if outstanding.what == Still::Fences { state.fences() } else { Vec::new() };
-                    list.push(Held { buffer: buffer.name.clone(), holder, what: outstanding.what, fences });
-                }
-            });
-        }
-        list
+        self.buffers.iter().flat_map(|buffer| buffer.with(|state| state.held(&buffer.name))).collect()
     }
 
     /// Blocks until it may happen, for at most `patience`.
@@ -151,12 +140,11 @@ impl Disturbing {
     /// # Errors
     /// [`Late`], with who holds on. Nothing has happened then, and nothing was freed.
     pub fn wait(self, patience: Duration) -> Result<Disturbed, Late> {
-        let end = Instant::now() + patience;
+        let deadline = Deadline::after(patience);
         for buffer in &self.buffers {
             let mut state = buffer.lock();
             while !state.life.phase().is_quiet() {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                let Some(left) = deadline.left() else {
                     drop(state);
                     let held = self.held();
                     if held.is_empty() {
@@ -164,7 +152,7 @@ impl Disturbing {
                         return Ok(Disturbed(self));
                     }
                     return Err(Late { disturbing: self, held });
-                }
+                };
                 // Some let go only when they are asked to look.
                 drop(state);
                 buffer.look();
@@ -179,9 +167,13 @@ impl Disturbing {
     }
 
     /// Calls `wake` whenever one of the buffers becomes quiet; look with [`try_proceed`](Self::try_proceed).
+    ///
+    /// The buffers do not keep it alive: what was dropped is not called. It may be called once too often, and is
+    /// called at once if there is nothing to wait for. A buffer whose importers let go only when they are
+    /// [asked to look](super::Importer::look) is to be looked at now and then all the same.
     pub fn wake(&self, wake: &Arc<dyn Wake>) {
         for buffer in &self.buffers {
-            buffer.with(|state| state.wake(wake.clone()));
+            buffer.with(|state| state.wake(wake));
         }
         if self.is_quiet() {
             wake.wake();

@@ -10,8 +10,8 @@ use crate::buffer::terms::{Place, Stays};
 use crate::chunk::{Chunk, Chunks};
 use crate::dma::{Initiator, Owner};
 use crate::topology::IommuMode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -115,6 +115,23 @@ fn a_wait_ends_at_its_deadline_and_names_who_holds_on() {
     assert_eq!(buffer.phase(), Phase::Live);
     assert!(!nic.mapped.lock().unwrap().as_ref().unwrap().is_current(), "it was told to let go all the same");
     nic.hold(None);
+}
+
+/// Its receipts go with it, and each of them comes back to the buffer.
+#[test]
+fn an_importer_may_go_without_having_answered() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic { keeps_receipts: true, ..Nic::default() }));
+    let seat = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    drop(nic);
+    let reset = buffer.begin(Disturbance::Reset).unwrap();
+    let (gone, is_gone) = mpsc::channel();
+    // In a thread, so that a buffer which waits for itself is a failure and not silence.
+    thread::spawn(move || {
+        drop(seat);
+        gone.send(())
+    });
+    is_gone.recv_timeout(LONG).unwrap();
+    assert!(reset.is_quiet() && buffer.attached().is_empty());
 }
 
 #[test]

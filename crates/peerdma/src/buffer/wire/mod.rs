@@ -48,7 +48,8 @@ pub use message::{
     MayMap, Message, Moved, Noted, Offer, Refusal, Sender, Terms, Unmapped, Welcome,
 };
 pub use session::{
-    ExporterSession, Heard, ImporterSession, MAPPINGS_MAX, OUTBOX_MAX, OutOfTurn, Said, UNANSWERED_MAX, Violation,
+    ExporterSession, Heard, ImporterSession, MAPPINGS_MAX, OUTBOX_MAX, OutOfTurn, REQUESTS_MAX, Said, UNANSWERED_MAX,
+    Violation,
 };
 pub use text::Text;
 

@@ -11,7 +11,7 @@ pub use importer::ImporterSession;
 pub use violation::{OutOfTurn, Violation};
 
 /// Most requests to map that an importer may have unanswered.
-pub(super) const REQUESTS_MAX: usize = 8;
+pub const REQUESTS_MAX: usize = 8;
 
 /// Most answers that wait for an importer to read before it is cut off.
 pub const OUTBOX_MAX: usize = 32;
