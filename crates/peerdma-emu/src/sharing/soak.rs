@@ -63,6 +63,8 @@ pub struct Outcome {
     pub parties: Vec<(Kind, Tally)>,
     /// What the exporter has to tell.
     pub deeds: Deeds,
+    /// Jobs that failed because their memory had been pulled out.
+    pub pulled: u64,
     /// What the witnesses saw that must not be; the first of it.
     pub violations: Vec<Violation>,
     /// What an importer met that must not be.
@@ -122,6 +124,7 @@ fn outcome(set: &Set<'_>, seed: u64, operations: u64, broken: Option<Broken>) ->
         judged: set.witnesses.iter().map(|witness| witness.judged()).sum(),
         parties: set.parties.iter().map(|(kind, party)| (*kind, party.tally())).collect(),
         deeds: set.exporter.tally.clone(),
+        pulled: set.pulled,
         violations: set.witnesses.iter().flat_map(|witness| witness.found()).collect(),
         broken,
         stuck: set.exporter.held(),
