@@ -6,8 +6,8 @@ use super::Fault;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArmError {
-    /// The fault is about buffers that end or move; the machine has memory alone.
-    #[error("{fault} needs a buffer whose lifetime its exporter can end, and this machine has plain memory alone")]
+    /// The fault is about buffers that end or move, and nobody has lent any.
+    #[error("{fault} needs a buffer whose lifetime its exporter can end, and nobody has lent one on this machine")]
     NeedsLifetimes {
         /// The fault.
         fault: Fault,
@@ -45,7 +45,7 @@ impl Fault {
             Self::D3 => "a function with power management",
             Self::Mps => "a port or function whose Max_Payload_Size is above 128 bytes",
             Self::LostInvalidation => "an IOMMU",
-            Self::LateUnmap | Self::Revoked | Self::Migrated => "a buffer with a lifetime",
+            Self::LateUnmap | Self::Revoked | Self::Migrated => "a function whose memory somebody lends as buffers",
         }
     }
 }

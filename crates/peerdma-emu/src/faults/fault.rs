@@ -101,8 +101,8 @@ faults! {
     LateCompletion = "late-completion",
         "a completion comes after its timeout and is unexpected",
         Origin::Rule("PCIe 6.0 §2.8 and §2.3.2: what comes after the timeout is an Unexpected Completion");
-    /// An importer goes on with memory that was taken back. Needs buffers whose lifetime somebody
-    /// can end; a machine has memory alone, so that arming it is refused.
+    /// An importer says that it has unmapped, and its device goes on. Strikes where somebody lends
+    /// memory as buffers ([`Lender`](super::Lender)); elsewhere arming it is refused.
     LateUnmap = "late-unmap",
         "an importer unmaps after the memory was given to somebody else",
         Origin::Report("NVIDIA/gdrcopy#54");
@@ -119,13 +119,13 @@ faults! {
     BitFlip = "bit-flip",
         "one bit of a payload turns over in a port; silent, or marked as poisoned",
         Origin::Rule("PCIe 6.0 §2.7: without ECRC or poisoning nobody finds what turned inside a switch");
-    /// An exporter revokes a buffer while it is in use. Needs buffers whose lifetime somebody can
-    /// end; a machine has memory alone, so that arming it is refused.
+    /// An exporter gives memory to somebody else while it is in use. Strikes where somebody lends
+    /// memory as buffers ([`Lender`](super::Lender)); elsewhere arming it is refused.
     Revoked = "revoked",
         "an exporter revokes a buffer in use",
         Origin::Report("tenstorrent/tt-kmd#251");
-    /// An exporter moves a buffer while it is in use. Needs buffers whose place somebody follows; a
-    /// machine has memory alone, so that arming it is refused.
+    /// An exporter moves bytes while they are in use, and tells nobody. Strikes where somebody lends
+    /// memory as buffers ([`Lender`](super::Lender)); elsewhere arming it is refused.
     Migrated = "migrated",
         "a buffer's bytes move elsewhere while a peer writes to the old place",
         Origin::Report("ROCm/rocm-xio#181");
@@ -138,7 +138,7 @@ faults! {
 impl Fault {
     /// Whether it takes buffers with a lifetime of their own to have it; see the variants.
     pub const fn needs_lifetimes(self) -> bool {
-        matches!(self, Self::LateUnmap | Self::Revoked | Self::Migrated)
+        self.wrong().is_some()
     }
 
     /// Whether it acts on requests for as long as it is armed, and not once on the machine.

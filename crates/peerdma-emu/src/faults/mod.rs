@@ -30,20 +30,22 @@
 //!
 //! - `fault`: the words, with what each does and where it comes from. `plan`: where and when.
 //! - `error`: why a plan was refused. `place`: which places a fault can strike, and what passes them.
-//! - `state`: what is armed on a machine.
+//! - `state`: what is armed on a machine. `lender`: who does wrong to buffers, where a fault is about them.
 //!
 //! What a strike does to a request or to a machine is beside the machine, in `machine::strike`.
 
 mod error;
 mod fault;
+mod lender;
 mod place;
 mod plan;
 mod state;
 
 pub use error::ArmError;
 pub use fault::{Fault, Origin, UnknownFault};
+pub use lender::{Lender, Wrong};
 pub use plan::{Damage, Place, Plan, Spot, When};
 pub use state::{Armed, FaultId};
 
-pub(crate) use place::{Passing, Stop};
+pub(crate) use place::{Has, Passing, Stop};
 pub(crate) use state::{Due, Faults, Moment};

@@ -82,8 +82,17 @@ impl Passing<'_> {
     }
 }
 
-/// Whether a fault can strike at a place. `memory` says whether a function has some behind a BAR.
-fn can_strike(fabric: &Fabric, memory: &dyn Fn(NodeId) -> bool, fault: Fault, spot: Spot) -> bool {
+/// What a function has beside its registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Has {
+    /// Memory behind a BAR.
+    pub(crate) memory: bool,
+    /// Somebody who lends it.
+    pub(crate) lender: bool,
+}
+
+/// Whether a fault can strike at a place.
+fn can_strike(fabric: &Fabric, has: &dyn Fn(NodeId) -> Has, fault: Fault, spot: Spot) -> bool {
     let tree = fabric.tree();
     let node = match spot {
         Spot::Iommu => return fault == Fault::LostInvalidation && fabric.root().iommu().is_some(),
@@ -102,7 +111,8 @@ fn can_strike(fabric: &Fabric, memory: &dyn Fn(NodeId) -> bool, fault: Fault, sp
     let is_function = config.header() == crate::config::Header::Device;
     match fault {
         Fault::DropWrites | Fault::DeadReads | Fault::LateCompletion | Fault::BitFlip => true,
-        Fault::MirrorBar => memory(node),
+        Fault::MirrorBar => has(node).memory,
+        Fault::LateUnmap | Fault::Revoked | Fault::Migrated => has(node).lender,
         Fault::AcsChange => {
             let is_port = matches!(config.port_type(), Some(PortType::RootPort | PortType::DownstreamPort));
             is_port && config.acs().is_some_and(|acs| acs.capability & REDIRECTS != 0)
@@ -111,12 +121,12 @@ fn can_strike(fabric: &Fabric, memory: &dyn Fn(NodeId) -> bool, fault: Fault, sp
         Fault::BarOff | Fault::Reset | Fault::StrayWrite => is_function,
         Fault::D3 => is_function && config.has_power_management(),
         Fault::Mps => config.max_payload().is_some_and(|max| max > SMALLEST_PAYLOAD),
-        Fault::AllOnes | Fault::LostInvalidation | Fault::LateUnmap | Fault::Revoked | Fault::Migrated => false,
+        Fault::AllOnes | Fault::LostInvalidation => false,
     }
 }
 
 /// Every place that a plan's fault can strike at and that the plan permits.
-pub(super) fn candidates(fabric: &Fabric, memory: &dyn Fn(NodeId) -> bool, plan: &Plan) -> Vec<Spot> {
+pub(super) fn candidates(fabric: &Fabric, has: &dyn Fn(NodeId) -> Has, plan: &Plan) -> Vec<Spot> {
     let tree = fabric.tree();
     let spots: Vec<Spot> = match plan.place {
         Place::At(spot) => vec![spot],
@@ -136,7 +146,7 @@ pub(super) fn candidates(fabric: &Fabric, memory: &dyn Fn(NodeId) -> bool, plan:
         }
         _ => true,
     };
-    spots.into_iter().filter(fits).filter(|&spot| can_strike(fabric, memory, plan.fault, spot)).collect()
+    spots.into_iter().filter(fits).filter(|&spot| can_strike(fabric, has, plan.fault, spot)).collect()
 }
 
 /// Places on the way from one function to another at which a fault shows.
@@ -162,7 +172,7 @@ fn between(tree: &Tree, fault: Fault, from: NodeId, to: NodeId) -> Vec<Spot> {
     match fault {
         Fault::AllOnes => hosts,
         Fault::LostInvalidation => vec![Spot::Iommu],
-        Fault::MirrorBar | Fault::BarOff => vec![to],
+        Fault::MirrorBar | Fault::BarOff | Fault::LateUnmap | Fault::Revoked | Fault::Migrated => vec![to],
         Fault::StrayWrite => vec![from],
         Fault::Reset | Fault::D3 | Fault::SurpriseRemoval => vec![from, to],
         // Where requests come up.

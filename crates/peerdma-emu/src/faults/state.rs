@@ -1,6 +1,6 @@
 //! What is armed on a machine, and whom it strikes.
 
-use super::place::{self, Passing, Stop};
+use super::place::{self, Has, Passing, Stop};
 use super::{ArmError, Damage, Fault, Place, Plan, Spot, When};
 use crate::fabric::{Fabric, NodeId, Tree};
 use crate::memory::{Memory, Mirror};
@@ -148,19 +148,19 @@ impl Faults {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a plan into effect. `memory` says whether a function has some behind a BAR.
+    /// Puts a plan into effect. `has` says what functions have; `lent` whether any memory is lent as buffers.
     pub(crate) fn arm(
         &self,
         fabric: &Fabric,
-        memory: &dyn Fn(NodeId) -> bool,
+        (has, lent): (&dyn Fn(NodeId) -> Has, bool),
         plan: Plan,
     ) -> Result<FaultId, ArmError> {
         let (fault, needs) = (plan.fault, plan.fault.needs());
-        if fault.needs_lifetimes() {
+        if fault.needs_lifetimes() && !lent {
             return Err(ArmError::NeedsLifetimes { fault });
         }
         let mut random = fastrand::Rng::with_seed(plan.seed);
-        let candidates = place::candidates(fabric, memory, &plan);
+        let candidates = place::candidates(fabric, has, &plan);
         let spot = random.choice(candidates).ok_or(match plan.place {
             Place::At(_) => ArmError::WrongPlace { fault, needs },
             Place::Between(..) | Place::Anywhere => ArmError::NoPlace { fault, needs },

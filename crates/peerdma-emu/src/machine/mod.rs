@@ -60,7 +60,7 @@ pub use state::InterfaceError;
 use crate::device::awake::{Awake, Waker};
 use crate::device::{Device, Layout};
 use crate::fabric::{Egress, Ending, Fabric, NodeId};
-use crate::faults::Faults;
+use crate::faults::{Faults, Lender};
 use crate::iommu::Passage;
 use crate::memory::{Frames, Memory};
 use crate::platform::TdiState;
@@ -138,6 +138,8 @@ pub struct Machine {
     /// How many bodies run beside devices in threads.
     threads: AtomicUsize,
     faults: Faults,
+    /// Who lends which function's memory as buffers.
+    lenders: Mutex<Vec<(NodeId, Arc<dyn Lender>)>>,
     /// Where page tables are, if the machine has a place for them.
     tables: Option<Frames>,
     /// How often anybody looked at a function.
@@ -181,6 +183,7 @@ impl Machine {
             awake,
             threads: AtomicUsize::new(0),
             faults: Faults::default(),
+            lenders: Mutex::default(),
             tables: None,
             #[cfg(test)]
             looked: Default::default(),

@@ -12,10 +12,11 @@ use super::queue::Posted;
 use crate::config::{Detected, Width};
 use crate::device::{Behind, How};
 use crate::fabric::{Egress, Ending, HostId, NodeId};
-use crate::faults::{ArmError, Armed, Damage, Due, Fault, FaultId, Moment, Passing, Plan, Spot, Stop};
+use crate::faults::{ArmError, Armed, Damage, Due, Fault, FaultId, Has, Lender, Moment, Passing, Plan, Spot, Stop};
 use crate::memory::Memory;
 use crate::wire::{Head, Kind};
 use peerdma::addr::{BusAddr, Bytes};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// Command register: Memory Space Enable.
 const MEMORY_SPACE: u32 = 1 << 1;
@@ -70,13 +71,32 @@ impl Machine {
     /// [`ArmError`], and nothing has changed: the fault needs what the machine does not have, or
     /// cannot strike where the plan says.
     pub fn arm(&self, plan: Plan) -> Result<FaultId, ArmError> {
-        let memory = |node: NodeId| {
+        let has = |node: NodeId| {
             let layout = self.function(node).layout();
-            layout.regions().iter().any(|region| matches!(region.behind, Behind::Memory(..)))
+            let memory = layout.regions().iter().any(|region| matches!(region.behind, Behind::Memory(..)));
+            Has { memory, lender: self.lender(node).is_some() }
         };
-        let id = self.faults.arm(&self.fabric, &memory, plan)?;
+        let lent = !self.lenders().is_empty();
+        let id = self.faults.arm(&self.fabric, (&has, lent), plan)?;
         self.tick(Moment::Arming);
         Ok(id)
+    }
+
+    /// Says who lends a function's memory to others as buffers, for the faults of buffers to strike at.
+    ///
+    /// One for a function; a later one takes the place of an earlier.
+    pub fn lend(&self, node: NodeId, lender: Arc<dyn Lender>) {
+        let mut lenders = self.lenders();
+        lenders.retain(|(other, _)| *other != node);
+        lenders.push((node, lender));
+    }
+
+    fn lenders(&self) -> MutexGuard<'_, Vec<(NodeId, Arc<dyn Lender>)>> {
+        self.lenders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lender(&self, node: NodeId) -> Option<Arc<dyn Lender>> {
+        self.lenders().iter().find(|(other, _)| *other == node).map(|(_, lender)| lender.clone())
     }
 
     /// Ends a fault; what it did, or `None` if it is not armed.
@@ -169,7 +189,7 @@ impl Machine {
                 write(at, &|control| control | REDIRECTION)
             }
             Fault::StrayWrite => self.stray(due, node),
-            _ => false,
+            fault => fault.wrong().zip(self.lender(node)).is_some_and(|(wrong, lender)| lender.do_wrong(wrong)),
         }
     }
 

@@ -1,10 +1,12 @@
 //! What happens to a device, as deeds on its registers.
 
+use super::mischief::Mischief;
 use crate::config::Width;
 use crate::fabric::NodeId;
 use crate::machine::Machine;
 use peerdma::addr::PhysAddr;
 use peerdma::buffer::life::{Answers, Disturbance};
+use std::sync::Arc;
 
 /// Command register, and its bit for memory decoding.
 const COMMAND: u16 = 0x04;
@@ -26,6 +28,7 @@ pub struct Exposed {
     asleep: u32,
     in_reset: u32,
     present: bool,
+    mischief: Arc<Mischief>,
 }
 
 impl Exposed {
@@ -34,7 +37,7 @@ impl Exposed {
     pub fn new(machine: &Machine, node: NodeId, registers: PhysAddr) -> Self {
         let cpu = machine.cpu();
         let saved = SAVED.step_by(4).map(|at| (at, cpu.config_read(node, at, Width::Four))).collect();
-        Self { node, registers, saved, decode_off: 0, asleep: 0, in_reset: 0, present: true }
+        Self { node, registers, saved, decode_off: 0, asleep: 0, in_reset: 0, present: true, mischief: Arc::default() }
     }
 
     /// Does what disturbs.
@@ -79,6 +82,16 @@ impl Exposed {
     /// (VT-d 4.1, Drain Writes of the IOTLB invalidate register).
     pub fn push(&self, machine: &Machine) {
         machine.cpu().load(self.registers, &mut [0; 8]);
+    }
+
+    /// What is to be done wrong to buffers in its memory.
+    pub fn mischief(&self) -> &Arc<Mischief> {
+        &self.mischief
+    }
+
+    /// Where it is in the machine.
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// What its registers say now.

@@ -49,6 +49,8 @@ pub struct Driver<'d> {
     /// What its device is doing.
     queue: Timeline,
     job: Option<Job>,
+    /// Whether it uses what it has said that it has unmapped.
+    late: bool,
     tally: Tally,
 }
 
@@ -56,7 +58,18 @@ impl<'d> Driver<'d> {
     /// A driver whose device is `worker`, that works on `part` of a buffer: from where, how much.
     pub fn new(member: Membership, style: Style, part: (Bytes, Bytes), worker: Box<dyn Worker + 'd>) -> Self {
         let (queue, stamp) = (Timeline::new(member.name()), Stamp { writer: 0, epoch: 0 });
-        Self { member, style, part, worker, showing: None, stamp, queue, job: None, tally: Tally::default() }
+        Self {
+            member,
+            style,
+            part,
+            worker,
+            showing: None,
+            stamp,
+            queue,
+            job: None,
+            late: false,
+            tally: Tally::default(),
+        }
     }
 
     /// Has its device work, with a fence that stands for it from before it begins.
@@ -76,13 +89,22 @@ impl<'d> Driver<'d> {
     }
 
     /// Takes note of the next thing that it was told. Its fences stand in the reservation.
-    fn listen(&mut self) {
+    fn listen(&mut self, exporter: &Exporter) {
         let Some(receipt) = self.member.listen() else { return };
         if self.style == Style::Fences
             && let Some(showing) = &mut self.showing
         {
             self.tally.let_go += u64::from(showing.mapped.is_some());
             showing.mapped = None;
+        }
+        if let Some(showing) = &mut self.showing
+            && self.style != Style::Fences
+            && showing.mapped.is_some()
+            && exporter.lets_go_too_early(self.member.number())
+        {
+            // It says that its job has ended and its mapping is gone, and goes on with both.
+            (showing.mapped, self.late) = (None, true);
+            let _ = self.queue.retire_to(self.queue.issued());
         }
         receipt.noted();
     }
@@ -126,10 +148,21 @@ impl Party for Driver<'_> {
     fn step(&mut self, random: &mut fastrand::Rng, exporter: &Exporter, peers: &Peers<'_>) -> Result<(), Broken> {
         // It need not listen at once, nor to everything.
         if random.u8(..4) == 0 {
-            self.listen();
+            self.listen(exporter);
         }
         if self.job.is_some() {
             return self.look(random);
+        }
+        if self.late {
+            if random.u8(..50) == 0 {
+                self.late = false;
+                self.unmap();
+            } else {
+                self.tally.late += 1;
+                self.job = Some(Job::Late);
+                self.worker.start(self.part, self.stamp.word());
+            }
+            return Ok(());
         }
         // What was given up may not be used again, even if memory is back by now.
         let stale = self.showing.as_ref().is_some_and(|showing| showing.mapped.is_none());

@@ -1,5 +1,7 @@
 //! Who owns buffers, and does things to the memory that they lie in, a step at a time.
 
+mod wrong;
+
 use super::device::Exposed;
 use super::field::{Field, Home};
 use crate::machine::Machine;
@@ -133,6 +135,7 @@ impl Exporter {
 
     /// Takes one step: begins something where `more`, or goes on with something.
     pub fn step(&mut self, machine: &Machine, random: &mut fastrand::Rng, more: bool) {
+        self.do_wrong();
         if more && self.deeds.len() < AT_ONCE && random.u8(..4) == 0 {
             self.begin(machine, random);
         }

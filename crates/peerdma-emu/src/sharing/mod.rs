@@ -14,6 +14,7 @@
 //! - [`driver`]: one with a device that is given jobs; [`workers`]: devices for it.
 //! - [`guest`], [`process`], [`tables`]: a second stage, a CPU mapping and an I/O address space, whose users are not
 //!   asked before memory is taken away.
+//! - [`mischief`]: who does not keep to the rules, where a fault of the machine is about buffers.
 //! - [`set`]: a machine with all of them; [`soak`]: a run from a seed.
 
 pub mod device;
@@ -24,6 +25,7 @@ mod frames;
 pub mod guest;
 pub mod importer;
 pub mod membership;
+pub mod mischief;
 pub mod party;
 pub mod process;
 pub mod set;

@@ -202,6 +202,9 @@ pub fn with_set<R>(
         let registers = bars.iter().find(|bar| bar.index == gpu::REGISTERS_BAR).and_then(|bar| bar.cpu);
         gpus.push(Exposed::new(&machine, node, registers.ok_or_else(|| lacks("registers of a GPU"))?.start()));
     }
+    for gpu in &gpus {
+        machine.lend(gpu.node(), gpu.mischief().clone());
+    }
     let exporter = Exporter::new(fields, BUFFERS, gpus)?;
 
     let (owners, peers) = (kernel.owners(), Peers::of(kernel.topology()));

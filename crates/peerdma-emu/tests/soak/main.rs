@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod contract;
+mod faults;
 
 use peerdma_emu::platform::Platform;
 use peerdma_emu::sharing::soak::{Outcome, run};
