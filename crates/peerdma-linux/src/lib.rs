@@ -12,7 +12,8 @@
 //!
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
-//! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes.
+//! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
+//! [`control`] tells others what a process is at.
 //!
 //! Three principles:
 //!
@@ -38,6 +39,7 @@ pub mod assemble;
 mod bell;
 pub mod buffer_event;
 pub mod capture;
+pub mod control;
 pub mod edu;
 pub mod engine;
 pub mod fence_event;

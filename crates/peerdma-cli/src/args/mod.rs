@@ -1,6 +1,7 @@
 //! The command line.
 
 mod attach;
+mod buffers;
 mod compat;
 mod copy;
 mod demo;
@@ -16,6 +17,7 @@ mod whatif;
 mod whose;
 
 pub(crate) use attach::AttachArguments;
+pub(crate) use buffers::{BuffersArguments, default_socket};
 pub(crate) use compat::CompatArguments;
 pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
 pub(crate) use demo::DemoArguments;
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Share(ShareArguments),
     /// Attach to memory that another process shares, and follow what happens to it.
     Attach(AttachArguments),
+    /// Show who has attached to the buffers of a running machine, and who keeps whom waiting.
+    Buffers(BuffersArguments),
 }
 
 /// Where the machine comes from.

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod attach;
+pub(crate) mod buffers;
 pub(crate) mod capture;
 pub(crate) mod compat;
 pub(crate) mod copy;

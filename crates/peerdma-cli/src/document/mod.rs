@@ -2,6 +2,7 @@
 //!
 //! Fields are added, never renamed or removed, while [`SCHEMA`] stays.
 
+pub(crate) mod buffers;
 pub(crate) mod compat;
 mod copy;
 pub(crate) mod demo;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
 
+mod buffers;
 mod commands;
 mod compat;
 mod copy;

@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use peerdma::access::Prot;
 use peerdma::buffer::life::{Answers, Contents, DISTURBANCES, Disturbance, Phase};
 use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing};
-use peerdma::buffer::terms::{Moves, Offer, OfferError, Stays};
+use peerdma::buffer::terms::{Methods, Moves, Offer, OfferError, Stays};
 use std::collections::BTreeMap;
 
 /// A buffer, for one who wants to import it.
@@ -26,7 +26,12 @@ struct Export {
     field: usize,
     /// Index of the one that it is being moved to.
     arriving: Option<usize>,
+    /// What its importers are promised.
+    stays: Stays,
 }
+
+/// What lies in a GPU's memory goes where there is room, and is lost with the GPU.
+const MOVED_AND_LOST: Stays = Stays { moves: Moves::UnlessPinned, revoked: true };
 
 /// A deed under way.
 struct Deed {
@@ -73,14 +78,22 @@ const AT_ONCE: usize = 3;
 impl Exporter {
     /// An exporter of `count` buffers in the first of these fields, with these GPUs.
     ///
+    /// The last of them stays in RAM, and is only moved from where nobody has pinned it; for importers that
+    /// cannot do without it.
+    ///
     /// # Errors
     /// [`OfferError`]: a field has no bytes.
-    pub fn new(fields: Vec<Field>, count: usize, gpus: Vec<Exposed>) -> Result<Self, OfferError> {
+    pub fn new(mut fields: Vec<Field>, count: usize, gpus: Vec<Exposed>) -> Result<Self, OfferError> {
+        let last = count.min(fields.len()).saturating_sub(1);
+        if let Some(ram) = fields.iter().position(|field| field.home == Home::Ram) {
+            fields.swap(last, ram);
+        }
         let mut new = Self { fields, exports: Vec::new(), gpus, epoch: 0, deeds: Vec::new(), tally: Deeds::default() };
         new.fields.iter().for_each(Field::close);
         for field in 0..count.min(new.fields.len()) {
-            let buffer = new.create(field)?;
-            new.exports.push(Export { buffer, field, arriving: None });
+            let stays = if field == last { Stays::UNLESS_PINNED } else { MOVED_AND_LOST };
+            let buffer = new.create(field, stays)?;
+            new.exports.push(Export { buffer, field, arriving: None, stays });
         }
         Ok(new)
     }
@@ -166,7 +179,8 @@ impl Exporter {
             }
         };
         if what == Disturbance::Move {
-            let Some(to) = self.free_field(random) else { return };
+            let stays_in_ram = !self.exports[targets[0]].stays.revoked;
+            let Some(to) = self.free_field(random, stays_in_ram) else { return };
             self.exports[targets[0]].arriving = Some(to);
         }
         let buffers: Vec<Buffer> = targets.iter().map(|&target| self.exports[target].buffer.clone()).collect();
@@ -185,15 +199,16 @@ impl Exporter {
     }
 
     /// A field that no export lies in or goes to, of a device that nothing is done to.
-    fn free_field(&self, random: &mut fastrand::Rng) -> Option<usize> {
+    fn free_field(&self, random: &mut fastrand::Rng, in_ram: bool) -> Option<usize> {
         let taken =
             |index: usize| self.exports.iter().any(|export| export.field == index || export.arriving == Some(index));
-        let disturbed = |home: Home| match home {
+        let is_disturbed = |home: Home| match home {
             Home::Vram { gpu, .. } => self.deeds.iter().any(|deed| deed.gpu == Some(gpu)),
             Home::Ram => false,
         };
+        let is_for = |home: Home| !is_disturbed(home) && (home == Home::Ram || !in_ram);
         let free: Vec<usize> =
-            (0..self.fields.len()).filter(|&index| !taken(index) && !disturbed(self.fields[index].home)).collect();
+            (0..self.fields.len()).filter(|&index| !taken(index) && is_for(self.fields[index].home)).collect();
         random.choice(free)
     }
 
@@ -244,7 +259,8 @@ impl Exporter {
             (Disturbance::Close, &[target]) => {
                 disturbed.done();
                 // A field that made one buffer makes another.
-                if let Ok(buffer) = self.create(self.exports[target].field) {
+                let Export { field, stays, .. } = self.exports[target];
+                if let Ok(buffer) = self.create(field, stays) {
                     self.exports[target].buffer = buffer;
                 }
                 return;
@@ -281,7 +297,7 @@ impl Exporter {
     }
 
     /// A buffer in this field; born revoked where the field's device does not answer.
-    fn create(&mut self, field: usize) -> Result<Buffer, OfferError> {
+    fn create(&mut self, field: usize, stays: Stays) -> Result<Buffer, OfferError> {
         let place = &self.fields[field];
         let answers = match place.home {
             Home::Vram { gpu, .. } => self.gpus[gpu].answers(),
@@ -292,10 +308,9 @@ impl Exporter {
         if answers == Answers::YES {
             place.open(self.epoch);
         }
-        // What lies in a GPU's memory goes where there is room, and is lost with the GPU.
-        let stays = Stays { moves: Moves::UnlessPinned, revoked: true };
-        let elsewhere = self.fields.iter().filter_map(|field| Some((field.residence(), field.owner()?)));
-        let offer = Offer::new(place.place(), stays, place.residence())?.to_peers();
+        let elsewhere = self.fields.iter().filter(|field| stays.revoked || field.home == Home::Ram);
+        let elsewhere = elsewhere.filter_map(|field| Some((field.residence(), field.owner()?)));
+        let offer = Offer::new(place.place(), stays, place.residence())?.to_peers().permitting(Methods::all());
         let offer = elsewhere.fold(offer, |offer, (residence, owner)| offer.or_at(residence, owner));
         Ok(Buffer::new(&name, offer, answers))
     }

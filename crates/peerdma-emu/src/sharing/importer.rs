@@ -1,6 +1,7 @@
-//! Drivers that map, use and let go, a step at a time.
+//! What an importer hears, and what its device has to be able to do.
 
 use super::field::Field;
+use super::party::Past;
 use peerdma::addr::Bytes;
 use peerdma::buffer::life::{Disturbance, Generation};
 use peerdma::buffer::shared::{Importer, Receipt};
@@ -74,8 +75,13 @@ pub trait Worker {
     /// Takes the mapping down. Nothing runs.
     fn unmap(&mut self);
 
-    /// Starts writing `word` all over a part of the buffer: from where, how much.
+    /// Starts a job on a part of the buffer: from where, how much. One that writes fills it with `word`.
     fn start(&mut self, part: (Bytes, Bytes), word: u64);
+
+    /// Whether its jobs write.
+    fn writes(&self) -> bool {
+        true
+    }
 
     /// Starts writing `word` to where its last mapping was, which is gone; false if it had none that an
     /// IOMMU stands before.
@@ -86,9 +92,12 @@ pub trait Worker {
 
     /// How the job ended, if it has. By then its writes have arrived, not only been sent.
     fn ended(&mut self) -> Option<Ended>;
+
+    /// Tries to have its device reach the 8 bytes at `at`, which are behind the end of what is mapped.
+    fn past_the_end(&mut self, at: Bytes) -> Past;
 }
 
-/// The field that a mapping shows, for its epoch.
+/// The field that a mapping shows.
 pub fn shown<'f>(fields: &'f [Field], place: View<'_, Owner>) -> Option<&'f Field> {
     let first = place.iter().next()?;
     fields.iter().find(|field| field.is_at(first.owner(), first.offset()))

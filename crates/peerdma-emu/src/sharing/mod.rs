@@ -10,15 +10,26 @@
 //! - [`device`]: what happens to a device, as deeds on its registers.
 //! - [`exporter`]: who disturbs buffers, step by step.
 //! - [`importer`]: what a driver hears, and what its device has to be able to do.
-//! - [`driver`]: one that maps, uses and lets go, step by step; [`workers`]: devices for it.
-//! - [`soak`]: all of them at once, from a seed.
+//! - [`party`]: what all importers have in common; [`membership`]: how one stands with its buffer.
+//! - [`driver`]: one with a device that is given jobs; [`workers`]: devices for it.
+//! - [`guest`], [`process`], [`tables`]: a second stage, a CPU mapping and an I/O address space, whose users are not
+//!   asked before memory is taken away.
+//! - [`set`]: a machine with all of them; [`soak`]: a run from a seed.
 
 pub mod device;
 pub mod driver;
 pub mod exporter;
 pub mod field;
+mod frames;
+pub mod guest;
 pub mod importer;
+pub mod membership;
+pub mod party;
+pub mod process;
+pub mod set;
 pub mod soak;
+mod stores;
+pub mod tables;
 pub mod witness;
 pub mod workers;
 

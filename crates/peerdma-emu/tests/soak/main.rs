@@ -38,8 +38,8 @@ fn whatever_happens_to_memory_no_device_touches_what_it_must_not() {
     for seed in 0..3 {
         let outcome = soak(seed, 30_000);
         happened.extend(outcome.deeds.happened.keys().copied());
-        late += outcome.drivers.iter().map(|(_, tally)| tally.late).sum::<u64>();
-        done += outcome.drivers.iter().map(|(_, tally)| tally.done).sum::<u64>();
+        late += outcome.parties.iter().map(|(_, tally)| tally.late).sum::<u64>();
+        done += outcome.parties.iter().map(|(_, tally)| tally.done).sum::<u64>();
     }
     assert!(happened.len() >= 8, "{happened:?}");
     assert!(late > 0 && done > 100, "{late} late jobs, {done} good ones");
@@ -98,7 +98,7 @@ impl Sum {
     fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
         self.operations += outcome.operations;
-        self.jobs += outcome.drivers.iter().map(|(_, tally)| tally.done).sum::<u64>();
+        self.jobs += outcome.parties.iter().map(|(_, tally)| tally.done).sum::<u64>();
         self.disturbances += outcome.deeds.happened.values().sum::<u64>();
         self.judged += outcome.judged;
     }

@@ -64,6 +64,15 @@ impl Listener {
     /// # Errors
     /// [`BindError`]; nothing that was there has changed.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
+        Self::bind_as(path, SocketType::SEQPACKET)
+    }
+
+    /// The same for connections that are streams of bytes.
+    pub(crate) fn streams(path: &Path) -> Result<Self, BindError> {
+        Self::bind_as(path, SocketType::STREAM)
+    }
+
+    fn bind_as(path: &Path, kind: SocketType) -> Result<Self, BindError> {
         let failed = |error: Errno| BindError::Kernel { path: path.to_path_buf(), source: error.into() };
         let address = address(path).map_err(|error| match error {
             Errno::NAMETOOLONG => BindError::TooLong { path: path.to_path_buf() },
@@ -74,7 +83,7 @@ impl Listener {
         let folder = folder.map_err(failed)?;
         lock(folder.as_fd()).map_err(failed)?;
         clear(path, &address)?;
-        let socket = seqpacket().map_err(failed)?;
+        let socket = unbound(kind).map_err(failed)?;
         // Before it has a path, so that at no moment anybody else can connect: the kernel gives the path the mode
         // of the socket (Linux 7.2 `unix_bind_bsd`).
         fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(failed)?;
@@ -115,7 +124,12 @@ pub(super) fn address(path: &Path) -> Result<SocketAddrUnix, Errno> {
 
 /// A socket that keeps messages apart and whole, and never blocks.
 pub(super) fn seqpacket() -> Result<OwnedFd, Errno> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+    unbound(SocketType::SEQPACKET)
+}
+
+/// A socket without an address that never blocks.
+fn unbound(kind: SocketType) -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
 /// Takes the lock of a folder, which is held for the time that a bind takes; for a second at most.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROLE: &str = "PEERDMA_SHARE_ROLE";
 const SOCKET: &str = "PEERDMA_SHARE_SOCKET";
@@ -96,6 +96,7 @@ fn plays_the_role_that_its_parent_gave_it() {
     match role.as_str() {
         "obedient" => obedient(path),
         "liar" => liar(path),
+        "scribbler" => scribbler(path),
         "flooder" => flooder(path),
         "exporter" => serves(path),
         "passes-on" => passes_on(path),
@@ -126,6 +127,38 @@ fn obedient(path: &Path) {
                 say("mapped again");
             }
             _ => {}
+        }
+    }
+}
+
+/// Writes all the time that it may, and what it has begun, it finishes.
+fn scribbler(path: &Path) {
+    let mut importer = Importer::attach(path, cooperative("scribbler"), soon()).unwrap();
+    let (mut held, mut count) = (importer.map(soon()).ok(), 0_u64);
+    let mut scribble = |mapped: &Mapped| {
+        count += 1;
+        let at = count.wrapping_mul(0x9e37_79b9) % (mapped.len().as_u64() - 64);
+        mapped.write(Bytes::new(at), &[0xff; 64]).unwrap();
+    };
+    // Waits only while it has nothing to write to.
+    while let Ok(heard) = importer.next(if held.is_some() { Instant::now() } else { soon() }) {
+        match heard {
+            Some(Heard::LetGo { notice, .. }) => {
+                importer.note(notice).unwrap();
+                if let Some(mapped) = held.take() {
+                    (0..200).for_each(|_| scribble(&mapped));
+                    importer.unmap(mapped).unwrap();
+                }
+            }
+            Some(Heard::MayMap { notice, .. }) => {
+                importer.note(notice).unwrap();
+                // Denied where it has been taken away again meanwhile.
+                held = held.or_else(|| importer.map(soon()).ok());
+            }
+            _ => {}
+        }
+        if let Some(mapped) = &held {
+            scribble(mapped);
         }
     }
 }

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod child;
+mod crowd;
 mod deaths;
 mod manners;
 mod raw;

@@ -9,7 +9,7 @@ use crate::host::{Buffer as Memory, Seat};
 use crate::sharing::device::Exposed;
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{BusAddr, Bytes};
-use peerdma::buffer::life::{Answers, Disturbance};
+use peerdma::buffer::life::{Answers, Disturbance, Still};
 use peerdma::buffer::pins::RegionId;
 use peerdma::buffer::shared::{Buffer, Disturbing};
 use peerdma::buffer::terms::{Moves, Offer, Place, Stays};
@@ -145,7 +145,12 @@ impl<'c, 'a, 'm> Keeper<'c, 'a, 'm> {
         };
         deed.looks += 1;
         match disturbing.try_proceed() {
-            Err(disturbing) => self.waiting = Some((planned, disturbing, deed)),
+            Err(disturbing) => {
+                if deed.held.is_empty() {
+                    deed.held = holding(&disturbing);
+                }
+                self.waiting = Some((planned, disturbing, deed));
+            }
             Ok(disturbed) => {
                 match planned {
                     Planned::Moves { to } => {
@@ -171,8 +176,7 @@ impl<'c, 'a, 'm> Keeper<'c, 'a, 'm> {
             Planned::Resets => (Disturbance::FunctionReset, None),
         };
         let disturbing = self.buffer.begin(what)?;
-        let held = disturbing.held().iter().map(ToString::to_string).collect();
-        let deed = Deed { what, at: self.spots[self.at].name.clone(), to, held, looks: 0, again: 0 };
+        let deed = Deed { what, at: self.spots[self.at].name.clone(), to, held: Vec::new(), looks: 0, again: 0 };
         self.waiting = Some((planned, disturbing, deed));
         Ok(())
     }
@@ -255,6 +259,19 @@ impl<'c, 'a, 'm> Keeper<'c, 'a, 'm> {
     pub(super) fn look_everywhere(&mut self) -> Result<(), ScenarioError> {
         (0..self.spots.len()).try_for_each(|spot| self.look(spot))
     }
+}
+
+/// Who holds on and by what, once everybody has heard.
+fn holding(disturbing: &Disturbing) -> Vec<String> {
+    let held = disturbing.held();
+    if held.iter().any(|held| matches!(held.what, Still::ToNote(_))) {
+        return Vec::new();
+    }
+    let words = held.iter().flat_map(|held| match &held.holder {
+        Some(holder) => vec![format!("{holder} {}", held.what)],
+        None => held.fences.iter().map(ToString::to_string).collect(),
+    });
+    words.collect()
 }
 
 fn abandoned(len: Bytes) -> Vec<u8> {

@@ -44,7 +44,7 @@ pub struct Deed {
     pub at: String,
     /// Where it was brought, for a move.
     pub to: Option<String>,
-    /// Who held on when it was announced, and by what.
+    /// Who held on, and by what, when everybody had heard.
     pub held: Vec<String>,
     /// How often the owner looked until nobody held on; the machine goes on a step between two looks.
     pub looks: u64,

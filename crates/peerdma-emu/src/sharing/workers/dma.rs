@@ -1,13 +1,13 @@
 //! A DMA engine.
 
 use super::super::importer::{Ended, Worker};
-use super::{Desk, Mapped};
+use super::super::party::Past;
+use super::{Desk, Lent, Mapped, translated, wire_at};
 use crate::device::dma::Driver;
-use crate::host::wire_address;
 use peerdma::access::Prot;
 use peerdma::addr::{BusAddr, Bytes};
 use peerdma::chunk::View;
-use peerdma::dma::{DeviceAddress, Owner};
+use peerdma::dma::Owner;
 
 /// What the engine is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,18 +15,17 @@ enum Job {
     None,
     /// It fills; the last word lies there.
     Fills(BusAddr),
-    /// It fills what is no longer its own.
-    Late,
-    /// It reads back from there, which no write that it sent before is overtaken by.
-    ReadsBack,
+    /// Nothing is left to do when it ends: it reads, or fills what is no longer its own.
+    Last,
 }
 
-/// A DMA engine that fills buffers.
+/// A DMA engine that fills buffers, or one that reads them.
 pub struct DmaWorker<'c, 'a, 'm> {
     desk: &'c Desk<'a>,
     driver: Driver<'m>,
-    /// RAM for what is read back.
-    scratch: BusAddr,
+    /// RAM for what is read.
+    scratch: Lent<'c, 'a>,
+    prot: Prot,
     mapping: Option<Mapped<'c, 'a>>,
     /// Where the last one was, if an IOMMU stood before it.
     last: Option<BusAddr>,
@@ -34,46 +33,53 @@ pub struct DmaWorker<'c, 'a, 'm> {
 }
 
 impl<'c, 'a, 'm> DmaWorker<'c, 'a, 'm> {
-    /// The engine of this driver, with 8 bytes of RAM at `scratch`, as the engine reaches it.
-    pub fn new(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: BusAddr) -> Self {
-        Self { desk, driver, scratch, mapping: None, last: None, job: Job::None }
+    /// An engine that fills.
+    pub fn new(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: Lent<'c, 'a>) -> Self {
+        Self { desk, driver, scratch, prot: Prot::ReadWrite, mapping: None, last: None, job: Job::None }
     }
 
-    /// Where byte `at` of the buffer is for the engine.
-    fn address(&self, at: Bytes) -> Option<BusAddr> {
-        let at = at.as_u64();
-        let mut spans = self.mapping.as_ref()?.spans();
-        let span = spans.find(|span| (span.at.as_u64()..span.at.as_u64() + span.len.as_u64()).contains(&at))?;
-        Some(BusAddr::new(wire_address(&span).as_u64() + at - span.at.as_u64()))
+    /// An engine that reads, again and again, as what drives a display does: it has nothing to show instead
+    /// where a read fails.
+    pub fn reading(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: Lent<'c, 'a>) -> Self {
+        Self { prot: Prot::Read, ..Self::new(desk, driver, scratch) }
     }
 }
 
 impl Worker for DmaWorker<'_, '_, '_> {
     fn map(&mut self, place: View<'_, Owner>) -> Result<(), String> {
-        self.mapping = Some(self.desk.map(place, Prot::ReadWrite).map_err(|error| error.to_string())?);
+        self.mapping = Some(self.desk.map(place, self.prot).map_err(|error| error.to_string())?);
         Ok(())
     }
 
     fn unmap(&mut self) {
-        let span = self.mapping.as_ref().and_then(|mapping| mapping.spans().next());
-        let translated = span.filter(|span| matches!(span.address, DeviceAddress::Iova(_)));
-        self.last = translated.map(|span| wire_address(&span));
+        self.last = translated(self.mapping.as_ref());
         self.mapping = None;
     }
 
     fn start_late(&mut self, word: u64) -> bool {
         let Some(last) = self.last else { return false };
         self.driver.start_fill(last, Bytes::new(64), word);
-        self.job = Job::Late;
+        self.job = Job::Last;
         true
+    }
+
+    fn writes(&self) -> bool {
+        self.prot.writes()
     }
 
     fn start(&mut self, (at, len): (Bytes, Bytes), word: u64) {
         let last = Bytes::new((at.as_u64() + len.as_u64()).saturating_sub(8));
         // A buffer of fields is one piece, and so is its mapping.
-        if let (Some(first), Some(last)) = (self.address(at), self.address(last)) {
+        let (Some(first), Some(last)) = (wire_at(self.mapping.as_ref(), at), wire_at(self.mapping.as_ref(), last))
+        else {
+            return;
+        };
+        if self.prot.writes() {
             self.driver.start_fill(first, len, word);
             self.job = Job::Fills(last);
+        } else {
+            self.driver.start_copy(first, self.scratch.at(), len.min(self.scratch.shared.len()));
+            self.job = Job::Last;
         }
     }
 
@@ -82,15 +88,31 @@ impl Worker for DmaWorker<'_, '_, '_> {
             Job::None => return Some(Ended::Failed("nothing was mapped".into())),
             Job::Fills(last) => match self.driver.poll()? {
                 Ok(()) => {
-                    self.driver.start_copy(last, self.scratch, Bytes::new(8));
-                    self.job = Job::ReadsBack;
+                    // No write that the engine sent before is overtaken by its read.
+                    self.driver.start_copy(last, self.scratch.at(), Bytes::new(8));
+                    self.job = Job::Last;
                     return None;
                 }
                 Err(error) => Err(error),
             },
-            Job::ReadsBack | Job::Late => self.driver.poll()?,
+            Job::Last => self.driver.poll()?,
         };
         self.job = Job::None;
         Some(outcome.map_or_else(|error| Ended::Failed(error.to_string()), |()| Ended::Well))
+    }
+
+    fn past_the_end(&mut self, at: Bytes) -> Past {
+        if wire_at(self.mapping.as_ref(), at).is_some() {
+            return Past::Made;
+        }
+        // A bus address further on is somebody else's, and no part of the fabric knows where a mapping ends.
+        let Some(first) = translated(self.mapping.as_ref()) else {
+            return Past::Refused("the mapping has no address behind its end".into());
+        };
+        let behind = BusAddr::new(first.as_u64().wrapping_add(at.as_u64()));
+        match self.driver.fill(behind, Bytes::new(8), 0) {
+            Ok(()) => Past::Made,
+            Err(error) => Past::Refused(error.to_string()),
+        }
     }
 }

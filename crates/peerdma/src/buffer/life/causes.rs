@@ -73,7 +73,7 @@ impl Causes {
     /// Begins one. False if there are more of the kind than can be counted.
     ///
     /// Two authors of one state are two, since the memory has to stay untouched until both are done.
-    pub(super) fn begin(&mut self, disturbance: Disturbance) -> bool {
+    pub(in crate::buffer) fn begin(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         if disturbance == Disturbance::Removal {
             // It cannot be refused and never ends, so it need not be counted.

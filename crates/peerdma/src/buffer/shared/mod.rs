@@ -48,6 +48,7 @@
 
 mod access;
 mod attachment;
+mod bar;
 mod buffer;
 mod disturbing;
 mod importer;
@@ -58,6 +59,7 @@ mod wake;
 
 pub use access::{AccessError, InUse, Part};
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
+pub use bar::Bar;
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
 pub use report::Report;
