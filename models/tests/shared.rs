@@ -10,7 +10,7 @@ use peerdma::addr::Bytes;
 use peerdma::buffer::Lifetime;
 use peerdma::buffer::fence::{Timeline, Usage};
 use peerdma::buffer::life::{Answers, Disturbance, Generation, Phase};
-use peerdma::buffer::shared::{Attachment, Buffer, Holder, Importer, Receipt, Wake};
+use peerdma::buffer::shared::{Attachment, Bar, Buffer, Holder, Importer, Receipt, Wake};
 use peerdma::buffer::terms::{Declaration, Offer, Place, Stays};
 use peerdma::chunk::{Chunk, Chunks};
 use peerdma::dma::{Initiator, Owner, Peers};
@@ -33,8 +33,12 @@ fn ranges(at: u64) -> Chunks<Owner> {
     Chunks::collect_from([chunk]).unwrap()
 }
 
+fn offer(stays: Stays) -> Offer {
+    Offer::new(ranges(OLD), stays, Place::Ram).unwrap()
+}
+
 fn buffer(name: &str, stays: Stays) -> Buffer {
-    Buffer::new(name, Offer::new(ranges(OLD), stays, Place::Ram).unwrap(), Answers::YES)
+    Buffer::new(name, offer(stays), Answers::YES)
 }
 
 fn declaration(lifetime: Lifetime) -> Declaration {
@@ -235,6 +239,35 @@ fn two_deeds_over_two_buffers_wait_for_importers_and_not_for_each_other() {
         reset.join().unwrap();
         let seats = user.join().unwrap();
         assert!(both.iter().all(|buffer| buffer.phase() == Phase::Live));
+        assert!(seats.iter().all(|seat| seat.map().is_ok()));
+    });
+}
+
+/// A buffer of a device's memory is exported while the device is reset, and mapped at once.
+#[test]
+fn what_is_exported_during_a_reset_is_mapped_by_nobody_until_it_is_over() {
+    orders::some(2000, || {
+        let (bar, memory) = (Bar::new(Answers::YES), Arc::new(Memory::default()));
+        let old = bar.export("old", offer(Stays::UNTIL_REVOKED)).unwrap();
+        let exporter = {
+            let (bar, memory) = (bar.clone(), Arc::clone(&memory));
+            thread::spawn(move || {
+                let born = bar.export("born", offer(Stays::UNTIL_REVOKED)).unwrap();
+                let seats = [&old, &born].map(|buffer| attach(buffer, Arc::new(Brief::default()), Lifetime::Revocable));
+                for seat in &seats {
+                    if let Ok(_mapped) = seat.map() {
+                        memory.is_used();
+                    }
+                }
+                (seats, [old, born])
+            })
+        };
+        let reset = bar.disturb(Disturbance::FunctionReset).unwrap().wait(ANY).unwrap();
+        memory.away.store(true, Ordering::Relaxed);
+        memory.away.store(false, Ordering::Relaxed);
+        reset.done();
+        let (seats, buffers) = exporter.join().unwrap();
+        assert!(buffers.iter().all(|buffer| buffer.phase() == Phase::Live), "over, and not given back");
         assert!(seats.iter().all(|seat| seat.map().is_ok()));
     });
 }
