@@ -75,6 +75,13 @@ impl Memory {
             assert!(!self.away.load(Ordering::Relaxed), "memory is used that is not there");
         }
     }
+
+    /// Two places for others to go on: between the stores, and before the first.
+    fn is_away_for_a_moment(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        thread::yield_now();
+        self.away.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Two importers that map again and again, and a reset that comes between.
@@ -95,8 +102,7 @@ fn what_is_revoked_is_mapped_by_nobody() {
             })
         });
         let reset = buffer.begin(Disturbance::Reset).unwrap().wait(ANY).unwrap();
-        memory.away.store(true, Ordering::Relaxed);
-        memory.away.store(false, Ordering::Relaxed);
+        memory.is_away_for_a_moment();
         reset.done();
         let seats = users.map(|user| user.join().unwrap());
         assert_eq!(buffer.phase(), Phase::Live);
@@ -229,8 +235,7 @@ fn two_deeds_over_two_buffers_wait_for_importers_and_not_for_each_other() {
             let memory = Arc::clone(&memory);
             thread::spawn(move || {
                 let deed = Buffer::begin_all(&[other, one], Disturbance::HotReset).unwrap().wait(ANY).unwrap();
-                memory.away.store(true, Ordering::Relaxed);
-                memory.away.store(false, Ordering::Relaxed);
+                memory.is_away_for_a_moment();
                 deed.done();
             })
         };
@@ -262,13 +267,52 @@ fn what_is_exported_during_a_reset_is_mapped_by_nobody_until_it_is_over() {
                 (seats, [old, born])
             })
         };
-        let reset = bar.disturb(Disturbance::FunctionReset).unwrap().wait(ANY).unwrap();
-        memory.away.store(true, Ordering::Relaxed);
-        memory.away.store(false, Ordering::Relaxed);
-        reset.done();
+        for _ in 0..3 {
+            let reset = bar.disturb(Disturbance::FunctionReset).unwrap().wait(ANY).unwrap();
+            memory.is_away_for_a_moment();
+            reset.done();
+        }
         let (seats, buffers) = exporter.join().unwrap();
         assert!(buffers.iter().all(|buffer| buffer.phase() == Phase::Live), "over, and not given back");
         assert!(seats.iter().all(|seat| seat.map().is_ok()));
+    });
+}
+
+/// Writes down what it hears.
+#[derive(Default)]
+struct Listener {
+    may_map: Mutex<Vec<bool>>,
+}
+
+impl Importer for Listener {
+    fn let_go(&self, _: Disturbance, _: Receipt) {
+        self.may_map.lock().unwrap().push(false);
+    }
+
+    fn may_map(&self, _: Generation, _: Receipt) {
+        self.may_map.lock().unwrap().push(true);
+    }
+
+    fn gone(&self) {}
+}
+
+/// Whoever heard "may map" before an older "let go" would never map again.
+#[test]
+fn notices_are_heard_in_the_order_in_which_things_happened() {
+    orders::some(2000, || {
+        let (buffer, nic) = (buffer("bar", Stays::UNTIL_REVOKED), Arc::new(Listener::default()));
+        let _seat = attach(&buffer, nic.clone(), Lifetime::Revocable);
+        let authors = [Disturbance::Reset, Disturbance::Lock].map(|what| {
+            let buffer = buffer.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    buffer.begin(what).unwrap().wait(ANY).unwrap().done();
+                }
+            })
+        });
+        authors.into_iter().for_each(|author| author.join().unwrap());
+        let heard = nic.may_map.lock().unwrap();
+        assert!(heard.chunks(2).all(|pair| pair == [false, true]), "{heard:?}");
     });
 }
 
