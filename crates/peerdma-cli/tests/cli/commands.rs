@@ -210,7 +210,7 @@ fn a_described_machine_shows_all_three_routes() {
     assert_eq!(verdict("nic0", "gpu1"), "host_bridge");
     assert_eq!(verdict("nvme4", "gpu0"), "refused");
     let help = stdout_of(&["matrix", "--platform", "help"], 0);
-    for name in ["two-socket", "client", "arm-slots"] {
+    for name in ["two-socket", "shared-switch", "client", "arm-slots"] {
         assert!(help.contains(name), "{help}");
         stdout_of(&["topo", "--platform", name], 0);
     }

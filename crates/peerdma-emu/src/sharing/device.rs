@@ -3,6 +3,7 @@
 use crate::config::Width;
 use crate::fabric::NodeId;
 use crate::machine::Machine;
+use peerdma::addr::PhysAddr;
 use peerdma::buffer::life::{Answers, Disturbance};
 
 /// Command register, and its bit for memory decoding.
@@ -17,6 +18,8 @@ const SAVED: std::ops::Range<u16> = 0x04..0x100;
 #[derive(Debug)]
 pub struct Exposed {
     node: NodeId,
+    /// Where the processor finds its registers.
+    registers: PhysAddr,
     /// Double words of the configuration space as they were when the device was found.
     saved: Vec<(u16, u32)>,
     decode_off: u32,
@@ -26,11 +29,12 @@ pub struct Exposed {
 }
 
 impl Exposed {
-    /// The device at this node, in the state in which it is to be again.
-    pub fn new(machine: &Machine, node: NodeId) -> Self {
+    /// The device at this node, in the state in which it is to be again; its registers are where the processor
+    /// finds them.
+    pub fn new(machine: &Machine, node: NodeId, registers: PhysAddr) -> Self {
         let cpu = machine.cpu();
         let saved = SAVED.step_by(4).map(|at| (at, cpu.config_read(node, at, Width::Four))).collect();
-        Self { node, saved, decode_off: 0, asleep: 0, in_reset: 0, present: true }
+        Self { node, registers, saved, decode_off: 0, asleep: 0, in_reset: 0, present: true }
     }
 
     /// Does what disturbs.
@@ -67,6 +71,14 @@ impl Exposed {
         };
         *count = count.saturating_sub(1);
         self.show(machine);
+    }
+
+    /// Brings to the device what is on its way there: a read that follows writes pushes them (PCIe 6.0 §2.4.1).
+    ///
+    /// Nobody else does. What an IOMMU has translated and sent on to a peer it does not wait for when its entry goes
+    /// (VT-d 4.1, Drain Writes of the IOTLB invalidate register).
+    pub fn push(&self, machine: &Machine) {
+        machine.cpu().load(self.registers, &mut [0; 8]);
     }
 
     /// What its registers say now.

@@ -157,6 +157,10 @@ impl Party for Driver<'_> {
         }
     }
 
+    fn member(&self) -> &Membership {
+        &self.member
+    }
+
     fn tally(&self) -> Tally {
         Tally { refused: self.member.refused, ..self.tally }
     }

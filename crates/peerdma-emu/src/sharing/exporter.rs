@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use peerdma::access::Prot;
 use peerdma::buffer::life::{Answers, Contents, DISTURBANCES, Disturbance, Phase};
 use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing};
-use peerdma::buffer::terms::{Methods, Moves, Offer, OfferError, Stays};
+use peerdma::buffer::terms::{Methods, Moves, Offer, OfferError, Place, Stays};
 use std::collections::BTreeMap;
 
 /// A buffer, for one who wants to import it.
@@ -54,7 +54,9 @@ enum Stage {
 pub struct Deeds {
     /// How often each disturbance happened.
     pub happened: BTreeMap<&'static str, u64>,
-    /// How often one was refused, since somebody had been promised that the memory stays.
+    /// How often a buffer went from one place to another.
+    pub moved: BTreeMap<(Place, Place), u64>,
+    /// How often a disturbance was refused, since somebody had been promised that the memory stays.
     pub refused: u64,
     /// How often one was given up because somebody held on for too long.
     pub given_up: u64,
@@ -70,6 +72,11 @@ pub struct Exporter {
     deeds: Vec<Deed>,
     /// What it has to tell.
     pub tally: Deeds,
+}
+
+/// Whether it happens to a device, and so to all that lies in it.
+fn is_of_device(what: Disturbance) -> bool {
+    !matches!(what, Disturbance::Move | Disturbance::Close | Disturbance::Permission)
 }
 
 /// Deeds at once.
@@ -127,7 +134,7 @@ impl Exporter {
     /// Takes one step: begins something where `more`, or goes on with something.
     pub fn step(&mut self, machine: &Machine, random: &mut fastrand::Rng, more: bool) {
         if more && self.deeds.len() < AT_ONCE && random.u8(..4) == 0 {
-            self.begin(random);
+            self.begin(machine, random);
         }
         let Some(index) = random.choice(0..self.deeds.len()) else { return };
         let mut deed = self.deeds.remove(index);
@@ -160,56 +167,124 @@ impl Exporter {
         self.deeds.extend(next);
     }
 
-    fn begin(&mut self, random: &mut fastrand::Rng) {
+    fn begin(&mut self, machine: &Machine, random: &mut fastrand::Rng) {
         let what = random.choice(DISTURBANCES).map_or(Disturbance::Reset, |about| about.disturbance);
-        let (targets, gpu) = match what {
-            // Nobody pulls what somebody else is at, and nothing of the emulated GPUs is locked or gets another address.
-            Disturbance::Removal | Disturbance::Lock | Disturbance::BarMove => return,
-            Disturbance::Move | Disturbance::Close | Disturbance::Permission => {
-                let one = random.usize(..self.exports.len());
-                // Its own deeds come one after the other.
-                if self.deeds.iter().any(|deed| deed.gpu.is_none() && deed.targets.contains(&one)) {
+        // Nothing of the emulated GPUs is locked or gets another address.
+        if matches!(what, Disturbance::Lock | Disturbance::BarMove) {
+            return;
+        }
+        let (targets, gpu) = if is_of_device(what) {
+            let gpu = random.usize(..self.gpus.len());
+            (self.on(gpu), Some(gpu))
+        } else {
+            (vec![random.usize(..self.exports.len())], None)
+        };
+        let to = match what {
+            Disturbance::Move => {
+                let stays_in_ram = !self.exports[targets[0]].stays.revoked;
+                let to = self.free_field(random, |field| field.home == Home::Ram || !stays_in_ram);
+                if to.is_none() {
                     return;
                 }
-                (vec![one], None)
+                to
             }
-            _ => {
-                let gpu = random.usize(..self.gpus.len());
-                (self.on(gpu), Some(gpu))
-            }
+            _ => None,
         };
-        if what == Disturbance::Move {
-            let stays_in_ram = !self.exports[targets[0]].stays.revoked;
-            let Some(to) = self.free_field(random, stays_in_ram) else { return };
-            self.exports[targets[0]].arriving = Some(to);
+        let left = random.u32(1..60);
+        if !self.is_in_the_way(what, &targets, gpu) {
+            self.announce_all(machine, what, (targets, gpu), to, left);
+        }
+    }
+
+    /// Announces what is to happen to a buffer, or to the whole device in whose memory it lies, and waits for as long
+    /// as it takes. A move goes to a free place there is of that residence.
+    ///
+    /// Answers whether it was announced: not if somebody was promised that the memory stays, if no place is free, or
+    /// if memory that is no device's is asked what happens to devices.
+    pub fn announce(&mut self, machine: &Machine, what: Disturbance, number: usize, to: Option<Place>) -> bool {
+        let Some(export) = self.exports.get(number) else { return false };
+        let gpu = match (is_of_device(what), self.fields[export.field].home) {
+            (false, _) => None,
+            (true, Home::Vram { gpu, .. }) => Some(gpu),
+            (true, Home::Ram) => return false,
+        };
+        let targets = gpu.map_or(vec![number], |gpu| self.on(gpu));
+        let place = match what {
+            Disturbance::Move => {
+                let free = (0..self.fields.len()).find(|&index| {
+                    !self.is_taken(index) && to.is_none_or(|place| self.fields[index].residence() == place)
+                });
+                if free.is_none() {
+                    return false;
+                }
+                free
+            }
+            _ => None,
+        };
+        self.announce_all(machine, what, (targets, gpu), place, u32::MAX)
+    }
+
+    fn announce_all(
+        &mut self,
+        machine: &Machine,
+        what: Disturbance,
+        (targets, gpu): (Vec<usize>, Option<usize>),
+        to: Option<usize>,
+        left: u32,
+    ) -> bool {
+        if let (Disturbance::Removal, Some(gpu)) = (what, gpu) {
+            // Nobody is asked: it comes as news of what has happened.
+            self.gpus[gpu].begin(machine, what);
         }
         let buffers: Vec<Buffer> = targets.iter().map(|&target| self.exports[target].buffer.clone()).collect();
         match Buffer::begin_all(&buffers, what) {
             Ok(disturbing) => {
-                let left = random.u32(1..60);
+                if let (Some(to), Some(&target)) = (to, targets.first()) {
+                    self.exports[target].arriving = Some(to);
+                }
                 self.deeds.push(Deed { what, targets, gpu, left, stage: Stage::Waiting(disturbing) });
+                true
             }
             Err(_) => {
                 self.tally.refused += 1;
-                if gpu.is_none() {
-                    self.release(&targets);
-                }
+                false
             }
         }
     }
 
-    /// A field that no export lies in or goes to, of a device that nothing is done to.
-    fn free_field(&self, random: &mut fastrand::Rng, in_ram: bool) -> Option<usize> {
-        let taken =
-            |index: usize| self.exports.iter().any(|export| export.field == index || export.arriving == Some(index));
+    /// Whether a deed has to wait for another: those of one buffer come one after the other, and nothing else
+    /// happens to a device that is being pulled.
+    fn is_in_the_way(&self, what: Disturbance, targets: &[usize], gpu: Option<usize>) -> bool {
+        let meets = |deed: &Deed| deed.targets.iter().any(|target| targets.contains(target));
+        self.deeds.iter().any(|deed| match (what, deed.what) {
+            (Disturbance::Removal, _) | (_, Disturbance::Removal) => {
+                meets(deed) || deed.gpu.is_some() && deed.gpu == gpu
+            }
+            _ => gpu.is_none() && deed.gpu.is_none() && meets(deed),
+        })
+    }
+
+    /// Whether the device that a buffer lies in has been pulled.
+    pub fn is_removed(&self, number: usize) -> bool {
+        self.deeds.iter().any(|deed| deed.what == Disturbance::Removal && deed.targets.contains(&number))
+    }
+
+    /// Whether an export lies in a field or goes to it.
+    fn is_taken(&self, field: usize) -> bool {
+        self.exports.iter().any(|export| export.field == field || export.arriving == Some(field))
+    }
+
+    /// A field that no export lies in or goes to, of a device that nothing is done to, and that `is_for` it.
+    fn free_field(&self, random: &mut fastrand::Rng, is_for: impl Fn(&Field) -> bool) -> Option<usize> {
         let is_disturbed = |home: Home| match home {
             Home::Vram { gpu, .. } => self.deeds.iter().any(|deed| deed.gpu == Some(gpu)),
             Home::Ram => false,
         };
-        let is_for = |home: Home| !is_disturbed(home) && (home == Home::Ram || !in_ram);
-        let free: Vec<usize> =
-            (0..self.fields.len()).filter(|&index| !taken(index) && is_for(self.fields[index].home)).collect();
-        random.choice(free)
+        let is_free = |index: usize| {
+            let field = &self.fields[index];
+            !self.is_taken(index) && !is_disturbed(field.home) && is_for(field)
+        };
+        random.choice((0..self.fields.len()).filter(|&index| is_free(index)).collect::<Vec<_>>())
     }
 
     /// Exports that lie in a GPU's memory, or are on their way there.
@@ -229,9 +304,13 @@ impl Exporter {
     /// All are quiet: nothing may touch their memory, and the deed is done.
     fn happens(&mut self, machine: &Machine, random: &mut fastrand::Rng, mut deed: Deed) -> Deed {
         for &target in &deed.targets {
-            self.fields[self.exports[target].field].close();
+            let field = &self.fields[self.exports[target].field];
+            if let Home::Vram { gpu, .. } = field.home {
+                self.gpus[gpu].push(machine);
+            }
+            field.close();
         }
-        if let Some(gpu) = deed.gpu {
+        if let Some(gpu) = deed.gpu.filter(|_| deed.what != Disturbance::Removal) {
             self.gpus[gpu].begin(machine, deed.what);
         }
         *self.tally.happened.entry(deed.what.word()).or_default() += 1;
@@ -256,12 +335,14 @@ impl Exporter {
         match (what, targets) {
             (Disturbance::Move, &[target]) => self.moved(disturbed, target),
             (Disturbance::Permission, _) => disturbed.permit(Prot::ReadWrite),
-            (Disturbance::Close, &[target]) => {
+            (Disturbance::Close | Disturbance::Removal, _) => {
                 disturbed.done();
                 // A field that made one buffer makes another.
-                let Export { field, stays, .. } = self.exports[target];
-                if let Ok(buffer) = self.create(field, stays) {
-                    self.exports[target].buffer = buffer;
+                for &target in targets {
+                    let Export { field, stays, .. } = self.exports[target];
+                    if let Ok(buffer) = self.create(field, stays) {
+                        self.exports[target].buffer = buffer;
+                    }
                 }
                 return;
             }
@@ -290,8 +371,10 @@ impl Exporter {
     fn moved(&mut self, disturbed: Disturbed, target: usize) {
         let export = &mut self.exports[target];
         let Some(to) = export.arriving.take() else { return disturbed.done() };
-        self.fields[to].put(&self.fields[export.field].bytes());
-        if disturbed.moved(self.fields[to].place(), self.fields[to].residence()).is_ok() {
+        let (old, new) = (&self.fields[export.field], &self.fields[to]);
+        new.put(&old.bytes());
+        if disturbed.moved(new.place(), new.residence()).is_ok() {
+            *self.tally.moved.entry((old.residence(), new.residence())).or_default() += 1;
             export.field = to;
         }
     }

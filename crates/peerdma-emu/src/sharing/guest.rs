@@ -138,6 +138,10 @@ impl Party for Guest<'_> {
         self.run(random, exporter)
     }
 
+    fn member(&self) -> &Membership {
+        &self.member
+    }
+
     fn tally(&self) -> Tally {
         Tally { refused: self.member.refused, ..self.tally }
     }

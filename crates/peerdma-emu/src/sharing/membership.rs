@@ -62,6 +62,11 @@ impl Membership {
         &self.name
     }
 
+    /// Which of the exporter's buffers it has attached to, or is about to.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// The attachment, if there is one.
     pub fn seat(&self) -> Option<&Attachment> {
         self.seat.as_ref()
@@ -133,9 +138,6 @@ impl Membership {
         };
         let field =
             shown(offered.fields, mapped.ranges()).ok_or_else(|| self.refused("no field is where the buffer is"))?;
-        if field.residence() != offered.buffer.offer().place() {
-            return Err(self.refused("the buffer lies elsewhere than its exporter states"));
-        }
         // The exporter's word, and not what memory says of the place that was mapped: that is what it judges.
         let epoch = offered.epoch.ok_or_else(|| self.refused("the buffer may be mapped and its memory is closed"))?;
         Ok(Some(Use { mapped, field: field.clone(), stamp: Stamp { writer: self.writer, epoch } }))

@@ -1,6 +1,7 @@
 //! What every importer of a run is: it takes steps, keeps the rules, and has something to tell.
 
 use super::exporter::Exporter;
+use super::membership::Membership;
 use peerdma::dma::Peers;
 
 /// One who imports buffers, a step at a time.
@@ -10,6 +11,9 @@ pub trait Party {
     /// # Errors
     /// [`Broken`]: the rules were not kept by somebody.
     fn step(&mut self, random: &mut fastrand::Rng, exporter: &Exporter, peers: &Peers<'_>) -> Result<(), Broken>;
+
+    /// Where it stands with its buffer.
+    fn member(&self) -> &Membership;
 
     /// What it has to tell.
     fn tally(&self) -> Tally;

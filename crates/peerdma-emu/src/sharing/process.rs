@@ -121,6 +121,10 @@ impl Party for Process<'_> {
         }
     }
 
+    fn member(&self) -> &Membership {
+        &self.member
+    }
+
     fn tally(&self) -> Tally {
         Tally { refused: self.member.refused, ..self.tally }
     }

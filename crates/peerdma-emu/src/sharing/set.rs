@@ -114,7 +114,7 @@ const PART: Bytes = Bytes::new(0x800);
 /// Fields in each GPU's memory, and in RAM.
 const FIELDS: u64 = 4;
 /// Buffers.
-const BUFFERS: usize = 4;
+const BUFFERS: usize = 6;
 
 /// Everything, ready to take steps.
 pub struct Set<'s> {
@@ -126,6 +126,8 @@ pub struct Set<'s> {
     pub parties: Vec<(Kind, Box<dyn Party + 's>)>,
     /// Who judges.
     pub witnesses: Vec<Arc<Witness>>,
+    /// Jobs that failed because their memory had been pulled out.
+    pub pulled: u64,
     /// Where every choice comes from.
     pub random: fastrand::Rng,
     peers: &'s Peers<'s>,
@@ -143,9 +145,14 @@ impl Set<'_> {
     /// [`Broken`]: a rule was not kept.
     pub fn step_one(&mut self) -> Result<(), Broken> {
         let number = self.random.usize(..self.parties.len().max(1));
-        match self.parties.get_mut(number) {
-            Some((_, party)) => party.step(&mut self.random, &self.exporter, self.peers),
-            None => Ok(()),
+        let Some((_, party)) = self.parties.get_mut(number) else { return Ok(()) };
+        match party.step(&mut self.random, &self.exporter, self.peers) {
+            // Nobody can keep a job whole whose memory was pulled out.
+            Err(_) if self.exporter.is_removed(party.member().number()) => {
+                self.pulled += 1;
+                Ok(())
+            }
+            outcome => outcome,
         }
     }
 }
@@ -187,7 +194,14 @@ pub fn with_set<R>(
     let mut random = fastrand::Rng::with_seed(seed);
     let mut fields = fields(&kernel, &vram, &ram)?;
     fastrand::Rng::shuffle(&mut random, &mut fields);
-    let gpus = GPUS.iter().filter_map(|name| machine.named(name)).map(|node| Exposed::new(&machine, node)).collect();
+    let mut gpus = Vec::new();
+    for name in GPUS {
+        let node = machine.named(name).ok_or_else(|| lacks(name))?;
+        let function = kernel.function(node).ok_or_else(|| lacks(name))?;
+        let bars = &kernel.topology().function(function).info().bars;
+        let registers = bars.iter().find(|bar| bar.index == gpu::REGISTERS_BAR).and_then(|bar| bar.cpu);
+        gpus.push(Exposed::new(&machine, node, registers.ok_or_else(|| lacks("registers of a GPU"))?.start()));
+    }
     let exporter = Exporter::new(fields, BUFFERS, gpus)?;
 
     let (owners, peers) = (kernel.owners(), Peers::of(kernel.topology()));
@@ -209,7 +223,7 @@ pub fn with_set<R>(
         parties.push((*kind, hall.party(*kind)?));
     }
     let witnesses = vram.iter().cloned().chain(ram.iter().map(|(_, witness)| witness.clone())).collect();
-    Ok(body(&mut Set { machine: &machine, exporter, parties, witnesses, random, peers: &peers }))
+    Ok(body(&mut Set { machine: &machine, exporter, parties, witnesses, pulled: 0, random, peers: &peers }))
 }
 
 /// Places for buffers, in each GPU and in RAM.
@@ -276,7 +290,7 @@ impl<'s, 'a: 's> Hall<'s, 'a> {
         let style = match kind {
             // Not an on-demand region: its adapter reads from pages to push its writes when they are taken away
             // from it, which no fence stands for.
-            Kind::Fenced => Style::Fences,
+            Kind::Fenced | Kind::PinnedRegion | Kind::Blocks => Style::Fences,
             Kind::WritingOn | Kind::Mirror => Style::WritesOn,
             _ => Style::Unmaps,
         };

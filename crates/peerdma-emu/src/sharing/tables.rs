@@ -8,7 +8,7 @@ use super::exporter::Exporter;
 use super::frames::{PAGE, runs};
 use super::membership::{Membership, Use};
 use super::party::{Broken, Party, Past, Tally};
-use super::workers::Lent;
+use super::workers::{Lent, write_and_read};
 use crate::device::dma::Driver;
 use crate::host::Space;
 use peerdma::access::{MemAttrs, Prot};
@@ -148,15 +148,16 @@ impl Party for Tables<'_, '_, '_> {
         }
     }
 
+    fn member(&self) -> &Membership {
+        &self.member
+    }
+
     fn tally(&self) -> Tally {
         Tally { refused: self.member.refused, ..self.tally }
     }
 
     fn past_the_end(&mut self) -> Past {
         let (Some(held), None) = (&self.held, self.job) else { return Past::NotNow };
-        match self.engine.fill(self.at(held.field.len()), Bytes::new(8), 0) {
-            Ok(()) => Past::Made,
-            Err(error) => Past::Refused(error.to_string()),
-        }
+        write_and_read(&self.engine, self.at(held.field.len()), self.scratch.at())
     }
 }

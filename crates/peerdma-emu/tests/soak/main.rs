@@ -5,6 +5,8 @@
 //! an entry of the list of mutants.
 #![cfg(test)]
 
+mod contract;
+
 use peerdma_emu::platform::Platform;
 use peerdma_emu::sharing::soak::{Outcome, run};
 use std::collections::BTreeSet;
@@ -36,7 +38,7 @@ fn soak(seed: u64, operations: u64) -> Outcome {
 fn whatever_happens_to_memory_no_device_touches_what_it_must_not() {
     let (mut happened, mut late, mut done) = (BTreeSet::new(), 0, 0);
     for seed in 0..3 {
-        let outcome = soak(seed, 30_000);
+        let outcome = soak(seed, 15_000);
         happened.extend(outcome.deeds.happened.keys().copied());
         late += outcome.parties.iter().map(|(_, tally)| tally.late).sum::<u64>();
         done += outcome.parties.iter().map(|(_, tally)| tally.done).sum::<u64>();

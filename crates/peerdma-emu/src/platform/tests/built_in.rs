@@ -26,7 +26,7 @@ fn verdicts(platform: &Platform) -> BTreeMap<(String, String), (MapType, u32)> {
 fn every_built_in_platform_parses_and_is_described_in_one_line() {
     assert_eq!(
         Platform::built_in_names().map(|(name, _)| name).collect::<Vec<_>>(),
-        ["two-socket", "client", "arm-slots"]
+        ["two-socket", "shared-switch", "client", "arm-slots"]
     );
     for (name, description) in Platform::built_in_names() {
         let text = Platform::built_in_text(name).unwrap();

@@ -95,12 +95,13 @@ impl<'c, 'a, 'm> Keeper<'c, 'a, 'm> {
         let spots =
             [vram(0)?, vram(1)?, Spot { name: "RAM".into(), place: Place::Ram, chunk: ram, gpu: None, left: false }];
         let engine = |index: usize| -> Result<Engine<'c, 'a, 'm>, ScenarioError> {
-            let (_, desk, seat) = gpus[index];
+            let (name, desk, seat) = gpus[index];
             let queue = stage.ram(desk, CHANNEL_MEMORY)?;
             let driver = stage.gpu(seat, 0, &queue, None)?;
             let across = desk.map_p2p(spots[1 - index].chunk, Prot::ReadWrite)?;
             let (ram, window) = (desk.map_one(ram, Prot::ReadWrite)?, stage.ram(desk, len)?);
-            let exposed = Exposed::new(stage.machine(), seat.node());
+            let (registers, _) = stage.bar_at(name, gpu::REGISTERS_BAR)?;
+            let exposed = Exposed::new(stage.machine(), seat.node(), registers.start());
             Ok(Engine { seat, queue, driver, ram, across, window, exposed })
         };
         let engines = [engine(0)?, engine(1)?];

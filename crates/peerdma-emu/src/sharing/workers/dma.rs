@@ -45,6 +45,15 @@ impl<'c, 'a, 'm> DmaWorker<'c, 'a, 'm> {
     }
 }
 
+/// Has the engine write 8 bytes and read them. Nobody tells it what became of the write; memory does.
+pub(crate) fn write_and_read(driver: &Driver<'_>, at: BusAddr, scratch: BusAddr) -> Past {
+    let written = driver.fill(at, Bytes::new(8), 0);
+    match written.and_then(|()| driver.copy(at, scratch, Bytes::new(8))) {
+        Ok(()) => Past::Made,
+        Err(error) => Past::Refused(error.to_string()),
+    }
+}
+
 impl Worker for DmaWorker<'_, '_, '_> {
     fn map(&mut self, place: View<'_, Owner>) -> Result<(), String> {
         self.mapping = Some(self.desk.map(place, self.prot).map_err(|error| error.to_string())?);
@@ -110,9 +119,6 @@ impl Worker for DmaWorker<'_, '_, '_> {
             return Past::Refused("the mapping has no address behind its end".into());
         };
         let behind = BusAddr::new(first.as_u64().wrapping_add(at.as_u64()));
-        match self.driver.fill(behind, Bytes::new(8), 0) {
-            Ok(()) => Past::Made,
-            Err(error) => Past::Refused(error.to_string()),
-        }
+        write_and_read(&self.driver, behind, self.scratch.at())
     }
 }

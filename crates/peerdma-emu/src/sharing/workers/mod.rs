@@ -12,6 +12,7 @@ mod region;
 
 pub use blocks::BlockWorker;
 pub use dma::DmaWorker;
+pub(crate) use dma::write_and_read;
 pub use mirror::MirrorWorker;
 pub use region::{Adapter, RegionWorker};
 

@@ -44,6 +44,10 @@ pub(super) struct Group {
 ///
 /// # What holding this tells you
 /// No importer reaches the memory, and none can map it. [`done`](Self::done) ends that, as dropping it does.
+///
+/// Writes to a device's memory may still be on their way there where an IOMMU took an importer's access away: it waits
+/// for those to RAM and not for what it has sent on to a peer (VT-d 4.1, Drain Writes of the IOTLB invalidate register).
+/// Its exporter reads from the device first, which pushes them (PCIe 6.0 §2.4.1).
 #[must_use = "dropping it says that the disturbance is over"]
 pub struct Disturbed(Disturbing);
 
