@@ -10,7 +10,7 @@ use peerdma::addr::Bytes;
 use peerdma::buffer::Lifetime;
 use peerdma::buffer::fence::{Timeline, Usage};
 use peerdma::buffer::life::{Answers, Disturbance, Generation, Phase};
-use peerdma::buffer::shared::{Attachment, Buffer, Holder, Importer, Receipt, Wake};
+use peerdma::buffer::shared::{Attachment, Bar, Buffer, Holder, Importer, Receipt, Wake};
 use peerdma::buffer::terms::{Declaration, Offer, Place, Stays};
 use peerdma::chunk::{Chunk, Chunks};
 use peerdma::dma::{Initiator, Owner, Peers};
@@ -33,8 +33,12 @@ fn ranges(at: u64) -> Chunks<Owner> {
     Chunks::collect_from([chunk]).unwrap()
 }
 
+fn offer(stays: Stays) -> Offer {
+    Offer::new(ranges(OLD), stays, Place::Ram).unwrap()
+}
+
 fn buffer(name: &str, stays: Stays) -> Buffer {
-    Buffer::new(name, Offer::new(ranges(OLD), stays, Place::Ram).unwrap(), Answers::YES)
+    Buffer::new(name, offer(stays), Answers::YES)
 }
 
 fn declaration(lifetime: Lifetime) -> Declaration {
@@ -71,6 +75,13 @@ impl Memory {
             assert!(!self.away.load(Ordering::Relaxed), "memory is used that is not there");
         }
     }
+
+    /// Two places for others to go on: between the stores, and before the first.
+    fn is_away_for_a_moment(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        thread::yield_now();
+        self.away.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Two importers that map again and again, and a reset that comes between.
@@ -91,8 +102,7 @@ fn what_is_revoked_is_mapped_by_nobody() {
             })
         });
         let reset = buffer.begin(Disturbance::Reset).unwrap().wait(ANY).unwrap();
-        memory.away.store(true, Ordering::Relaxed);
-        memory.away.store(false, Ordering::Relaxed);
+        memory.is_away_for_a_moment();
         reset.done();
         let seats = users.map(|user| user.join().unwrap());
         assert_eq!(buffer.phase(), Phase::Live);
@@ -225,8 +235,7 @@ fn two_deeds_over_two_buffers_wait_for_importers_and_not_for_each_other() {
             let memory = Arc::clone(&memory);
             thread::spawn(move || {
                 let deed = Buffer::begin_all(&[other, one], Disturbance::HotReset).unwrap().wait(ANY).unwrap();
-                memory.away.store(true, Ordering::Relaxed);
-                memory.away.store(false, Ordering::Relaxed);
+                memory.is_away_for_a_moment();
                 deed.done();
             })
         };
@@ -236,6 +245,74 @@ fn two_deeds_over_two_buffers_wait_for_importers_and_not_for_each_other() {
         let seats = user.join().unwrap();
         assert!(both.iter().all(|buffer| buffer.phase() == Phase::Live));
         assert!(seats.iter().all(|seat| seat.map().is_ok()));
+    });
+}
+
+/// A buffer of a device's memory is exported while the device is reset, and mapped at once.
+#[test]
+fn what_is_exported_during_a_reset_is_mapped_by_nobody_until_it_is_over() {
+    orders::some(2000, || {
+        let (bar, memory) = (Bar::new(Answers::YES), Arc::new(Memory::default()));
+        let old = bar.export("old", offer(Stays::UNTIL_REVOKED)).unwrap();
+        let exporter = {
+            let (bar, memory) = (bar.clone(), Arc::clone(&memory));
+            thread::spawn(move || {
+                let born = bar.export("born", offer(Stays::UNTIL_REVOKED)).unwrap();
+                let seats = [&old, &born].map(|buffer| attach(buffer, Arc::new(Brief::default()), Lifetime::Revocable));
+                for seat in &seats {
+                    if let Ok(_mapped) = seat.map() {
+                        memory.is_used();
+                    }
+                }
+                (seats, [old, born])
+            })
+        };
+        for _ in 0..3 {
+            let reset = bar.disturb(Disturbance::FunctionReset).unwrap().wait(ANY).unwrap();
+            memory.is_away_for_a_moment();
+            reset.done();
+        }
+        let (seats, buffers) = exporter.join().unwrap();
+        assert!(buffers.iter().all(|buffer| buffer.phase() == Phase::Live), "over, and not given back");
+        assert!(seats.iter().all(|seat| seat.map().is_ok()));
+    });
+}
+
+/// Writes down what it hears.
+#[derive(Default)]
+struct Listener {
+    may_map: Mutex<Vec<bool>>,
+}
+
+impl Importer for Listener {
+    fn let_go(&self, _: Disturbance, _: Receipt) {
+        self.may_map.lock().unwrap().push(false);
+    }
+
+    fn may_map(&self, _: Generation, _: Receipt) {
+        self.may_map.lock().unwrap().push(true);
+    }
+
+    fn gone(&self) {}
+}
+
+/// Whoever heard "may map" before an older "let go" would never map again.
+#[test]
+fn notices_are_heard_in_the_order_in_which_things_happened() {
+    orders::some(2000, || {
+        let (buffer, nic) = (buffer("bar", Stays::UNTIL_REVOKED), Arc::new(Listener::default()));
+        let _seat = attach(&buffer, nic.clone(), Lifetime::Revocable);
+        let authors = [Disturbance::Reset, Disturbance::Lock].map(|what| {
+            let buffer = buffer.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    buffer.begin(what).unwrap().wait(ANY).unwrap().done();
+                }
+            })
+        });
+        authors.into_iter().for_each(|author| author.join().unwrap());
+        let heard = nic.may_map.lock().unwrap();
+        assert!(heard.chunks(2).all(|pair| pair == [false, true]), "{heard:?}");
     });
 }
 

@@ -174,9 +174,14 @@ impl World {
         let said = match negotiate(&offer, &declare.declaration(), &Peers::none()) {
             Ok(terms) => {
                 let (lifetime, enforcement) = (terms.lifetime(), terms.enforcement());
-                self.attached = Some(enforcement);
-                assert_eq!(self.step(Event::Attach { who: WHO, lifetime, enforcement }), Ok(()));
-                self.session.settle(Terms::of(&terms, WHO, SIZE, self.life.phase()))
+                match self.step(Event::Attach { who: WHO, lifetime, enforcement }) {
+                    Ok(()) => {
+                        self.attached = Some(enforcement);
+                        self.session.settle(Terms::of(&terms, WHO, SIZE, self.life.phase()))
+                    }
+                    Err(Refused::Dead { causes }) => self.session.refuse(Refusal::by("gone", &causes.to_string())),
+                    Err(refused) => unreachable!("a first attachment is refused: {refused}"),
+                }
             }
             Err(refusal) => self.session.refuse(Refusal::of(&refusal)),
         };
