@@ -6,7 +6,7 @@
 //! process only, everybody in turns ([`round`]).
 //!
 //! - `routes`, `pairs`: one file each, with [`dump`], [`shelf`] and [`bare_walk`].
-//! - `mapping`, `emu`: [`rows`] of [`row`]s, with [`peers`] and [`limits`], timed by [`round`], counted by
+//! - `mapping`, `emu`, `guard`: [`rows`] of [`row`]s, with [`peers`] and [`limits`], timed by [`round`], counted by
 //!   [`count`], judged by [`judge`], asked for and printed by [`command`].
 
 pub mod bare_walk;

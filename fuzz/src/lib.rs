@@ -6,6 +6,7 @@
 
 pub mod page_tables;
 pub mod readers;
+pub mod sharing;
 
 use peerdma::pcie::Fact;
 use peerdma::route::Gate;

@@ -91,7 +91,7 @@ pub fn kernel_log(data: &[u8]) -> Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page_tables;
+    use crate::{page_tables, sharing};
     use std::fs;
 
     #[test]
@@ -121,6 +121,19 @@ mod tests {
             let (first, rest) = data.split_first().unwrap();
             let done = if first % 2 == 0 { page_tables::operate(rest) } else { page_tables::walk(rest) };
             assert!(done > 0, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn every_seed_of_a_message_is_one_and_every_session_gets_somewhere() {
+        for seed in fs::read_dir("seeds/buffer_message").unwrap() {
+            let path = seed.unwrap().path();
+            assert!(sharing::message(&fs::read(&path).unwrap()).is_some(), "{}", path.display());
+        }
+        for seed in fs::read_dir("seeds/buffer_session").unwrap() {
+            let path = seed.unwrap().path();
+            let said = sharing::session(&fs::read(&path).unwrap());
+            assert!(said > 2, "{}: the peer got no further than {said}", path.display());
         }
     }
 

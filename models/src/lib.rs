@@ -10,7 +10,9 @@
 //! `cargo test --workspace` has nothing to wait for.
 //!
 //! Shuttle runs every order as if memory were sequentially consistent. It finds lost
-//! updates and torn sequences, and no missing fence: orderings are argued where they stand.
+//! updates and torn sequences, and no missing fence. Where a fence carries the proof, in guards, loom does
+//! (`--cfg peerdma_loom`): it tries every order and every value that the memory model lets a load
+//! see, which takes models of a few accesses. Other orderings are argued where they stand.
 
 #[cfg(peerdma_shuttle)]
 pub mod frames;

@@ -1,5 +1,6 @@
 //! Who else does it: published crates, and what everybody writes first.
 
+pub mod attachments;
 pub mod first_fit;
 pub mod iotlb;
 pub mod multiarch;
@@ -42,6 +43,14 @@ mod tests {
             }
         }
         assert!(ours.place(4000, 90) == theirs.place(4000, 90));
+    }
+
+    #[test]
+    fn an_attachment_that_is_left_can_be_revoked() {
+        let all = attachments::Attachments::new(2);
+        all.access(1);
+        all.revoke(1, 1);
+        all.access(1);
     }
 
     #[test]

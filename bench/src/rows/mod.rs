@@ -3,6 +3,7 @@
 mod adapters;
 pub mod bounce;
 pub mod emulated;
+pub mod guard;
 pub mod iova;
 mod lists;
 pub mod metadata;
@@ -38,9 +39,12 @@ pub const MAPPING: Table = Table { name: "mapping", rows: mapping };
 /// The emulated platform.
 pub const EMU: Table = Table { name: "emu", rows: emulated::rows };
 
+/// Guards of accesses in flight.
+pub const GUARD: Table = Table { name: "guard", rows: guard::rows };
+
 /// All rows of all tables.
 pub fn all() -> Vec<Row> {
-    [&MAPPING, &EMU].into_iter().flat_map(|table| (table.rows)()).collect()
+    [&MAPPING, &EMU, &GUARD].into_iter().flat_map(|table| (table.rows)()).collect()
 }
 
 fn mapping() -> Vec<Row> {
@@ -57,7 +61,7 @@ fn mapping() -> Vec<Row> {
 /// Kinds of rows, by the beginning of their ids.
 const ORDER: [&str; 5] = ["I", "PT", "T", "M", "BO"];
 
-/// The row with that id, of either table.
+/// The row with that id, of any table.
 pub fn row(id: &str) -> Option<Row> {
     all().into_iter().find(|row| row.id == id)
 }

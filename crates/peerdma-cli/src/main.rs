@@ -41,6 +41,10 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => commands::doctor::run(arguments),
         Command::Whose(arguments) => commands::whose::run(arguments),
         Command::Compat(arguments) => commands::compat::run(arguments),
+        Command::Explain(arguments) => commands::explain::run(arguments),
+        Command::Share(arguments) => commands::share::run(arguments),
+        Command::Attach(arguments) => commands::attach::run(arguments),
+        Command::Buffers(arguments) => commands::buffers::run(arguments),
     };
     // A command that judges nothing is done, also where nobody reads to the end.
     let result = result.or_else(|failure| output::concluded(Exit::Done, Err(failure)));

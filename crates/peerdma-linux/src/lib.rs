@@ -12,7 +12,8 @@
 //!
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
-//! [`verified`] says whether they arrived.
+//! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
+//! [`control`] tells others what a process is at.
 //!
 //! Three principles:
 //!
@@ -35,21 +36,27 @@
 
 pub mod archive;
 pub mod assemble;
+mod bell;
+pub mod buffer_event;
 pub mod capture;
+pub mod control;
 pub mod edu;
 pub mod engine;
+pub mod fence_event;
 pub mod interrupt;
 mod iomem;
 pub mod iommufd;
 mod kernel_config;
 pub mod kernel_log;
 pub mod lspci;
+pub mod membarrier;
 pub mod memory;
 pub mod p2pmem;
 pub mod pattern;
 pub mod pci_names;
 pub mod publish;
 pub mod redact;
+pub mod share;
 pub mod snapshot;
 mod sys;
 pub mod sysfs;

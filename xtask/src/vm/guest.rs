@@ -86,7 +86,7 @@ const ATTEMPTS: u32 = 3;
 /// How long a kernel may take to its first process: some ten times what it takes beside other work.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
-/// What [`INIT`] says first, on the console.
+/// What the first process, `vm/init`, says first on the console.
 const BEGUN: &str = "init: begun";
 
 /// Boots a machine with a job and waits for its end.

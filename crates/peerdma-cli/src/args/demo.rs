@@ -2,6 +2,8 @@
 
 use super::OutputArguments;
 use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -14,6 +16,7 @@ Examples:
   peerdma demo --show-unsafe         also what happens with addresses that the library refuses to give
   peerdma demo --platform mine.toml  on a machine of one's own
   peerdma demo --json | jq '.transfers[] | {initiator, target, verified}'
+  peerdma demo --serve &             a buffer's life over and over; peerdma buffers shows what it is at
 
 Exit codes: 0 everything arrived and was verified, 2 usage, 4 something did not arrive.")]
 pub(crate) struct DemoArguments {
@@ -26,6 +29,13 @@ pub(crate) struct DemoArguments {
     /// Show the corruptions that are prevented also as they happen.
     #[arg(long)]
     pub(crate) show_unsafe: bool,
+    /// Let a buffer live on, moved and reset under traffic, until Ctrl-C, and answer peerdma buffers at this
+    /// path [default: peerdma.sock in XDG_RUNTIME_DIR].
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with = "show_unsafe")]
+    pub(crate) serve: Option<Option<PathBuf>>,
+    /// With --serve: end after so many seconds.
+    #[arg(long = "for", value_name = "SECONDS", requires = "serve", value_parser = super::share::seconds)]
+    pub(crate) lasts: Option<Duration>,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
 }

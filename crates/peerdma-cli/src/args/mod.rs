@@ -1,24 +1,32 @@
 //! The command line.
 
+mod attach;
+mod buffers;
 mod compat;
 mod copy;
 mod demo;
 mod doctor;
+mod explain;
 mod fix;
 mod lint_cmdline;
 mod map;
+mod share;
 mod trace;
 mod verify;
 mod whatif;
 mod whose;
 
+pub(crate) use attach::AttachArguments;
+pub(crate) use buffers::{BuffersArguments, default_socket};
 pub(crate) use compat::CompatArguments;
 pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
 pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
+pub(crate) use share::{EnforcementArgument, ShareArguments};
 pub(crate) use trace::TraceArguments;
 pub(crate) use verify::VerifyArguments;
 pub(crate) use whatif::{WhatifArguments, bit};
@@ -51,6 +59,7 @@ Examples:
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
   peerdma copy gpu0 nvme0/bar2 --platform two-socket   bytes in an emulated machine, compared
   peerdma trace nic0 gpu1 --read           the hops of one request there
+  peerdma share memfd --socket /tmp/frames   memory for other processes; peerdma attach /tmp/frames maps it
 
 Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
 privilege), 4 failed.";
@@ -87,6 +96,14 @@ pub(crate) enum Command {
     Whose(WhoseArguments),
     /// Show which kernel drivers export or import device memory, with which lifetime.
     Compat(CompatArguments),
+    /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.
+    Explain(ExplainArguments),
+    /// Share memory with other processes, take it away from them, and give it back.
+    Share(ShareArguments),
+    /// Attach to memory that another process shares, and follow what happens to it.
+    Attach(AttachArguments),
+    /// Show who has attached to the buffers of a running machine, and who keeps whom waiting.
+    Buffers(BuffersArguments),
 }
 
 /// Where the machine comes from.

@@ -1,17 +1,21 @@
 //! One file a command.
 
+pub(crate) mod attach;
+pub(crate) mod buffers;
 pub(crate) mod capture;
 pub(crate) mod compat;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod emulated;
+pub(crate) mod explain;
 pub(crate) mod fix;
 mod isolation;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 pub(crate) mod matrix;
 pub(crate) mod route;
+pub(crate) mod share;
 pub(crate) mod topo;
 pub(crate) mod trace;
 pub(crate) mod verify;

@@ -38,8 +38,93 @@ pub(crate) struct DemoDocument {
     pub(crate) overtaken: OvertakenDocument,
     /// Two processes on one accelerator.
     pub(crate) processes: ProcessesDocument,
+    /// A buffer that is moved and reset while devices are at it.
+    pub(crate) buffer: BufferLifeDocument,
     /// How long everything took.
     pub(crate) seconds: f64,
+}
+
+/// A buffer that is moved and reset while devices are at it.
+#[derive(Serialize, JsonSchema, Debug)]
+pub(crate) struct BufferLifeDocument {
+    /// Who fills it.
+    pub(crate) drive: String,
+    /// Who sends what is in it, and who takes it.
+    pub(crate) nics: [String; 2],
+    /// Whose memory it lies in, now and then.
+    pub(crate) gpus: [String; 2],
+    /// How long it is.
+    pub(crate) bytes: u64,
+    /// How long a batch is.
+    pub(crate) batch_bytes: u64,
+    /// How many batches went through.
+    pub(crate) batches: u64,
+    /// What happened meanwhile, in order.
+    pub(crate) disturbances: Vec<DeedDocument>,
+    /// Whether every batch arrived as it is on the medium.
+    pub(crate) arrived: bool,
+    /// Whether nothing came to where the buffer no longer was.
+    pub(crate) left_alone: bool,
+}
+
+/// Something that happened to the buffer.
+#[derive(Serialize, JsonSchema, Debug)]
+pub(crate) struct DeedDocument {
+    /// `move` or `function_reset`.
+    pub(crate) what: &'static str,
+    /// Where the buffer was.
+    pub(crate) at: String,
+    /// Where it was brought; null for a reset.
+    pub(crate) to: Option<String>,
+    /// Who held on, and by what, when everybody had heard.
+    pub(crate) held: Vec<String>,
+    /// Batches that were lost there, and read again.
+    pub(crate) read_again: u64,
+}
+
+/// Document of `demo --serve`.
+#[derive(Serialize, JsonSchema, Debug)]
+pub(crate) struct ServeDocument {
+    /// Version of this schema.
+    pub(crate) schema: u32,
+    /// Where it was answered.
+    pub(crate) socket: String,
+    /// The machine.
+    pub(crate) platform: String,
+    /// Rounds, the one that was ended early included.
+    pub(crate) rounds: u64,
+    /// Batches that went through the buffers.
+    pub(crate) batches: u64,
+    /// What happened to them.
+    pub(crate) disturbances: u64,
+    /// Batches that were lost in a reset, and read again.
+    pub(crate) read_again: u64,
+    /// Whether everything arrived, and nothing came to where a buffer no longer was.
+    pub(crate) verified: bool,
+}
+
+impl ServeDocument {
+    pub(crate) fn new(socket: &std::path::Path, platform: &str) -> Self {
+        Self {
+            schema: super::SCHEMA,
+            socket: socket.display().to_string(),
+            platform: platform.to_string(),
+            rounds: 0,
+            batches: 0,
+            disturbances: 0,
+            read_again: 0,
+            verified: true,
+        }
+    }
+
+    /// Counts one more round.
+    pub(crate) fn add(&mut self, life: &peerdma_emu::scenario::BufferLife) {
+        self.rounds += 1;
+        self.batches += life.sent;
+        self.disturbances += life.deeds.len() as u64;
+        self.read_again += life.deeds.iter().map(|deed| deed.again).sum::<u64>();
+        self.verified &= life.is_good();
+    }
 }
 
 /// Bytes that one device moved to or from another's memory.

@@ -2,15 +2,18 @@
 //!
 //! Fields are added, never renamed or removed, while [`SCHEMA`] stays.
 
+pub(crate) mod buffers;
 pub(crate) mod compat;
 mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 mod emulated;
+pub(crate) mod explain;
 pub(crate) mod fix;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 mod pairs;
+pub(crate) mod share;
 mod topology;
 mod trace;
 pub(crate) mod verify;

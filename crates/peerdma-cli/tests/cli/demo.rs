@@ -24,6 +24,11 @@ fn everything_arrives_and_what_is_prevented_happens_when_it_is_asked_for() {
     assert_eq!(forced["happening"]["ones"], forced["happening"]["bytes"]);
     assert_eq!(demo["overtaken"]["overtaken_with_advice"], 0);
     assert!(demo["overtaken"]["overtaken"].as_u64().unwrap() > 0);
+    let life = &demo["buffer"];
+    assert_eq!((&life["arrived"], &life["left_alone"], &life["batches"]), (&true.into(), &true.into(), &64.into()));
+    let deeds: Vec<_> =
+        life["disturbances"].as_array().unwrap().iter().map(|deed| deed["what"].as_str().unwrap()).collect();
+    assert_eq!(deeds, ["move", "function_reset", "move", "move", "function_reset"]);
     for process in demo["processes"]["processes"].as_array().unwrap() {
         assert_eq!(process["sum"], process["expected"]);
         assert!(process["load_refused"].is_string() && process["store_refused"].is_string());
@@ -43,6 +48,7 @@ fn the_text_goes_from_the_matrix_to_the_table_and_shows_no_harm_unasked() {
         "Silent corruption 2",
         "A doorbell that overtakes its payload",
         "Two processes on one accelerator",
+        "A buffer that nvme0 fills and nic0 empties",
         "All transfers",
     ];
     let places: Vec<_> = headings.iter().map(|heading| text.find(heading)).collect();

@@ -2,17 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what they cannot do is a failed test")]
 
+mod buffers;
 mod commands;
 mod compat;
 mod copy;
 mod demo;
 mod doctor;
 mod emulated;
+mod explain;
 mod fix;
 mod inputs;
 mod lint;
 mod machine;
 mod map;
+mod share;
 mod verify;
 mod whatif;
 mod whose;

@@ -44,9 +44,19 @@ impl<'c, 'a, 'm> End<'c, 'a, 'm> {
 
     /// Registers a mapping; its region's addresses are the numbers of the mapping.
     pub(super) fn register(&self, mapping: &Mapped<'_, '_>) -> Result<Registered, ScenarioError> {
+        self.register_as(mapping, Prot::ReadWrite, Rights::ALL)
+    }
+
+    /// As [`register`](Self::register), with fewer rights.
+    pub(super) fn register_as(
+        &self,
+        mapping: &Mapped<'_, '_>,
+        prot: Prot,
+        rights: Rights,
+    ) -> Result<Registered, ScenarioError> {
         let at = RegionAddr::new(first(mapping).as_u64());
-        let region = Region::new(mapping.spans(), at, PageSizes::ALL, Prot::ReadWrite)?;
-        let key = self.driver.register(self.domain, Rights::ALL, &region)?;
+        let region = Region::new(mapping.spans(), at, PageSizes::ALL, prot)?;
+        let key = self.driver.register(self.domain, rights, &region)?;
         Ok(Registered { key, at })
     }
 

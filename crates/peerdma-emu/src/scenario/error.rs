@@ -5,6 +5,10 @@ use crate::host::{NoRoom, SeatError};
 use crate::machine::BuildError;
 use crate::memory::Outside;
 use crate::platform::PlatformError;
+use peerdma::buffer::fence::{NoSlot, ReserveError};
+use peerdma::buffer::life::Refused;
+use peerdma::buffer::shared::{AttachError, MapRefused, WhyNot};
+use peerdma::buffer::terms::OfferError;
 use peerdma::dma::MapError;
 use peerdma::dma::consumer::rdma::RegionError;
 use peerdma::dma::engine::{ContextError, MapRangesError};
@@ -70,6 +74,27 @@ pub enum ScenarioError {
     /// A work request of a NIC ended with an error.
     #[error("the work request ended: {0}")]
     Work(nic::Status),
+    /// Memory cannot be offered as a buffer.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// An importer and the owner of a buffer cannot agree.
+    #[error(transparent)]
+    Attach(Box<AttachError>),
+    /// An importer may not map a buffer.
+    #[error(transparent)]
+    MapBuffer(#[from] MapRefused),
+    /// Nothing may happen to a buffer.
+    #[error(transparent)]
+    Disturb(#[from] Refused),
+    /// A buffer was not moved.
+    #[error(transparent)]
+    NotMoved(WhyNot),
+    /// No fence more can stand for what a device does with a buffer.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
+    /// A fence was added for which there is no room.
+    #[error(transparent)]
+    NoSlot(#[from] NoSlot),
     /// The accelerator did not do what it was asked.
     #[error(transparent)]
     Accel(#[from] accel::Error),
@@ -86,4 +111,4 @@ macro_rules! boxed {
     )*};
 }
 
-boxed!(ContextError => Context, MapRangesError => Map, MapError => Space, RegionError => Region);
+boxed!(AttachError => Attach, ContextError => Context, MapRangesError => Map, MapError => Space, RegionError => Region);

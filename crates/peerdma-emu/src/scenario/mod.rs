@@ -11,10 +11,12 @@
 //! - [`wrong_kind()`]: an address of the wrong kind, under an IOMMU that translates.
 //! - [`forced_route()`]: a route that was refused and is taken nevertheless.
 //! - [`two_processes()`]: one accelerator, two address spaces.
+//! - [`buffer_life()`]: a buffer that is moved and reset while devices are at it.
 //!
 //! Every answer says what was *seen*: bytes are compared where they ended, by another way than the
 //! one they came by. Runs are repeatable: the same platform and seed give the same answer, times apart.
 
+mod buffer_life;
 mod cast;
 mod doorbell;
 mod end;
@@ -29,6 +31,7 @@ mod tests;
 mod two_processes;
 mod wrong_kind;
 
+pub use buffer_life::{BufferLife, Deed, buffer_life};
 pub use cast::Cast;
 pub use doorbell::{Doorbell, doorbell};
 pub use error::ScenarioError;

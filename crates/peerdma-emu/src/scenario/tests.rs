@@ -2,6 +2,7 @@ use super::*;
 use crate::platform::Platform;
 use peerdma::addr::Bytes;
 use peerdma::dma::publish::Step;
+use std::ops::ControlFlow;
 
 fn two_socket() -> (Platform, Cast) {
     let platform = Platform::built_in("two-socket").unwrap();
@@ -97,4 +98,24 @@ fn two_processes_on_one_accelerator_get_their_own_sums_and_nothing_of_each_other
         assert_eq!(first.list, second.list);
         assert_ne!(first.sum, second.sum);
     }
+}
+
+#[test]
+fn a_buffer_that_is_moved_and_reset_under_traffic_loses_nothing() {
+    let (platform, cast) = two_socket();
+    let mut seen = std::collections::BTreeSet::new();
+    let life = buffer_life(&platform, &cast, (Bytes::new(16 << 10), 48), 7, &mut |buffer| {
+        let report = buffer.report();
+        assert!(report.fences.len() <= 2 && report.attached.len() <= 2);
+        seen.insert(report.phase);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(life.is_good(), "{life:#?}");
+    assert_eq!((life.sent, life.deeds.len()), (48, 5));
+    assert!(life.deeds.iter().all(|deed| !deed.held.is_empty()), "{life:#?}");
+    let places: Vec<_> = life.deeds.iter().map(|deed| deed.to.as_deref().unwrap_or("reset")).collect();
+    assert_eq!(places, ["VRAM of gpu1", "reset", "RAM", "VRAM of gpu0", "reset"]);
+    use peerdma::buffer::life::Phase::{Draining, Invalidating, Live};
+    assert!([Live, Invalidating, Draining].iter().all(|phase| seen.contains(phase)), "{seen:?}");
 }

@@ -73,10 +73,11 @@ impl<'m> Guest<'m> {
     /// The monitor serves a fault; whether there are entries now.
     fn fault(&mut self, exporter: &Exporter) -> Result<bool, Broken> {
         let (Some(seat), None) = (self.member.seat(), &self.held) else { return Ok(false) };
+        let (fault, ()) = self.stage.fault(|_| ());
         // Outside the locks, as the record may have to be given back.
         let Some(held) = self.member.map(exporter)? else { return Ok(false) };
         let runs = runs(&held, self.owners, FIRST).map_err(|why| self.member.refused(&why))?;
-        let served = self.stage.serve(
+        let served = fault.serve(
             seat.reservation(),
             // What the kernel does with the memory comes first, such as filling it after a move.
             |reservation| match reservation.waits_for(Usage::Kernel).next() {

@@ -130,6 +130,34 @@ impl Mapping {
     }
 }
 
+/// A mapping that may only be read.
+///
+/// # Invariants
+/// The mapping within is as [`Mapping`] says, but for not being writable; nothing here stores to it.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(Mapping);
+
+impl ReadOnly {
+    /// Maps `len` bytes of `fd` from `offset`, for reading.
+    pub(crate) fn of_file(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
+        Mapping::sized(len, |len| {
+            // SAFETY: without MAP_FIXED the kernel chooses an address that nothing uses.
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, fd, offset) }
+        })
+        .map(Self)
+    }
+
+    /// Bytes that were asked for.
+    pub(crate) fn len(&self) -> Bytes {
+        self.0.len()
+    }
+
+    /// Copies bytes from `offset` on out of the mapping.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Outside> {
+        self.0.read(offset, into)
+    }
+}
+
 macro_rules! access {
     ($load:ident, $store:ident, $word:ty) => {
         impl Mapping {

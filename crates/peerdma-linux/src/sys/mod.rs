@@ -18,6 +18,7 @@ mod ioctl;
 pub(crate) mod iommufd;
 pub(crate) mod map;
 pub(crate) mod p2pmem;
+pub(crate) mod peer;
 #[cfg(feature = "raw")]
 pub mod raw;
 pub(crate) mod vfio;

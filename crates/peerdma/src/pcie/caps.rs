@@ -19,10 +19,14 @@ const EXTENDED_START: u16 = 0x100;
 
 /// Standard capability IDs that are decoded here.
 pub mod standard {
+    /// PCI Power Management (PCIe 6.0 §7.5.2).
+    pub const POWER_MANAGEMENT: u16 = 0x01;
     /// PCI-X (PCI-X addendum).
     pub const PCIX: u16 = 0x07;
     /// PCI Express (PCIe 6.0 §7.5.3).
     pub const EXPRESS: u16 = 0x10;
+    /// Advanced Features, of functions without PCI Express (PCI, Advanced Capabilities ECN).
+    pub const ADVANCED_FEATURES: u16 = 0x13;
 }
 
 /// Extended capability IDs that are decoded here.

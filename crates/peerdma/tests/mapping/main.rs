@@ -6,7 +6,7 @@
 //! - [`mixed`]: lists of several kinds. [`bounds`]: ends of owners, spaces and reservations.
 //! - [`rollback`]: failures at every step leak nothing. [`stuck`]: what cannot be unmapped.
 //! - [`beside`]: a watch over drivers, and doorbells. [`segments`]: what a device's list accepts.
-//! - [`relink`]: one page pointed elsewhere.
+//! - [`relink`]: one page pointed elsewhere. [`attach`]: what is refused before any of it.
 
 #![cfg(test)]
 
@@ -15,6 +15,7 @@
 mod tree;
 
 mod address;
+mod attach;
 mod beside;
 mod bounds;
 mod copies;

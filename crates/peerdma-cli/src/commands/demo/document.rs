@@ -3,14 +3,15 @@
 use super::findings::Findings;
 use crate::commands::map;
 use crate::document::demo::{
-    DemoDocument, DoorbellDocument, ForcedDocument, ForcedRouteDocument, JourneyDocument, MistakeDocument,
-    OvertakenDocument, ProcessDocument, ProcessesDocument, TransferDocument, WrongKindDocument,
+    BufferLifeDocument, DeedDocument, DemoDocument, DoorbellDocument, ForcedDocument, ForcedRouteDocument,
+    JourneyDocument, MistakeDocument, OvertakenDocument, ProcessDocument, ProcessesDocument, TransferDocument,
+    WrongKindDocument,
 };
 use crate::document::{Pair, SCHEMA, Source};
 use crate::exit::Failure;
 use peerdma::dma::publish::Step;
 use peerdma::route::{Judge, Target};
-use peerdma_emu::scenario::{Journey, Landed, Leg, Mistake, Moves, Process};
+use peerdma_emu::scenario::{BufferLife, Deed, Journey, Landed, Leg, Mistake, Moves, Process};
 
 impl Findings<'_> {
     pub(super) fn document(&self) -> Result<DemoDocument, Failure> {
@@ -40,6 +41,7 @@ impl Findings<'_> {
                 processes: self.processes.processes.iter().map(process).collect(),
                 page_requests_refused: self.processes.page_requests_refused,
             },
+            buffer: life(&self.life),
             seconds: self.took.as_secs_f64(),
         })
     }
@@ -133,6 +135,30 @@ fn mistake(mistake: &Mistake) -> MistakeDocument {
             Landed::Nowhere { faults } => Some(faults),
             Landed::Elsewhere | Landed::Right => None,
         },
+    }
+}
+
+fn life(life: &BufferLife) -> BufferLifeDocument {
+    BufferLifeDocument {
+        drive: life.drive.clone(),
+        nics: life.nics.clone(),
+        gpus: life.gpus.clone(),
+        bytes: life.len.as_u64(),
+        batch_bytes: life.batch.as_u64(),
+        batches: life.sent,
+        disturbances: life.deeds.iter().map(deed).collect(),
+        arrived: life.arrived,
+        left_alone: life.left_alone,
+    }
+}
+
+fn deed(deed: &Deed) -> DeedDocument {
+    DeedDocument {
+        what: deed.what.word(),
+        at: deed.at.clone(),
+        to: deed.to.clone(),
+        held: deed.held.clone(),
+        read_again: deed.again,
     }
 }
 

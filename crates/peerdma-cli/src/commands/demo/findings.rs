@@ -11,12 +11,15 @@ use peerdma::route::{Judge, PairVerdict, Target, Verdict};
 use peerdma::topology::FunctionId;
 use peerdma_emu::platform::Platform;
 use peerdma_emu::scenario::{
-    self, Cast, Doorbell, ForcedRoute, Leg, Overtaken, Pipeline, ScenarioError, TwoProcesses, WrongKind,
+    self, BufferLife, Cast, Doorbell, ForcedRoute, Leg, Overtaken, Pipeline, ScenarioError, TwoProcesses, WrongKind,
 };
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How much each device moves to the next.
 const PIPELINE: Bytes = Bytes::new(16 << 20);
+/// How long a batch is that goes through the buffer whose life is shown, and how many there are.
+const BATCHES: (Bytes, u64) = (Bytes::new(256 << 10), 64);
 /// How often a doorbell races against its payload.
 const RACES: u64 = 16;
 
@@ -31,6 +34,7 @@ pub(super) struct Findings<'a> {
     pub(super) forced: ForcedRoute,
     pub(super) overtaken: Overtaken,
     pub(super) processes: TwoProcesses,
+    pub(super) life: BufferLife,
     /// What the processor copies, as much as each transfer moves.
     pub(super) memcpy: Pace,
     pub(super) took: Duration,
@@ -50,6 +54,8 @@ impl<'a> Findings<'a> {
             forced: scenario::forced_route(seed, happening).map_err(story("the forced route stopped"))?,
             overtaken: scenario::overtaken(platform, &cast, seed, RACES).map_err(story("the race stopped"))?,
             processes: scenario::two_processes(seed).map_err(story("the accelerator stopped"))?,
+            life: scenario::buffer_life(platform, &cast, BATCHES, seed, &mut |_| ControlFlow::Continue(()))
+                .map_err(story("the buffer's life stopped"))?,
             memcpy: memcpy(PIPELINE),
             took: begun.elapsed(),
             arguments,
@@ -68,6 +74,8 @@ impl<'a> Findings<'a> {
             (self.forced.refused.is_some(), "the refusal of a route that loses bytes"),
             (self.overtaken.with == 0, "the order of payload and doorbell"),
             (self.processes.kept_apart(), "the wall between two processes"),
+            (self.life.arrived, "batches that went through the buffer"),
+            (self.life.left_alone, "memory that the buffer had left"),
         ];
         said.into_iter().filter(|(so, _)| !so).map(|(_, what)| what).collect()
     }

@@ -2,14 +2,16 @@
 //!
 //! - [`findings`]: everything is run once, and what was seen is kept.
 //! - [`mod@print`], [`document`]: text and JSON of it. - [`wrap`]: lines for a terminal.
+//! - [`serve`]: one story over and over, for `peerdma buffers` to look at.
 
 mod document;
 mod findings;
 mod print;
+mod serve;
 mod wrap;
 
 use crate::args::{Arguments, Command, DemoArguments};
-use crate::document::demo::DemoDocument;
+use crate::document::demo::{DemoDocument, ServeDocument};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::{input, output};
@@ -18,7 +20,10 @@ use findings::Findings;
 
 pub(crate) fn run(arguments: &DemoArguments) -> Result<Exit, Failure> {
     if arguments.output.schema {
-        output::schema::<DemoDocument>()?;
+        match arguments.serve {
+            None => output::schema::<DemoDocument>()?,
+            Some(_) => output::schema::<ServeDocument>()?,
+        }
         return Ok(Exit::Done);
     }
     if arguments.platform == "help" {
@@ -26,6 +31,9 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let (loaded, platform) = input::machine(&arguments.platform)?;
+    if let Some(path) = &arguments.serve {
+        return serve::run(arguments, path.as_deref(), &platform);
+    }
     let found = {
         let _progress = Progress::start("running the machine");
         Findings::collect(arguments, loaded, &platform)?

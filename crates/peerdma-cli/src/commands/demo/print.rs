@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Style};
 use peerdma::dma::engine::MapRangesError;
 use peerdma::route::{Judge, Reason};
 use peerdma_emu::device::accel::Status;
-use peerdma_emu::scenario::{Journey, Landed, Leg, Mistake, Moves};
+use peerdma_emu::scenario::{BufferLife, Deed, Journey, Landed, Leg, Mistake, Moves};
 use std::io::Write;
 
 /// Width of the words before each line.
@@ -46,6 +46,7 @@ impl Findings<'_> {
         self.print_forced()?;
         self.print_overtaken()?;
         self.print_processes()?;
+        self.print_life()?;
         self.print_transfers()
     }
 
@@ -191,6 +192,20 @@ impl Findings<'_> {
         self.line("iommu", &format!("{} page requests answered with no", both.page_requests_refused))
     }
 
+    fn print_life(&self) -> Result<(), Failure> {
+        let BufferLife { drive, nics: [sends, takes], batch, sent, .. } = &self.life;
+        let heading = format!("A buffer that {drive} fills and {sends} empties, moved and reset meanwhile");
+        self.section(&heading, "")?;
+        self.line("traffic", &format!("{sent} batches of {batch}: {drive} -> buffer -> {sends} ~ {takes} -> RAM"))?;
+        for deed in &self.life.deeds {
+            self.line(if deed.to.is_some() { "moved" } else { "reset" }, &deed_words(deed))?;
+        }
+        let arrived = if self.life.arrived { "as on the medium" } else { "NOT as on the medium" };
+        let alone = if self.life.left_alone { "unchanged" } else { "CHANGED" };
+        let words = format!("all that arrived is {arrived}; what was put where the buffer had been is {alone}");
+        self.line("in the end", &words)
+    }
+
     fn print_transfers(&self) -> Result<(), Failure> {
         self.section("All transfers", "")?;
         let judge = Judge::new(&self.loaded.topology);
@@ -257,6 +272,22 @@ fn print_reasons(reasons: &[Reason]) -> Result<(), Failure> {
         writeln!(out, "{}", wrapped(&format!("{title:<width$}{words}", width = TITLE + 2), HANG))?;
     }
     Ok(())
+}
+
+fn deed_words(deed: &Deed) -> String {
+    let what = match &deed.to {
+        Some(to) => format!("from {} to {to}", deed.at),
+        None => format!("with the buffer in {}", deed.at),
+    };
+    let waited = match deed.held.as_slice() {
+        [] => "nobody held on".to_string(),
+        held => format!("in the way: {}", held.join(", ")),
+    };
+    match deed.again {
+        0 => format!("{what}; {waited}"),
+        1 => format!("{what}; {waited}; 1 batch lost there and read again"),
+        again => format!("{what}; {waited}; {again} batches lost there and read again"),
+    }
 }
 
 fn mistake_words(mistake: &Mistake) -> String {

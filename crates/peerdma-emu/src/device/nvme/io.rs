@@ -13,9 +13,9 @@ pub(super) const FLUSH: u8 = 0x00;
 /// Write.
 pub(super) const WRITE: u8 = 0x01;
 /// Read.
-pub(super) const READ: u8 = 0x02;
+pub(crate) const READ: u8 = 0x02;
 /// Compare.
-pub(super) const COMPARE: u8 = 0x05;
+pub(crate) const COMPARE: u8 = 0x05;
 /// Write Zeroes.
 pub(super) const WRITE_ZEROES: u8 = 0x08;
 

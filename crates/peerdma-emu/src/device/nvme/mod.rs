@@ -36,6 +36,7 @@ mod status;
 mod tests;
 
 pub use driver::{Completed, Driver, DriverError, Form, QueueMemory, Request};
+pub(crate) use io::{COMPARE, READ};
 pub use media::{BlockSize, FileMedia, Media};
 pub use status::Status;
 

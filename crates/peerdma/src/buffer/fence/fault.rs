@@ -2,13 +2,13 @@
 //!
 //! An importer without DMA addresses (a virtual machine monitor's slot, say) finds out where memory lies when the guest
 //! faults. Meanwhile the exporter may move the memory, and somebody else may take the slot away. So a fault
-//! is served in one order: remember the slot's sequence; take the buffer's reservation, so that nothing moves;
-//! find out where it lies; take the slot; look whether the sequence is the same; only then install. Whoever
+//! is served in one order: look at the slot and remember its sequence; take the buffer's reservation, so that nothing
+//! moves; find out where it lies; take the slot; see whether the sequence is the same; only then install. Whoever
 //! takes something out of the slot advances the sequence.
 //!
 //! Linux 7.2 does so in three places that have to agree (`mmu_invalidate_retry`, the reservation held through
-//! a dma-buf's `invalidate_mappings`, and the importer's own lock). Here it is two functions, and there is
-//! no other way to the slot's table.
+//! a dma-buf's `invalidate_mappings`, and the importer's own lock). Here it is [`SecondStage::fault`],
+//! [`Fault::serve`] and [`SecondStage::invalidate`], and there is no other way to the slot's table.
 //!
 //! KVM counts invalidations under way besides (`mmu_invalidate_in_progress`), as its pages move
 //! between two calls without a lock. Here a move holds the reservation from beginning to end, and a fault waits.
@@ -26,7 +26,10 @@ use core::fmt;
 ///
 /// let buffer = ReservationLock::new(PhysAddr::new(0x10_0000));
 /// let slot = SecondStage::new(None);
-/// let fault = || slot.serve(&buffer, |at| Ok::<_, core::convert::Infallible>(*at), |table, at| *table = Some(at));
+/// let fault = || {
+///     let (fault, _installed) = slot.fault(|table| *table);
+///     fault.serve(&buffer, |at| Ok::<_, core::convert::Infallible>(*at), |table, at| *table = Some(at))
+/// };
 /// assert_eq!(fault(), Ok(Served::Installed));
 ///
 /// // A move: the reservation first, then the slots, then the memory.
@@ -63,29 +66,16 @@ impl<T> SecondStage<T> {
         Self { slot: Mutex::new(Slot { sequence: 0, table }) }
     }
 
-    /// Serves a fault: `find` says where the memory lies, `install` puts it into the table.
+    /// Begins to serve a fault: `look` sees what the slot says of it, such as which buffer lies behind.
     ///
-    /// Blocks for both locks: `find` runs with the buffer's held, `install` with both. Neither may
-    /// take a lock of a buffer or call into this slot. Call it without any such lock.
+    /// What it answers holds until something is taken out of the slot, which [`Fault::serve`] notices. What a
+    /// fault relies on is looked at here, and not before.
     ///
-    /// # Errors
-    /// What `find` answers, such as fences of usage [`Kernel`](super::Usage::Kernel) that have not retired, which are to be waited
-    /// for without the locks. Nothing is installed.
-    pub fn serve<B, P, E>(
-        &self,
-        buffer: &ReservationLock<B>,
-        find: impl FnOnce(&mut B) -> Result<P, E>,
-        install: impl FnOnce(&mut T, P),
-    ) -> Result<Served, E> {
-        let seen = self.slot.lock().sequence;
-        let mut reservation = buffer.lock();
-        let place = find(&mut reservation)?;
-        let mut slot = self.slot.lock();
-        if slot.sequence != seen {
-            return Ok(Served::Again);
-        }
-        install(&mut slot.table, place);
-        Ok(Served::Installed)
+    /// Blocks for the slot's lock, with which `look` runs.
+    pub fn fault<R>(&self, look: impl FnOnce(&T) -> R) -> (Fault<'_, T>, R) {
+        let slot = self.slot.lock();
+        let looked = look(&slot.table);
+        (Fault { stage: self, seen: slot.sequence }, looked)
     }
 
     /// Takes something out of the table: `change` runs with the slot's lock held, and faults under way begin again.
@@ -96,6 +86,45 @@ impl<T> SecondStage<T> {
         let mut slot = self.slot.lock();
         slot.sequence += 1;
         change(&mut slot.table)
+    }
+}
+
+/// A fault that is being served, from the moment at which its slot was looked at.
+#[must_use = "the guest goes on waiting"]
+pub struct Fault<'slot, T> {
+    stage: &'slot SecondStage<T>,
+    seen: u64,
+}
+
+impl<T> Fault<'_, T> {
+    /// Puts what `find` says of where the memory lies into the table by `install`, unless that is out of date.
+    ///
+    /// Blocks for both locks: `find` runs with the buffer's held, `install` with both. Neither may
+    /// take a lock of a buffer or call into this slot. Call it without any such lock.
+    ///
+    /// # Errors
+    /// What `find` answers, such as fences of usage [`Kernel`](super::Usage::Kernel) that have not retired, which are to be waited
+    /// for without the locks. Nothing is installed.
+    pub fn serve<B, P, E>(
+        self,
+        buffer: &ReservationLock<B>,
+        find: impl FnOnce(&mut B) -> Result<P, E>,
+        install: impl FnOnce(&mut T, P),
+    ) -> Result<Served, E> {
+        let mut reservation = buffer.lock();
+        let place = find(&mut reservation)?;
+        let mut slot = self.stage.slot.lock();
+        if slot.sequence != self.seen {
+            return Ok(Served::Again);
+        }
+        install(&mut slot.table, place);
+        Ok(Served::Installed)
+    }
+}
+
+impl<T> fmt::Debug for Fault<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").field("seen", &self.seen).finish()
     }
 }
 

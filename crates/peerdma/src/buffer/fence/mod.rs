@@ -13,7 +13,7 @@
 //! 3. The sequence check of the fault is made with both held, and nothing else is.
 //! 4. A timeline's own lock, which is held for a moment and never around anything of a caller.
 //!
-//! [`SecondStage::serve`] and [`SecondStage::invalidate`] are the only ways to take 2, so that nobody takes them otherwise.
+//! [`SecondStage::fault`], [`Fault::serve`] and [`SecondStage::invalidate`] are the only ways to take 2.
 //!
 //! Not here: devices, interrupts and time. Whoever hears of completions calls [`Timeline::retire_to`].
 
@@ -32,7 +32,7 @@ mod usage;
 mod wait;
 
 #[cfg(any(feature = "std", peerdma_shuttle, peerdma_loom))]
-pub use fault::{SecondStage, Served};
+pub use fault::{Fault, SecondStage, Served};
 #[cfg(any(feature = "std", peerdma_shuttle, peerdma_loom))]
 pub use lock::{Held, LockedTwice, ReservationLock, lock_all};
 pub use reservation::{Added, Demotion, NoSlot, Reservation, ReserveError};

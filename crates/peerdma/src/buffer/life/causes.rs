@@ -73,7 +73,7 @@ impl Causes {
     /// Begins one. False if there are more of the kind than can be counted.
     ///
     /// Two authors of one state are two, since the memory has to stay untouched until both are done.
-    pub(super) fn begin(&mut self, disturbance: Disturbance) -> bool {
+    pub(in crate::buffer) fn begin(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         if disturbance == Disturbance::Removal {
             // It cannot be refused and never ends, so it need not be counted.
@@ -85,7 +85,10 @@ impl Causes {
         fits
     }
 
-    /// Ends one; false if none had begun. A state that nobody but the registers told of is over, until they say otherwise.
+    /// Ends one; false if none had begun. A state that only registers told of is over, until they say otherwise.
+    ///
+    /// What somebody had begun ends first: who gives up waiting to turn decoding off has not
+    /// turned on what was off before.
     pub(super) fn end(&mut self, disturbance: Disturbance) -> bool {
         let count = &mut self.counts[disturbance as usize];
         let had = *count > 0;
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn there_is_an_end_to_counting() {
         let mut causes = Causes::of(Answers { decoding: false, powered: true });
-        assert_eq!((0..70_000).take_while(|_| causes.begin(Disturbance::DecodeOff)).count(), 32_766);
+        assert_eq!((0..70_000).take_while(|_| causes.begin(Disturbance::DecodeOff)).count(), 32_767);
         assert!((0..70_000).all(|_| causes.begin(Disturbance::Removal)), "news is never refused");
     }
 
@@ -155,6 +158,14 @@ mod tests {
         assert_eq!(causes.to_string(), "power-down", "done, and the registers say so");
         causes.set(Answers::YES);
         assert!(causes.is_none());
+    }
+
+    #[test]
+    fn who_gives_up_turning_off_what_is_off_has_not_turned_it_on() {
+        let mut causes = Causes::of(Answers { decoding: false, powered: true });
+        assert!(causes.begin(Disturbance::DecodeOff) && causes.end(Disturbance::DecodeOff));
+        assert!(causes.has(Disturbance::DecodeOff));
+        assert!(causes.end(Disturbance::DecodeOff) && causes.is_none(), "turned on");
     }
 
     #[test]

@@ -64,6 +64,38 @@ pub enum Contents {
     Lost,
 }
 
+impl Duration {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Deed => "deed",
+            Self::Final => "final",
+        }
+    }
+}
+
+impl AgainstPins {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Waits => "waits",
+            Self::Happens => "happens",
+        }
+    }
+}
+
+impl Contents {
+    /// The word used in text and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// What is to be known of one disturbance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct About {

@@ -124,13 +124,14 @@ pub enum Event {
     Begin(Disturbance),
     /// What was announced has been done, or its author gave up waiting for a quiet buffer.
     ///
-    /// A deed is over then. A [state](super::Duration::State) is over unless `answers` tell otherwise: who has
-    /// turned memory decoding off ends with registers that say so, and the buffer stays out of
-    /// reach until somebody's registers say that it is on.
+    /// A deed is over then. A [state](super::Duration::State) is over unless registers said or say otherwise:
+    /// who has turned memory decoding off ends with `answers` that say so, and the buffer stays out
+    /// of reach until registers say that it is on, or until the state is ended without being begun anew.
+    /// Turning off and turning on are not told apart here, so a register has one writer at a time.
     End {
         /// Which one.
         disturbance: Disturbance,
-        /// What the registers say now, where they may have changed; `None` leaves the other states as they were.
+        /// What the registers say now, where they may have changed; `None` leaves what they said.
         answers: Option<Answers>,
     },
 }

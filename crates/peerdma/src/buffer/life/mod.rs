@@ -42,10 +42,15 @@
 
 mod causes;
 mod disturbance;
+#[cfg(test)]
+mod document;
 mod event;
+#[cfg(test)]
+mod explore;
 mod phase;
 mod seat;
 mod step;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -55,3 +60,4 @@ pub use event::{Action, Actions, AttachmentId, Event, Generation, Notice, Notice
 pub use phase::Phase;
 pub use seat::{Attached, Outstanding, Still};
 pub use step::Life;
+pub use table::{TRANSITIONS, Transition, Trigger};

@@ -190,7 +190,7 @@ impl Life {
 
     /// Refuses what needs memory that there will never be again. Memory that is being given up may yet
     /// be kept, as long as mappings put that off.
-    fn alive(&self) -> Result<(), Refused> {
+    pub(super) fn alive(&self) -> Result<(), Refused> {
         match self.causes.has(Disturbance::Removal) || self.phase() == Phase::Dead {
             true => Err(Refused::Dead { causes: self.causes }),
             false => Ok(()),
@@ -303,6 +303,25 @@ impl Life {
         }
         if died {
             self.tell(Notice::Gone, actions);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Life {
+    /// Gives what only ever counts up other numbers, so that states that differ in nothing else are one.
+    pub(super) fn renumber(
+        &mut self,
+        generation: Generation,
+        last: NoticeId,
+        number: impl Fn(AttachmentId, NoticeId) -> NoticeId,
+    ) {
+        (self.generation, self.last_notice) = (generation, last);
+        for (who, seat) in &mut self.seats {
+            match &mut seat.informed {
+                Informed::BeingTold(id) | Informed::BeingCalled(id) => *id = number(*who, *id),
+                Informed::MayMap | Informed::MustNot => {}
+            }
         }
     }
 }

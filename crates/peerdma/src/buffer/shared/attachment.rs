@@ -44,6 +44,9 @@ impl Attachment {
 
     /// The buffer's reservation: what the importer has its device do stands there as a fence, from
     /// before it begins until it has ended.
+    ///
+    /// Nothing is done to the buffer or its mappings while its lock is held, notices are not answered, and nothing is
+    /// dropped that does so: whoever does the last thing that a disturbance waits for looks at its fences.
     pub fn reservation(&self) -> &ReservationLock<Reservation> {
         &self.0.buffer.reservation
     }
@@ -134,6 +137,11 @@ impl Mapped {
     /// Where the memory lies.
     pub fn ranges(&self) -> View<'_, Owner> {
         self.place.view()
+    }
+
+    /// What was settled.
+    pub fn terms(&self) -> &Terms {
+        &self.seat.terms
     }
 
     /// What may be done with it.

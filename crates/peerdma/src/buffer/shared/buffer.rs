@@ -2,12 +2,13 @@
 
 use super::Attendance;
 use super::attachment::{AttachError, MapRefused};
+use super::disturbing::Held;
 use super::importer::{Holder, Importer, Receipt};
 use super::wake::Wake;
 use crate::access::Prot;
 use crate::buffer::Control;
 use crate::buffer::fence::{Fence, FenceName, FenceSet, Reservation, ReservationLock, Signal};
-use crate::buffer::life::{Action, Actions, AttachmentId, Event, Generation, Life, Notice, NoticeId, Refused};
+use crate::buffer::life::{Action, Actions, AttachmentId, Event, Generation, Life, Notice, NoticeId, Refused, Still};
 use crate::buffer::terms::{Declaration, Offer, Place, Terms, negotiate};
 use crate::chunk::Chunks;
 use crate::dma::{Owner, Peers};
@@ -38,7 +39,8 @@ pub(super) struct State {
     attached: u64,
     outbox: VecDeque<Letter>,
     delivering: bool,
-    wakes: Vec<Arc<dyn Wake>>,
+    /// Whom to wake, as long as there is anybody.
+    wakes: Vec<Weak<dyn Wake>>,
     /// What waits for fences; they know it by a weak handle.
     fences: Option<Arc<Awaited>>,
 }
@@ -198,7 +200,7 @@ impl Inner {
         state.delivering = true;
         while let Some(letter) = state.outbox.pop_front() {
             let wakes = match letter {
-                Letter::Wake => state.wakes.clone(),
+                Letter::Wake => state.wakes.iter().filter_map(Weak::upgrade).collect(),
                 _ => Vec::new(),
             };
             drop(state);
@@ -247,7 +249,7 @@ impl Inner {
 
 impl State {
     /// Who this is.
-    pub(super) fn holder(&self, who: AttachmentId) -> Option<&Holder> {
+    fn holder(&self, who: AttachmentId) -> Option<&Holder> {
         self.seats.get(&who).map(|seat| &seat.holder)
     }
 
@@ -271,8 +273,18 @@ impl State {
         seats.map(|seat| seat.holder.clone()).collect()
     }
 
+    /// Who holds on to this buffer of that name, and what is outstanding.
+    pub(super) fn held(&self, name: &str) -> Vec<Held> {
+        let outstanding = self.life.outstanding().into_iter().map(|outstanding| {
+            let holder = outstanding.who.and_then(|who| self.holder(who).cloned());
+            let fences = if outstanding.what == Still::Fences { self.fences() } else { Vec::new() };
+            Held { buffer: name.into(), holder, what: outstanding.what, fences }
+        });
+        outstanding.collect()
+    }
+
     /// Fences that the wait still lacks.
-    pub(super) fn fences(&self) -> Vec<FenceName> {
+    fn fences(&self) -> Vec<FenceName> {
         self.fences.iter().flat_map(|awaited| awaited.fences.outstanding().map(Fence::name)).collect()
     }
 
@@ -288,8 +300,10 @@ impl State {
         Some(seat)
     }
 
-    /// Calls `wake` whenever the buffer becomes quiet or comes within reach, from now on.
-    pub(super) fn wake(&mut self, wake: Arc<dyn Wake>) {
+    /// Calls `wake` whenever the buffer becomes quiet or comes within reach, as long as it lives.
+    pub(super) fn wake(&mut self, wake: &Arc<dyn Wake>) {
+        let wake = Arc::downgrade(wake);
+        self.wakes.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&wake));
         self.wakes.push(wake);
     }
 }

@@ -1,5 +1,6 @@
 //! Taking memory away from its importers, and giving it back.
 
+use super::bar::Bar;
 use super::buffer::Inner;
 use super::importer::Holder;
 use super::wake::Wake;
@@ -10,13 +11,12 @@ use crate::buffer::life::{Answers, Disturbance, Event, Refused, Still};
 use crate::buffer::terms::{OfferError, Place};
 use crate::chunk::Chunks;
 use crate::dma::Owner;
+use crate::sync::blocking::{Deadline, Mutex};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use hosted::time::{Duration, Instant};
-
-extern crate std as hosted;
+use core::time::Duration;
 
 /// How often those who wait have importers look.
 const LOOK: Duration = Duration::from_millis(1);
@@ -26,8 +26,18 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Dropping it gives up: importers are told that they may map again, and nothing has happened.
 #[must_use = "dropping it gives the disturbance up"]
 pub struct Disturbing {
+    group: Arc<Group>,
+    /// Whose memory it is about, where all buffers of one are.
+    bar: Option<Bar>,
+    /// Whether it has come so far that it may happen.
+    happens: bool,
+}
+
+/// Buffers that one disturbance is about; of a [`Bar`] also those that are exported meanwhile.
+pub(super) struct Group {
     what: Disturbance,
-    buffers: Vec<Arc<Inner>>,
+    /// `None` when it is over.
+    members: Mutex<Option<Vec<Arc<Inner>>>>,
 }
 
 /// A disturbance that may happen, or has: nobody has mapped the memory.
@@ -70,7 +80,7 @@ impl fmt::Display for Held {
 
 /// The deadline has passed and somebody still holds on.
 #[derive(Debug, thiserror::Error)]
-#[error("{} must not happen yet: {}; wait on, end whoever holds on, or give up", self.disturbing.what, Lines(&self.held))]
+#[error("{} must not happen yet: {}; wait on, end whoever holds on, or give up", self.disturbing.what(), Lines(&self.held))]
 pub struct Late {
     /// The disturbance, to wait for again or to give up.
     pub disturbing: Disturbing,
@@ -89,33 +99,66 @@ impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
     }
 }
 
-impl Disturbing {
-    /// Announces `what` to all importers of all these buffers, or of none.
-    pub(super) fn begin<'a>(buffers: impl Iterator<Item = &'a Arc<Inner>>, what: Disturbance) -> Result<Self, Refused> {
-        let mut begun = Self { what, buffers: Vec::new() };
-        for buffer in buffers {
-            // What was begun before a refusal is given up by the drop of `begun`.
-            let holders = match what {
-                Disturbance::Move => buffer.with(|state| state.pinned()),
-                _ => Vec::new(),
-            };
-            if !holders.is_empty() {
-                return Err(Refused::Promised { disturbance: what, holders });
-            }
-            buffer.step(Event::Begin(what))?;
-            begun.buffers.push(buffer.clone());
+impl Group {
+    /// Announces it to one more buffer, unless it is over.
+    pub(super) fn add(&self, buffer: &Arc<Inner>) -> Result<(), Refused> {
+        let holders = match self.what {
+            Disturbance::Move => buffer.with(|state| state.pinned()),
+            _ => Vec::new(),
+        };
+        if !holders.is_empty() {
+            return Err(Refused::Promised { disturbance: self.what, holders });
         }
+        // Not under the lock, since importers may call back. It is a member from when it has begun, so that
+        // exactly what was begun is ended: deeds of two authors are counted.
+        buffer.step(Event::Begin(self.what))?;
+        let mut members = self.members.lock();
+        match &mut *members {
+            Some(members) => members.push(buffer.clone()),
+            None => {
+                drop(members);
+                // Over meanwhile. Refused only for what is for good.
+                let _ = buffer.step(Event::End { disturbance: self.what, answers: None });
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&self) -> Vec<Arc<Inner>> {
+        self.members.lock().clone().unwrap_or_default()
+    }
+}
+
+impl Disturbing {
+    /// One that nothing has been told of yet.
+    pub(super) fn of(what: Disturbance, bar: Option<Bar>) -> Self {
+        let group = Group { what, members: Mutex::new(Some(Vec::new())) };
+        Self { group: Arc::new(group), bar, happens: false }
+    }
+
+    /// Announces `what` to all importers of all these buffers, or of none.
+    pub(super) fn begin<'a>(
+        mut buffers: impl Iterator<Item = &'a Arc<Inner>>,
+        what: Disturbance,
+    ) -> Result<Self, Refused> {
+        let begun = Self::of(what, None);
+        // What was begun before a refusal is given up by the drop of `begun`.
+        buffers.try_for_each(|buffer| begun.group.add(buffer))?;
         Ok(begun)
+    }
+
+    pub(super) fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// What is announced.
     pub fn what(&self) -> Disturbance {
-        self.what
+        self.group.what
     }
 
     /// Whether it may happen now.
     pub fn is_quiet(&self) -> bool {
-        self.buffers.iter().all(|buffer| {
+        self.group.members().iter().all(|buffer| {
             let is_quiet = || buffer.with(|state| state.life.phase().is_quiet());
             is_quiet() || {
                 buffer.look();
@@ -130,24 +173,15 @@ impl Disturbing {
     /// Itself, while somebody holds on; see [`held`](Self::held).
     pub fn try_proceed(self) -> Result<Disturbed, Self> {
         match self.is_quiet() {
-            true => Ok(Disturbed(self)),
+            true => Ok(self.proceed()),
             false => Err(self),
         }
     }
 
     /// Who holds on, and what is outstanding.
     pub fn held(&self) -> Vec<Held> {
-        let mut list = Vec::new();
-        for buffer in &self.buffers {
-            buffer.with(|state| {
-                for outstanding in state.life.outstanding() {
-                    let holder = outstanding.who.and_then(|who| state.holder(who).cloned());
-                    let fences = if outstanding.what == Still::Fences { state.fences() } else { Vec::new() };
-                    list.push(Held { buffer: buffer.name.clone(), holder, what: outstanding.what, fences });
-                }
-            });
-        }
-        list
+        let members = self.group.members();
+        members.iter().flat_map(|buffer| buffer.with(|state| state.held(&buffer.name))).collect()
     }
 
     /// Blocks until it may happen, for at most `patience`.
@@ -155,20 +189,19 @@ impl Disturbing {
     /// # Errors
     /// [`Late`], with who holds on. Nothing has happened then, and nothing was freed.
     pub fn wait(self, patience: Duration) -> Result<Disturbed, Late> {
-        let end = Instant::now() + patience;
-        for buffer in &self.buffers {
+        let deadline = Deadline::after(patience);
+        for buffer in &self.group.members() {
             let mut state = buffer.lock();
             while !state.life.phase().is_quiet() {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                let Some(left) = deadline.left() else {
                     drop(state);
                     let held = self.held();
                     if held.is_empty() {
                         // The last one let go between the deadline and the question.
-                        return Ok(Disturbed(self));
+                        return Ok(self.proceed());
                     }
                     return Err(Late { disturbing: self, held });
-                }
+                };
                 // Some let go only when they are asked to look.
                 drop(state);
                 buffer.look();
@@ -178,24 +211,38 @@ impl Disturbing {
                 }
             }
         }
-        // Quiet stays quiet until this disturbance ends.
-        Ok(Disturbed(self))
+        // Quiet stays quiet until this disturbance ends, and what is exported meanwhile is born so.
+        Ok(self.proceed())
     }
 
     /// Calls `wake` whenever one of the buffers becomes quiet; look with [`try_proceed`](Self::try_proceed).
+    ///
+    /// The buffers do not keep it alive: what was dropped is not called. It may be called once too often, and is
+    /// called at once if there is nothing to wait for. A buffer whose importers let go only when they are
+    /// [asked to look](super::Importer::look) is to be looked at now and then all the same.
     pub fn wake(&self, wake: &Arc<dyn Wake>) {
-        for buffer in &self.buffers {
-            buffer.with(|state| state.wake(wake.clone()));
+        for buffer in &self.group.members() {
+            buffer.with(|state| state.wake(wake));
         }
         if self.is_quiet() {
             wake.wake();
         }
     }
 
+    fn proceed(mut self) -> Disturbed {
+        self.happens = true;
+        Disturbed(self)
+    }
+
     fn end(&mut self, answers: Option<Answers>) {
-        for buffer in self.buffers.drain(..) {
+        let what = self.group.what;
+        if let Some(bar) = self.bar.take_if(|_| self.happens) {
+            bar.happened(what, answers);
+        }
+        let members = self.group.members.lock().take();
+        for buffer in members.into_iter().flatten() {
             // Refused only for what is for good.
-            let _ = buffer.step(Event::End { disturbance: self.what, answers });
+            let _ = buffer.step(Event::End { disturbance: what, answers });
         }
     }
 }
@@ -208,7 +255,7 @@ impl Drop for Disturbing {
 
 impl fmt::Debug for Disturbing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} buffers", self.what, self.buffers.len())
+        write!(f, "{} of {} buffers", self.what(), self.group.members().len())
     }
 }
 
@@ -226,7 +273,7 @@ impl Disturbed {
     /// # Errors
     /// [`NotMoved`], with this: it is not over then, and nothing has changed.
     pub fn moved(self, to: Chunks<Owner>, place: Place) -> Result<(), NotMoved> {
-        let why = match &self.0.buffers[..] {
+        let why = match &self.0.group.members()[..] {
             [buffer] => buffer.with(|state| {
                 let beyond = state.out_of_reach(place);
                 if state.ranges.view().len() != to.view().len() {
@@ -234,9 +281,13 @@ impl Disturbed {
                 } else if !beyond.is_empty() {
                     Some(WhyNot::OutOfReach { place, holders: beyond })
                 } else {
-                    let moved = state.offer.moved_to(to.clone(), place);
-                    state.ranges = Arc::new(to);
-                    moved.err().map(WhyNot::Offer)
+                    match state.offer.moved_to(to.clone(), place) {
+                        Ok(()) => {
+                            state.ranges = Arc::new(to);
+                            None
+                        }
+                        Err(refused) => Some(WhyNot::Offer(refused)),
+                    }
                 }
             }),
             several => Some(WhyNot::Several { buffers: several.len() }),
@@ -249,7 +300,7 @@ impl Disturbed {
 
     /// Who maps anew may do so much at most. Then it is over.
     pub fn permit(self, prot: Prot) {
-        for buffer in &self.0.buffers {
+        for buffer in &self.0.group.members() {
             buffer.with(|state| state.permitted = prot);
         }
     }

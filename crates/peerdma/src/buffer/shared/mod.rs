@@ -46,17 +46,23 @@
 //!
 //! Not here: other processes (`peerdma-linux`), which are importers like any other.
 
+mod access;
 mod attachment;
+mod bar;
 mod buffer;
 mod disturbing;
 mod importer;
+mod report;
 #[cfg(test)]
 mod tests;
 mod wake;
 
+pub use access::{AccessError, InUse, Part};
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
+pub use bar::Bar;
 pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
 pub use importer::{Holder, Importer, Process, Receipt};
+pub use report::Report;
 pub use wake::Wake;
 
 use crate::buffer::fence::{Reservation, ReservationLock};

@@ -3,6 +3,7 @@
 use super::super::Lifetime;
 use super::offer::{Moves, Stays};
 use super::rule::Rule;
+use core::fmt;
 
 /// What comes of one exporter's memory and one importer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -13,6 +14,17 @@ pub enum Answer {
     GivesWithPin(Lifetime),
     /// No lifetime: this rule stands against it.
     Refuses(Rule),
+}
+
+impl fmt::Display for Answer {
+    /// Writes `pinned`, `pinned, with a pin` or `refused: revoked`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gives(lifetime) => write!(f, "{lifetime}"),
+            Self::GivesWithPin(lifetime) => write!(f, "{lifetime}, with a pin"),
+            Self::Refuses(rule) => write!(f, "refused: {rule}"),
+        }
+    }
 }
 
 /// One row of the table.
@@ -34,7 +46,7 @@ use Answer::{Gives, GivesWithPin, Refuses};
 use Lifetime::{Movable, Pinned, Revocable};
 use Moves::{AtWill, Never, UnlessPinned};
 
-/// Whether memory that its exporter has to revoke is refused by an importer that cannot let go.
+/// Nobody takes it away.
 const STAYS: bool = false;
 /// The exporter takes it away when the device is reset, powered down or closed.
 const REVOKED: bool = true;

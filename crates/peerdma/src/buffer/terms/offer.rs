@@ -344,6 +344,11 @@ impl Offer {
         self.in_full = who;
     }
 
+    /// Which attachment has the buffer in full, if one does.
+    pub fn held_in_full_by(&self) -> Option<AttachmentId> {
+        self.in_full
+    }
+
     /// Says that an attachment holds the buffer in its place by a pin.
     pub fn add_pin(&mut self, who: AttachmentId) {
         self.pinned.push(who);

@@ -196,16 +196,18 @@ mod built_in {
     }
 
     #[test]
-    fn two_socket_is_refused_for_its_listed_host_bridges_alone() {
-        let refused = built_in("two-socket").unwrap_err().0;
-        let hosts: Vec<&str> = refused
-            .iter()
-            .map(|refusal| match refusal {
-                Refusal::ListedHostBridge { name, .. } => name.as_str(),
-                _ => "",
-            })
-            .collect();
-        assert_eq!(hosts, ["socket0", "socket1"]);
+    fn servers_are_refused_for_their_listed_host_bridges_alone() {
+        for (server, sockets) in [("two-socket", &["socket0", "socket1"][..]), ("shared-switch", &["socket0"])] {
+            let refused = built_in(server).unwrap_err().0;
+            let hosts: Vec<&str> = refused
+                .iter()
+                .map(|refusal| match refusal {
+                    Refusal::ListedHostBridge { name, .. } => name.as_str(),
+                    _ => "",
+                })
+                .collect();
+            assert_eq!(hosts, sockets, "{server}");
+        }
     }
 
     #[test]
@@ -225,7 +227,6 @@ mod built_in {
     #[test]
     fn every_built_in_platform_is_spoken_for() {
         let names: Vec<&str> = Platform::built_in_names().map(|(name, _)| name).collect();
-        // The switch is for buffers that devices share, which no guest has.
         assert_eq!(names, ["two-socket", "shared-switch", "client", "arm-slots"]);
     }
 }

@@ -1,5 +1,6 @@
 //! Transfers: data pointers by the library's builders, cut at what one command moves.
 
+use super::super::io;
 use super::ring::Request;
 use super::{Driver, DriverError, Form, PAGE};
 use peerdma::access::Prot;
@@ -13,6 +14,88 @@ const WORDS: usize = PAGE as usize / 8;
 const MOST_BLOCKS: u64 = 1 << 16;
 
 impl Driver<'_> {
+    /// Submits one command that reads blocks from `first` on into ranges; the number that its completion
+    /// will have. Does not wait.
+    ///
+    /// Its list lies in the driver's scratch memory until it has ended, so that it is one at a time: begin
+    /// no other transfer before [`poll`](Self::poll) has given its completion.
+    ///
+    /// # Errors
+    /// [`DriverError::TooLong`] beyond [`longest`](Self::longest); as [`submit`](Self::submit) and
+    /// [`read`](Self::read). Nothing has been submitted then.
+    pub fn start_read(
+        &mut self,
+        queue: u16,
+        first: u64,
+        into: &[AddrRange<BusAddr>],
+        form: Form,
+    ) -> Result<u16, DriverError> {
+        self.start((queue, io::READ), first, into, form)
+    }
+
+    /// As [`start_read`](Self::start_read), and writes ranges into blocks.
+    ///
+    /// # Errors
+    /// As [`start_read`](Self::start_read).
+    pub fn start_write(
+        &mut self,
+        queue: u16,
+        first: u64,
+        from: &[AddrRange<BusAddr>],
+        form: Form,
+    ) -> Result<u16, DriverError> {
+        self.start((queue, io::WRITE), first, from, form)
+    }
+
+    /// As [`start_read`](Self::start_read), and compares ranges with blocks.
+    ///
+    /// The drive reads the ranges for that, and its reads do not overtake what it wrote there before; so a
+    /// compare that has ended says that an earlier read's bytes have arrived, which the read's own
+    /// completion does not: that goes to another place, by another way.
+    ///
+    /// # Errors
+    /// As [`start_read`](Self::start_read).
+    pub fn start_compare(
+        &mut self,
+        queue: u16,
+        first: u64,
+        with: &[AddrRange<BusAddr>],
+        form: Form,
+    ) -> Result<u16, DriverError> {
+        self.start((queue, io::COMPARE), first, with, form)
+    }
+
+    fn start(
+        &mut self,
+        (queue, opcode): (u16, u8),
+        first: u64,
+        data: &[AddrRange<BusAddr>],
+        form: Form,
+    ) -> Result<u16, DriverError> {
+        let (total, most) = (self.whole_blocks(data)?, self.most());
+        if total > most {
+            return Err(DriverError::TooLong { len: Bytes::new(total), most: Bytes::new(most) });
+        }
+        let request = Request::new(opcode).blocks(first, (total / self.block) as u32);
+        let request = self.with_data(request, &spans(data, 0, total), form)?;
+        self.submit(queue, request)
+    }
+
+    /// Most bytes of one command.
+    fn most(&self) -> u64 {
+        self.longest.min(MOST_BLOCKS * self.block)
+    }
+
+    /// How many bytes the ranges have, which is a multiple of the block size.
+    fn whole_blocks(&self, data: &[AddrRange<BusAddr>]) -> Result<u64, DriverError> {
+        let total = data.iter().try_fold(Bytes::ZERO, |sum, range| sum.checked_add(range.len()));
+        let total = total.unwrap_or(Bytes::new(u64::MAX));
+        if total == Bytes::ZERO || total.as_u64() % self.block != 0 {
+            return Err(DriverError::NotBlocks { len: total, block: Bytes::new(self.block) });
+        }
+        Ok(total.as_u64())
+    }
+
     /// Moves data in as many commands as it takes, one after the other.
     pub(super) fn transfer(
         &mut self,
@@ -21,16 +104,10 @@ impl Driver<'_> {
         data: &[AddrRange<BusAddr>],
         form: Form,
     ) -> Result<(), DriverError> {
-        let total = data.iter().try_fold(Bytes::ZERO, |sum, range| sum.checked_add(range.len()));
-        let total = total.unwrap_or(Bytes::new(u64::MAX));
-        let block = self.block;
-        if total == Bytes::ZERO || total.as_u64() % block != 0 {
-            return Err(DriverError::NotBlocks { len: total, block: Bytes::new(block) });
-        }
-        let most = self.longest.min(MOST_BLOCKS * block);
+        let (total, most, block) = (self.whole_blocks(data)?, self.most(), self.block);
         let mut done = 0;
-        while done < total.as_u64() {
-            let len = (total.as_u64() - done).min(most);
+        while done < total {
+            let len = (total - done).min(most);
             let spans = spans(data, done, len);
             let at = first.saturating_add(done / block);
             let request = Request::new(opcode).blocks(at, (len / block) as u32);

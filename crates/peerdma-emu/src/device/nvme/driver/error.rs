@@ -42,6 +42,14 @@ pub enum DriverError {
         /// How long it is.
         len: Bytes,
     },
+    /// One command moves less.
+    #[error("one command moves at most {most}, and {len} were asked for; split it")]
+    TooLong {
+        /// How long it is.
+        len: Bytes,
+        /// The most that one moves.
+        most: Bytes,
+    },
     /// There is no such queue.
     #[error("queue {queue} was not created")]
     NoSuchQueue {

@@ -81,6 +81,7 @@ fn a_fault_installs_nothing_in_a_slot_that_changed_meanwhile() {
         slot.invalidate(|table| *table = None);
         Ok::<_, Infallible>(*place)
     };
-    assert_eq!(slot.serve(&buffer, find, |table, place| *table = Some(place)), Ok(Served::Again));
+    let (fault, _) = slot.fault(|table| *table);
+    assert_eq!(fault.serve(&buffer, find, |table, place| *table = Some(place)), Ok(Served::Again));
     assert_eq!(slot.invalidate(|table| *table), None);
 }

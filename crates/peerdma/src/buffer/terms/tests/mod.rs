@@ -1,9 +1,11 @@
 //! What comes of offers and declarations.
 
+mod document;
 mod drivers;
 mod gates;
 mod lifetimes;
 mod places;
+mod whatever;
 
 use super::*;
 use crate::access::{MemAttrs, Prot};

@@ -1,3 +1,5 @@
+mod bar;
+
 use super::*;
 use crate::access::MemAttrs;
 use crate::access::Prot;

@@ -1,6 +1,9 @@
+mod model;
+
 use super::*;
 use core::cell::Cell;
 use core::mem;
+#[cfg(feature = "std")]
 use core::time::Duration;
 
 /// A barrier that somebody refuses until told otherwise.
