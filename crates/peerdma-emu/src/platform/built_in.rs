@@ -16,7 +16,7 @@ const BUILT_IN: [BuiltIn; 4] = [
     },
     BuiltIn {
         name: "shared-switch",
-        description: "one switch: two GPUs, two DMA engines, two NICs and an NVMe drive that share buffers",
+        description: "one switch: two GPUs, five DMA engines, two NICs and an NVMe drive that share buffers",
         text: include_str!("../../platforms/shared-switch.toml"),
     },
     BuiltIn {
