@@ -117,7 +117,7 @@ impl Exporter {
     }
 
     /// Whether an export lies in a field or goes to it.
-    fn is_taken(&self, field: usize) -> bool {
+    pub(super) fn is_taken(&self, field: usize) -> bool {
         self.exports.iter().any(|export| export.field == field || export.arriving == Some(field))
     }
 
