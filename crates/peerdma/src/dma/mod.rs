@@ -41,7 +41,7 @@ pub mod windows;
 
 pub use crate::access::{MemAttrs, Prot};
 pub use crate::addr::Granule;
-pub use crate::iova::IovaRanges;
+pub use crate::iova::{Depot, IovaRanges};
 pub use abilities::{Abilities, Changes, Mmio, Placement, Sources, WriteOnly};
 pub use confidential::Interface;
 pub use engine::{

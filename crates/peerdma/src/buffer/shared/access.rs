@@ -13,8 +13,7 @@ use crate::buffer::terms::Methods;
 use crate::chunk::{Chunk, View};
 use crate::dma::consumer::Stage2;
 use crate::dma::consumer::stage2::{Access, Guest, GuestFrame, Stage2Error};
-use crate::dma::{Context, IoSpace, MapRangesError, Mapping, Owner, Owners};
-use crate::iova::Depot;
+use crate::dma::{Context, Depot, IoSpace, MapRangesError, Mapping, Owner, Owners};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
