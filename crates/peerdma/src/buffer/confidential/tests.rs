@@ -269,3 +269,33 @@ fn words_and_reasons_are_used_once_and_every_reason_is_given_somewhere() {
         assert!(TABLE.iter().any(|row| row.answer == Answer::Refused(*why)), "{why}");
     }
 }
+
+/// The rows below the heading in `docs/states.md`.
+#[test]
+fn the_documentation_holds_the_table_of_private_memory() {
+    let either = |known: Option<bool>, yes: &'static str, no: &'static str| match known {
+        Some(true) => yes,
+        Some(false) => no,
+        None => "",
+    };
+    let list = |words: Vec<&str>| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let rows: Vec<String> = TABLE
+        .iter()
+        .map(|row| {
+            let (started, viommu) = (either(row.started, "yes", "no"), either(row.viommu, "yes", "no"));
+            let stages = list(row.stages.iter().map(|stage| stage.word()).collect());
+            let done = |actions: &[Action]| list(actions.iter().map(|action| action.word()).collect());
+            let (becomes, what) = match row.answer {
+                Answer::Goes(stage, actions) => (format!("`{stage}`"), done(actions)),
+                Answer::Stays(actions) => (String::new(), done(actions)),
+                Answer::Refused(why) => ("refused".to_string(), why.sentence().to_string()),
+            };
+            format!("| `{}` | {stages} | {started} | {viommu} | {becomes} | {what} |", row.event.word())
+        })
+        .collect();
+    let document = include_str!("../../../../../docs/states.md");
+    let section = document.lines().skip_while(|line| *line != "## Private memory").skip(1);
+    let held: Vec<&str> =
+        section.take_while(|line| !line.starts_with("## ")).filter(|it| it.starts_with("| `")).collect();
+    assert_eq!(held, rows, "below \"## Private memory\" docs/states.md should hold:\n{}", rows.join("\n"));
+}
