@@ -116,26 +116,35 @@ impl<'a> Reached<'a> {
     /// Addresses that the device cannot form.
     pub(super) fn width(&self) -> Option<Broken> {
         let highest = self.device.highest();
-        let above = |last: u64| Evidence::Address { last: AddressNumber(last), highest: AddressNumber(highest) };
+        // Nobody forms an address past the last that there is, however wide.
+        let above = |last: u128| {
+            let evidence = || Evidence::Address {
+                last: AddressNumber(u64::try_from(last).unwrap_or(u64::MAX)),
+                highest: AddressNumber(highest),
+            };
+            (last > u128::from(highest)).then(evidence)
+        };
         let device_memory = self.arrived().find_map(|(range, owner, reached)| {
             let range = range?;
             let last = match reached.reach {
                 Reach::Bus { start, .. } => {
-                    let first = start.checked_add(range.offset());
-                    first.map_or(u64::MAX, |first| first.as_u64().saturating_add(range.len().as_u64() - 1))
+                    let end = [start.as_u64(), range.offset().as_u64(), range.len().as_u64()].map(u128::from);
+                    end.iter().sum::<u128>() - 1
                 }
-                Reach::Physical => self.target(owner, Some((range.offset(), range.len())))?.cpu()?.last().as_u64(),
+                Reach::Physical => {
+                    u128::from(self.target(owner, Some((range.offset(), range.len())))?.cpu()?.last().as_u64())
+                }
                 Reach::Iova => return None,
             };
-            (last > highest).then(|| (Some(range), above(last)))
+            Some((Some(range), above(last)?))
         });
         // IOVAs lie wherever there is room, and there is none for more bytes than the device counts.
         let translated = || {
             let of = |(range, _, reached): (Option<Chunk<Owner>>, Owner, &dma::Reached)| {
-                range.filter(|_| reached.reach == Reach::Iova).map_or(0, |range| range.len().as_u64())
+                range.filter(|_| reached.reach == Reach::Iova).map_or(0, |range| u128::from(range.len().as_u64()))
             };
-            let last = self.arrived().map(of).fold(0_u64, u64::saturating_add).checked_sub(1)?;
-            (last > highest).then(|| (None, above(last)))
+            let last = self.arrived().map(of).sum::<u128>().checked_sub(1)?;
+            Some((None, above(last)?))
         };
         device_memory.or_else(translated)
     }

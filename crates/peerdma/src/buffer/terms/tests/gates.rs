@@ -164,6 +164,12 @@ fn the_last_byte_of_every_range_of_device_memory_lies_below_the_mask() {
 }
 
 #[test]
+fn no_device_is_so_wide_that_it_reaches_past_the_last_address() {
+    let beyond = Offer::new(ranges(DEVICE, &[(0, u64::MAX)]), Stays::ALWAYS, VRAM).unwrap().to_peers();
+    assert_eq!(refused(&beyond, &reads(nic()), &beside()).map(|(rule, _)| rule), Some(Rule::Width));
+}
+
+#[test]
 fn an_iommu_makes_whole_pages_one_and_nothing_else_does() {
     let one = |device| reads(device).in_pieces(Contiguity::AsSeen);
     let of = |parts: &[(u64, u64)]| Offer::new(ranges(MEMFD, parts), Stays::ALWAYS, Place::Ram).unwrap();
