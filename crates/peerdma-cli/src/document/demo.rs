@@ -70,7 +70,7 @@ pub(crate) struct BufferLifeDocument {
 /// Something that happened to the buffer.
 #[derive(Serialize, JsonSchema, Debug)]
 pub(crate) struct DeedDocument {
-    /// `move` or `function_reset`.
+    /// `move` or `function-reset`.
     pub(crate) what: &'static str,
     /// Where the buffer was.
     pub(crate) at: String,

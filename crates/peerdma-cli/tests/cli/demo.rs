@@ -28,7 +28,7 @@ fn everything_arrives_and_what_is_prevented_happens_when_it_is_asked_for() {
     assert_eq!((&life["arrived"], &life["left_alone"], &life["batches"]), (&true.into(), &true.into(), &64.into()));
     let deeds: Vec<_> =
         life["disturbances"].as_array().unwrap().iter().map(|deed| deed["what"].as_str().unwrap()).collect();
-    assert_eq!(deeds, ["move", "function_reset", "move", "move", "function_reset"]);
+    assert_eq!(deeds, ["move", "function-reset", "move", "move", "function-reset"]);
     for process in demo["processes"]["processes"].as_array().unwrap() {
         assert_eq!(process["sum"], process["expected"]);
         assert!(process["load_refused"].is_string() && process["store_refused"].is_string());
