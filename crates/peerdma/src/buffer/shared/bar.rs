@@ -31,7 +31,7 @@ use core::fmt;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let page = |at| Chunk::new(Owner::Device(OwnerId::new(1)), Bytes::new(at), Bytes::new(0x1000), MemAttrs::MMIO);
-/// let offer = |at| Offer::new(Chunks::collect_from(page(at))?, Stays::UNTIL_REVOKED, Place::Ram);
+/// let offer = |at| Offer::new(Chunks::collect_from(page(at)).unwrap_or_default(), Stays::UNTIL_REVOKED, Place::Ram);
 /// let bar = Bar::new(Answers::YES);
 /// let doorbells = bar.export("doorbells", offer(0)?)?;
 ///
