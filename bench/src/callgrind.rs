@@ -25,6 +25,10 @@ pub fn instructions(program: &Path, arguments: &[&str]) -> io::Result<u64> {
         .stderr(Stdio::piped())
         .output()?;
     let report = String::from_utf8_lossy(&output.stderr);
+    // A program that ended early counts less, and would look the better for it.
+    if !output.status.success() {
+        return Err(io::Error::other(format!("under valgrind the program ended with {}:\n{report}", output.status)));
+    }
     report
         .lines()
         .find_map(|line| line.split("Collected :").nth(1)?.trim().parse().ok())

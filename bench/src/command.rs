@@ -1,4 +1,4 @@
-//! The command line of the benches `mapping`, `emu` and `guard`, and what they print.
+//! The command line of the benches `mapping`, `emu`, `guard` and `pin`, and what they print.
 
 use crate::callgrind;
 use crate::count::Programs;

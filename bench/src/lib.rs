@@ -6,8 +6,8 @@
 //! process only, everybody in turns ([`round`]).
 //!
 //! - `routes`, `pairs`: one file each, with [`dump`], [`shelf`] and [`bare_walk`].
-//! - `mapping`, `emu`, `guard`: [`rows`] of [`row`]s, with [`peers`] and [`limits`], timed by [`round`], counted by
-//!   [`count`], judged by [`judge`], asked for and printed by [`command`].
+//! - `mapping`, `emu`, `guard`, `pin`: [`rows`] of [`row`]s, with [`peers`] and [`limits`], timed by [`round`], counted by
+//!   [`count`], judged by [`judge`], asked for and printed by [`command`]; `pin` also with [`jitter`].
 
 pub mod bare_walk;
 pub mod callgrind;
@@ -15,6 +15,7 @@ pub mod command;
 pub mod count;
 pub mod draw;
 pub mod dump;
+pub mod jitter;
 pub mod judge;
 pub mod limits;
 pub mod peers;

@@ -3,6 +3,9 @@
 //! Here and not in the targets so that a test can see that every seed is still read:
 //! a seed that its reader turns away at the door leads a fuzzer nowhere.
 
+use peerdma::access::{Access, Prot};
+use peerdma::addr::{AddrRange, Bytes, Granule, ProcVa};
+use peerdma::mirror::{Brought, Fault, Finished, Keeping, MirrorState, Token, Wanted};
 use peerdma::pcie::PciAddr;
 use peerdma::pcie::config::{ConfigBytes, ConfigSize};
 use peerdma::pcie::decode::Registers;
@@ -12,6 +15,7 @@ use peerdma_linux::capture::Capture;
 use peerdma_linux::kernel_log::{self, Log};
 use peerdma_linux::pci_names::PciNames;
 use peerdma_linux::tree::Tree;
+use peerdma_linux::uffd::{MESSAGE_LEN, Message};
 use peerdma_linux::{assemble, lspci, sysfs};
 use std::sync::LazyLock;
 
@@ -88,6 +92,49 @@ pub fn kernel_log(data: &[u8]) -> Log {
     kernel_log::parse(&String::from_utf8_lossy(data))
 }
 
+/// Messages of userfaultfd, and a mirror that hears them; how many of them meant something to it.
+///
+/// Between messages the device asks for pages. Whatever comes, the table holds nothing that is not registered, and nobody
+/// waits once everything is over.
+pub fn uffd_messages(data: &[u8]) -> usize {
+    const PAGE: u64 = 4096;
+    let Some(page) = Granule::new(Bytes::new(PAGE)) else { return 0 };
+    let mut mirror = MirrorState::new(page);
+    for (number, keeping) in [(2, Keeping::Faulting), (12, Keeping::Pinned), (22, Keeping::Faulting)] {
+        if let Some(at) = AddrRange::new(ProcVa::new(number * PAGE), Bytes::new(8 * PAGE)) {
+            let registered = mirror.register(at, Prot::ReadWrite, keeping);
+            assert!(registered.is_ok(), "nothing is registered there");
+        }
+    }
+    let mut meant = 0;
+    for (token, bytes) in data.chunks(MESSAGE_LEN).enumerate() {
+        let Ok(message) = Message::parse(bytes) else { continue };
+        let at = match message {
+            Message::Fault { at, .. } => at,
+            _ => ProcVa::new(u64::from(bytes[1]) * PAGE / 4),
+        };
+        let wanted = Wanted { at, access: if bytes[2] & 1 == 0 { Access::Read } else { Access::Write } };
+        let asked = mirror.fault(wanted, Token(token as u64));
+        let Some(event) = message.event() else {
+            if let Fault::Bring(ticket) = asked {
+                let _ = mirror.finish(ticket, Brought::Page(Prot::ReadWrite));
+            }
+            continue;
+        };
+        meant += 1;
+        let begun = mirror.begin(&event);
+        let meanwhile = mirror.fault(wanted, Token(token as u64));
+        if let Fault::Bring(ticket) = asked {
+            let finished = mirror.finish(ticket, Brought::Page(Prot::ReadWrite));
+            let parked = meanwhile == Fault::Parked;
+            assert!(!parked || matches!(finished, Finished::Again(_)), "a page that is being taken is not installed");
+        }
+        let ended = mirror.end(begun);
+        assert_eq!(ended.parked.len(), usize::from(meanwhile == Fault::Parked), "whoever waited is given back");
+    }
+    meant
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +181,14 @@ mod tests {
             let path = seed.unwrap().path();
             let said = sharing::session(&fs::read(&path).unwrap());
             assert!(said > 1, "{}: the peer got no further than {said}", path.display());
+        }
+    }
+
+    #[test]
+    fn every_seed_of_userfaultfd_is_heard_whole() {
+        for seed in fs::read_dir("seeds/uffd_message").unwrap() {
+            let path = seed.unwrap().path();
+            assert!(uffd_messages(&fs::read(&path).unwrap()) > 1, "{}", path.display());
         }
     }
 

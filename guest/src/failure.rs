@@ -2,6 +2,7 @@
 
 use peerdma::pcie::PciAddr;
 use peerdma_linux::p2pmem::AllocateError;
+use peerdma_linux::proof::SampleError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -83,6 +84,9 @@ pub(crate) enum Failure {
     /// A controller gave none of its memory.
     #[error(transparent)]
     Memory(#[from] AllocateError),
+    /// Memory to look at cannot be had.
+    #[error(transparent)]
+    Sample(SampleError),
     /// Claims that the kernel does not keep.
     #[error("{broken} of {of} claims are broken")]
     Broken {

@@ -14,6 +14,7 @@ mod drives;
 mod failure;
 mod nvme_pairs;
 mod oracle;
+mod pins;
 mod probes;
 mod setpci;
 mod virtual_functions;
@@ -28,10 +29,11 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 4] = [
+const SUBCOMMANDS: [Subcommand; 5] = [
     Subcommand { name: "oracle", usage: oracle::USAGE, run: oracle::run },
     Subcommand { name: "nvme-pairs", usage: nvme_pairs::USAGE, run: nvme_pairs::run },
     Subcommand { name: "setpci", usage: setpci::USAGE, run: setpci::run },
+    Subcommand { name: "pins", usage: pins::USAGE, run: pins::run },
     Subcommand { name: "checks", usage: checks::USAGE, run: checks::run },
 ];
 

@@ -53,38 +53,6 @@ fn fault(buffer: &ReservationLock<Buffer>, importer: &Importer) {
     }
 }
 
-fn move_to(buffer: &ReservationLock<Buffer>, importers: &[Importer], place: u64) {
-    let mut held = buffer.lock();
-    for importer in importers {
-        importer.invalidate(|table| table.place = None);
-    }
-    held.place = place;
-}
-
-#[test]
-fn a_fault_never_leads_to_where_the_memory_was() {
-    orders::some(5000, || {
-        let (buffer, importer) = (buffer(1), Importer::new(SecondStage::new(Table::default())));
-        let mover = {
-            let (buffer, importer) = (Arc::clone(&buffer), Arc::clone(&importer));
-            thread::spawn(move || move_to(&buffer, &[importer], 2))
-        };
-        let guest = {
-            let (buffer, importer) = (Arc::clone(&buffer), Arc::clone(&importer));
-            thread::spawn(move || fault(&buffer, &importer))
-        };
-        // Somebody who looks at both at once, at any moment.
-        {
-            let held = buffer.lock();
-            let installed = importer.invalidate(|table| table.place);
-            assert!(installed.is_none_or(|place| place == held.place), "the guest reaches where the memory was");
-        }
-        mover.join().unwrap();
-        guest.join().unwrap();
-        assert_ne!(importer.invalidate(|table| table.place), Some(1));
-    });
-}
-
 /// Whoever removes the slot holds no buffer's lock, and the fault is between its two looks.
 #[test]
 fn a_fault_installs_nothing_in_a_slot_that_was_removed() {

@@ -207,7 +207,7 @@ fn memory_moves_only_when_devices_are_done_with_it() {
         };
         let moving = buffer.begin(Disturbance::Move).unwrap().wait(ANY).unwrap();
         place.store(NEW, Ordering::Relaxed);
-        moving.moved(ranges(NEW), Place::Ram).unwrap();
+        moving.moved(ranges(NEW), Place::Ram, &Peers::none()).unwrap();
         driver.join().unwrap();
         assert_eq!(buffer.phase(), Phase::Live);
     });
@@ -275,6 +275,86 @@ fn what_is_exported_during_a_reset_is_mapped_by_nobody_until_it_is_over() {
         let (seats, buffers) = exporter.join().unwrap();
         assert!(buffers.iter().all(|buffer| buffer.phase() == Phase::Live), "over, and not given back");
         assert!(seats.iter().all(|seat| seat.map().is_ok()));
+    });
+}
+
+/// Registers change while a buffer is exported, and somebody takes it from the list of all as soon as it is there.
+///
+/// Decoding goes off for good or comes on for good; the witness is what the registers say.
+fn exports_while_registers_change(before: Answers, after: Answers) {
+    let (bar, memory) = (Bar::new(before), Arc::new(Memory::default()));
+    memory.away.store(!before.decoding, Ordering::Relaxed);
+    let exporter = {
+        let bar = bar.clone();
+        thread::spawn(move || bar.export("born", offer(Stays::UNTIL_REVOKED)).unwrap())
+    };
+    let finder = {
+        let (bar, memory) = (bar.clone(), Arc::clone(&memory));
+        thread::spawn(move || {
+            for found in bar.buffers() {
+                if let Ok(_mapped) = attach(&found, Arc::new(Brief::default()), Lifetime::Revocable).map() {
+                    memory.is_used();
+                }
+            }
+        })
+    };
+    let off = bar.disturb(Disturbance::Reset).unwrap().wait(ANY).unwrap();
+    memory.away.store(true, Ordering::Relaxed);
+    thread::yield_now();
+    memory.away.store(!after.decoding, Ordering::Relaxed);
+    off.done_answering(after);
+    let born = exporter.join().unwrap();
+    finder.join().unwrap();
+    assert_eq!(born.phase(), if after.decoding { Phase::Live } else { Phase::Revoked });
+    let mapped = attach(&born, Arc::new(Brief::default()), Lifetime::Revocable).map().is_ok();
+    assert_eq!(mapped, after.decoding);
+}
+
+const OFF: Answers = Answers { decoding: false, powered: true };
+
+#[test]
+fn what_is_exported_while_decoding_goes_off_is_mapped_by_nobody() {
+    orders::some(3000, || exports_while_registers_change(Answers::YES, OFF));
+}
+
+#[test]
+fn what_is_exported_while_decoding_comes_on_comes_within_reach() {
+    orders::some(3000, || exports_while_registers_change(OFF, Answers::YES));
+}
+
+/// A driver has the reservation while memory is taken away, and nobody but itself tells when it has given it up.
+#[test]
+fn a_reservation_that_is_taken_is_asked_when_it_is_given_up() {
+    orders::some(2000, || {
+        let (buffer, memory) = (buffer("bar", Stays::UNTIL_REVOKED), Arc::new(Memory::default()));
+        let queue = Arc::new(Queue::default());
+        let seat = attach(&buffer, queue.clone(), Lifetime::Revocable);
+        let driver = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                let timeline = Timeline::new("nic queue 0");
+                queue.begin();
+                let Ok(mapped) = seat.map() else { return queue.end() };
+                let fence = {
+                    let mut reservation = seat.reservation().lock();
+                    reservation.reserve(1).unwrap();
+                    let fence = timeline.issue();
+                    reservation.add(fence.clone(), Usage::Write).unwrap();
+                    fence
+                };
+                drop(mapped);
+                queue.end();
+                // It looks at its own work while the wait for it begins.
+                drop(seat.reservation().lock());
+                memory.is_used();
+                timeline.retire_to(fence.sequence()).unwrap();
+            })
+        };
+        let reset = buffer.begin(Disturbance::Reset).unwrap().wait(ANY).unwrap();
+        memory.is_away_for_a_moment();
+        reset.done();
+        driver.join().unwrap();
+        assert_eq!(buffer.phase(), Phase::Live);
     });
 }
 

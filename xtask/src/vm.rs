@@ -42,6 +42,7 @@ pub(crate) const OPTIONS: &str = "
     --cpu MODEL          QEMU's name: qemu64 is AMD below Zen, EPYC is Zen [default: qemu64]
     --iommu KIND         intel, amd, virtio or none [default: intel]
     --cmdline WORDS      more words for the kernel
+    --nodes MIB,MIB      memory in two NUMA nodes with a processor each [default: 1024 in one]
     --user               run as nobody instead of root
     --vfio BDF,...       give these functions to vfio-pci first
     --with PROGRAM       put another program into the guest: peerdma, peerdma-guest or a path to a static one

@@ -3,10 +3,12 @@
 mod adapters;
 pub mod bounce;
 pub mod emulated;
+pub mod fault;
 pub mod guard;
 pub mod iova;
 mod lists;
 pub mod metadata;
+pub mod pinned;
 pub mod tables;
 pub mod translate;
 pub mod two_step;
@@ -42,9 +44,18 @@ pub const EMU: Table = Table { name: "emu", rows: emulated::rows };
 /// Guards of accesses in flight.
 pub const GUARD: Table = Table { name: "guard", rows: guard::rows };
 
+/// Memory that stays where it is.
+pub const PIN: Table = Table { name: "pin", rows: pinned::rows };
+
+/// The rows of [`PIN`] of which instructions are counted, as valgrind can run them.
+pub const PIN_COUNTED: Table = Table { name: "pin", rows: pinned::counted };
+
+/// Page faults of devices.
+pub const FAULT: Table = Table { name: "fault", rows: fault::rows };
+
 /// All rows of all tables.
 pub fn all() -> Vec<Row> {
-    [&MAPPING, &EMU, &GUARD].into_iter().flat_map(|table| (table.rows)()).collect()
+    [&MAPPING, &EMU, &GUARD, &PIN, &FAULT].into_iter().flat_map(|table| (table.rows)()).collect()
 }
 
 fn mapping() -> Vec<Row> {

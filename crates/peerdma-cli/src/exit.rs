@@ -70,6 +70,11 @@ impl Failure {
         Self::Input { what: what.into(), source: Some(Box::new(source)) }
     }
 
+    /// An input that is readable and cannot be.
+    pub(crate) fn impossible(what: impl Into<String>) -> Self {
+        Self::Input { what: what.into(), source: None }
+    }
+
     pub(crate) fn device(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Device { what: what.into(), source: Some(Box::new(source)) }
     }

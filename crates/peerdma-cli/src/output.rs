@@ -76,6 +76,25 @@ pub(crate) fn warning() -> Style {
     AnsiColor::Yellow.on_default().bold()
 }
 
+/// Writes a table whose columns are as wide as their longest cell, headings first.
+pub(crate) fn columns(out: &mut impl Write, heads: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain(heads.get(at).map(|head| head.len())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_string()
+    };
+    let style = heading();
+    writeln!(out, "{style}{}{style:#}", line(&mut heads.iter().copied()))?;
+    for row in rows {
+        writeln!(out, "{}", line(&mut row.iter().map(String::as_str)))?;
+    }
+    Ok(())
+}
+
 /// Prints notes about the input on standard error, so that they reach the reader of
 /// JSON's consumer too without breaking it.
 pub(crate) fn notes(notes: &[String]) -> Result<(), Failure> {

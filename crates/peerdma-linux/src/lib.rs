@@ -13,7 +13,8 @@
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
 //! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
-//! [`control`] tells others what a process is at.
+//! [`control`] tells others what a process is at. [`mirror`]
+//! has a device use process memory by its addresses, and [`uffd`] tells what becomes of that.
 //!
 //! Three principles:
 //!
@@ -43,6 +44,7 @@ pub mod control;
 pub mod edu;
 pub mod engine;
 pub mod fence_event;
+pub mod held;
 pub mod interrupt;
 mod iomem;
 pub mod iommufd;
@@ -51,9 +53,15 @@ pub mod kernel_log;
 pub mod lspci;
 pub mod membarrier;
 pub mod memory;
+pub mod mirror;
+pub mod mlock;
+mod own;
 pub mod p2pmem;
 pub mod pattern;
 pub mod pci_names;
+pub mod pin;
+pub mod pool;
+pub mod proof;
 pub mod publish;
 pub mod redact;
 pub mod share;
@@ -62,6 +70,7 @@ mod sys;
 pub mod sysfs;
 pub mod tree;
 pub mod type1;
+pub mod uffd;
 pub mod verified;
 pub mod vfio;
 

@@ -5,9 +5,14 @@
 //!
 //! Not here: telling a device its address; see [`peerdma::dma::IoSpace`].
 
+mod backing;
+
+pub use backing::{Backing, huge_page_size, transparent_huge_page_size};
+
 use crate::sys::map::{Mapping, Outside};
 use peerdma::addr::{Bytes, ProcVa};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Zeroed pages, unmapped when dropped.
 ///
@@ -29,6 +34,8 @@ use std::io;
 #[derive(Debug)]
 pub struct Pages {
     mapping: Mapping,
+    /// The memfd that it is a mapping of.
+    file: Option<OwnedFd>,
 }
 
 /// Bytes were asked for that the pages do not have.
@@ -50,10 +57,24 @@ impl Pages {
     /// `InvalidInput` for no bytes or more than an address space holds; `OutOfMemory` where
     /// the kernel has none left.
     pub fn zeroed(len: Bytes) -> io::Result<Self> {
-        let page = page_size().as_u64();
+        Self::backed(Backing::Shared, len)
+    }
+
+    /// Maps zeroed pages of a kind, rounded up to whole pages of that kind.
+    ///
+    /// # Errors
+    /// As [`zeroed`](Self::zeroed); for [`Backing::Huge`] `OutOfMemory` where the pool (`vm.nr_hugepages`) has not enough,
+    /// and `InvalidInput` for a size that the processor does not have.
+    pub fn backed(backing: Backing, len: Bytes) -> io::Result<Self> {
+        let page = backing.page().as_u64();
         let whole = len.as_u64().checked_next_multiple_of(page).and_then(|len| usize::try_from(len).ok());
-        let len = whole.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { mapping: Mapping::anonymous(len)? })
+        let (mapping, file) = backing.map(whole.ok_or(io::ErrorKind::InvalidInput)?)?;
+        Ok(Self { mapping, file })
+    }
+
+    /// The memfd that the pages are a mapping of, where they are.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// Address of the first byte in this process; a multiple of the page size.

@@ -23,6 +23,7 @@ struct World {
     /// Whether terms said that it may be mapped.
     within_at_first: bool,
     last_let_go: Option<NoticeId>,
+    has_moved: bool,
     last_may_map: Option<NoticeId>,
     gone: bool,
 }
@@ -38,6 +39,7 @@ pub(super) fn with_exporter(mut input: Input<'_>) -> usize {
         generation: Generation::FIRST,
         within_at_first: false,
         last_let_go: None,
+        has_moved: false,
         last_may_map: None,
         gone: false,
     };
@@ -173,10 +175,15 @@ impl World {
                 self.generation = generation;
             }
             Heard::Gone => {
+                self.has_moved = false;
                 self.gone = true;
                 self.open.clear();
             }
-            Heard::Moved { descriptors, .. } => assert_ne!(descriptors, Descriptors::MemoryAndControl),
+            Heard::Moved { descriptors, .. } => {
+                assert_ne!(descriptors, Descriptors::MemoryAndControl);
+                assert_eq!(self.mappings, 0, "nothing moves that is mapped");
+                assert!(!std::mem::replace(&mut self.has_moved, true), "each move has its notice");
+            }
             Heard::Welcomed | Heard::Refused(_) | Heard::Goodbye(_) => {}
         }
         true
@@ -189,6 +196,7 @@ impl World {
     }
 
     fn told(&mut self, notice: NoticeId) {
+        self.has_moved = false;
         assert!(!self.gone, "nothing is told of what is gone");
         self.last_notice = self.last_notice.max(notice.number());
     }

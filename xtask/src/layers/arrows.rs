@@ -7,7 +7,7 @@ pub(super) struct Module {
     pub(super) may_use: &'static [&'static str],
 }
 
-/// `addr <- chunk <- {pcie <- topology <- route} <- dma <- buffer <- mirror`, `pin: addr only`.
+/// `addr <- chunk <- {pcie <- topology <- route} <- dma <- buffer <- mirror`, `pin: addr only` (and `sync`, below all).
 ///
 /// Rows of modules that do not exist yet cost nothing and settle their place.
 pub(super) const MODULES: &[Module] = &[
@@ -15,12 +15,13 @@ pub(super) const MODULES: &[Module] = &[
     Module { name: "access", may_use: &[] },
     Module { name: "sync", may_use: &[] },
     Module { name: "event", may_use: &["addr"] },
-    Module { name: "pin", may_use: &["addr"] },
+    Module { name: "pin", may_use: &["addr", "sync"] },
     Module { name: "chunk", may_use: &["access", "addr"] },
     Module { name: "pcie", may_use: &["addr", "chunk"] },
     Module { name: "topology", may_use: &["addr", "chunk", "pcie"] },
     Module { name: "route", may_use: &["addr", "chunk", "pcie", "topology"] },
     Module { name: "iova", may_use: &["addr", "sync"] },
+    Module { name: "pool", may_use: &["addr", "iova", "sync"] },
     Module { name: "iopt", may_use: &["access", "addr", "sync"] },
     Module {
         name: "dma",

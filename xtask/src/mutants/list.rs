@@ -53,6 +53,12 @@ impl Mutant {
         self.file.trim_start_matches("crates/").replacen("/src/", ":", 1)
     }
 
+    /// The package whose tests are run.
+    pub(super) fn package(&self) -> &str {
+        let mut words = self.test.split_whitespace();
+        words.find(|word| *word == "-p").and_then(|_| words.next()).unwrap_or("")
+    }
+
     /// The name that selects the test, without the package it is in.
     pub(super) fn test_name(&self) -> &str {
         self.test.rsplit(' ').next().unwrap_or(&self.test)

@@ -3,7 +3,7 @@
 use super::apt;
 use super::guest::{self, Echo, GuestFile, Job, Outcome, User};
 use super::kernel::Kernel;
-use super::machine::{Iommu, Machine};
+use super::machine::{Iommu, Machine, Memory};
 use super::program::{self, Own};
 use super::topology::{self, Exported};
 use super::{small, stock};
@@ -29,6 +29,7 @@ struct Asked {
     with: Vec<String>,
     out: Option<PathBuf>,
     limit: Duration,
+    memory: Memory,
     program: Vec<String>,
 }
 
@@ -47,6 +48,7 @@ impl Asked {
             with: Vec::new(),
             out: None,
             limit: Duration::from_secs(120),
+            memory: Memory::Usual,
             program: Vec::new(),
         };
         let mut topology_given = false;
@@ -78,6 +80,7 @@ impl Asked {
                         asked.vfio.push(full_address(word)?);
                     }
                 }
+                "--nodes" => asked.memory = Memory::parse_nodes(value()?)?,
                 "--with" => asked.with.push(value()?.into()),
                 "--out" => asked.out = Some(value()?.into()),
                 "--limit" => {
@@ -150,7 +153,7 @@ fn machine(asked: &Asked) -> Result<Machine, Failure> {
         iommu: Iommu::Intel,
         devices: Vec::new(),
         cmdline: Vec::new(),
-        memory_mib: 1024,
+        memory: asked.memory,
     };
     let mut machine = match &asked.platform {
         Some(name) => {

@@ -63,6 +63,45 @@ impl Iommu {
     }
 }
 
+/// What the memory of a machine consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// 1 GiB in one piece.
+    Usual,
+    /// So many MiB in each of two NUMA nodes, with a processor each.
+    Nodes([u32; 2]),
+}
+
+impl Memory {
+    /// Reads two numbers of MiB, as in `768,512`.
+    pub(super) fn parse_nodes(word: &str) -> Result<Self, Failure> {
+        let nodes = word.split_once(',').and_then(|(first, second)| Some([first.parse().ok()?, second.parse().ok()?]));
+        let nodes = nodes.filter(|nodes: &[u32; 2]| nodes.iter().all(|mib| (128..=65_536).contains(mib)));
+        let nodes = nodes.ok_or_else(|| {
+            Failure::Usage(format!("--nodes takes the MiB of two NUMA nodes from 128 on, as in 768,512, not `{word}`"))
+        })?;
+        Ok(Self::Nodes(nodes))
+    }
+
+    fn mib(self) -> u32 {
+        match self {
+            Self::Usual => 1024,
+            Self::Nodes(nodes) => nodes.iter().sum(),
+        }
+    }
+
+    /// QEMU's arguments beside the size.
+    fn arguments(self) -> Vec<String> {
+        let Self::Nodes(nodes) = self else { return Vec::new() };
+        let node = |(node, mib): (usize, u32)| {
+            let backend = format!("memory-backend-ram,id=node{node},size={mib}M");
+            let place = format!("node,nodeid={node},cpus={node},memdev=node{node}");
+            ["-object".into(), backend, "-numa".into(), place]
+        };
+        nodes.into_iter().enumerate().flat_map(node).collect()
+    }
+}
+
 /// One machine.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
@@ -73,7 +112,7 @@ pub(super) struct Machine {
     pub(super) devices: Vec<String>,
     /// Words for the kernel beside those every guest gets.
     pub(super) cmdline: Vec<String>,
-    pub(super) memory_mib: u32,
+    pub(super) memory: Memory,
 }
 
 /// Switches themselves off after a panic and does not wait for a clock that emulation makes unsteady.
@@ -83,10 +122,11 @@ const CMDLINE: &str = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigatio
 impl Machine {
     /// QEMU's arguments up to, not including, the kernel's files and the ports.
     pub(super) fn arguments(&self) -> Vec<String> {
-        let memory = format!("{}M", self.memory_mib);
+        let memory = format!("{}M", self.memory.mib());
         let fixed = ["-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", &self.cpu, "-smp", "2"];
         let mut arguments: Vec<String> = fixed.map(Into::into).into();
         arguments.extend(["-m", &memory, "-nodefaults", "-no-reboot", "-display", "none"].map(Into::into));
+        arguments.extend(self.memory.arguments());
         if let Some(device) = self.iommu.device() {
             arguments.extend(["-device".into(), device.into()]);
         }
@@ -115,7 +155,7 @@ mod tests {
                 iommu,
                 devices: vec!["-device".into(), "edu".into()],
                 cmdline: vec!["iommu=pt".into()],
-                memory_mib: 1024,
+                memory: Memory::Usual,
             };
             let arguments = machine.arguments();
             let at = |word: &str| arguments.iter().position(|argument| argument.starts_with(word));
@@ -124,6 +164,17 @@ mod tests {
             }
             assert!(at("virtio-serial") < at("edu"));
             assert!(machine.cmdline().ends_with("iommu=pt"));
+        }
+    }
+
+    #[test]
+    fn nodes_share_the_memory_and_have_a_processor_each() {
+        let memory = Memory::parse_nodes("768,512").unwrap();
+        assert_eq!(memory.mib(), 1280);
+        let arguments = memory.arguments().join(" ");
+        assert!(arguments.contains("id=node1,size=512M -numa node,nodeid=1,cpus=1,memdev=node1"), "{arguments}");
+        for word in ["", "768", "768,", "768,5", "1,2,3", "-1,512", "768,65537"] {
+            assert!(Memory::parse_nodes(word).unwrap_err().to_string().contains("768,512"), "{word}");
         }
     }
 

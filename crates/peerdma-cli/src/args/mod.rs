@@ -10,6 +10,10 @@ mod explain;
 mod fix;
 mod lint_cmdline;
 mod map;
+mod memlock;
+mod pin;
+
+mod pins;
 mod share;
 mod trace;
 mod verify;
@@ -26,6 +30,10 @@ pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
+pub(crate) use memlock::{LimitArgument, MemlockArguments};
+
+pub(crate) use pin::PinArguments;
+pub(crate) use pins::PinsArguments;
 pub(crate) use share::{EnforcementArgument, ShareArguments};
 pub(crate) use trace::TraceArguments;
 pub(crate) use verify::VerifyArguments;
@@ -59,6 +67,9 @@ Examples:
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
   peerdma copy gpu0 nvme0/bar2 --platform two-socket   bytes in an emulated machine, compared
   peerdma trace nic0 gpu1 --read           the hops of one request there
+  peerdma pins                             who holds how much pinned and locked memory here
+  peerdma memlock plan.toml                what RLIMIT_MEMLOCK a plan needs, and where to set it
+  peerdma pin --prove                      pinned memory keeps its place, plain and locked memory moves
   peerdma share memfd --socket /tmp/frames   memory for other processes; peerdma attach /tmp/frames maps it
 
 Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
@@ -102,6 +113,12 @@ pub(crate) enum Command {
     Share(ShareArguments),
     /// Attach to memory that another process shares, and follow what happens to it.
     Attach(AttachArguments),
+    /// Show who holds how much pinned and locked memory on this machine, with limits and shares.
+    Pins(PinsArguments),
+    /// Tell which RLIMIT_MEMLOCK a plan of pins needs, whether it is there, and the lines that set it.
+    Memlock(MemlockArguments),
+    /// Prove on this kernel that pinned memory keeps its place where plain and locked memory moves.
+    Pin(PinArguments),
     /// Show who has attached to the buffers of a running machine, and who keeps whom waiting.
     Buffers(BuffersArguments),
 }

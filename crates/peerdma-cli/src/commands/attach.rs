@@ -21,6 +21,10 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Bytes that tell patterns apart; there are more in any page.
 const FIRST_LOOK: usize = 64;
 
+/// Patterns that memory is held against, the latest first. A generation is the exporter's word, and any number may be
+/// said; who has missed more of them than this in one mapping is not told which it was.
+const PATTERNS: usize = 4096;
+
 pub(crate) fn run(arguments: &AttachArguments) -> Result<Exit, Failure> {
     if arguments.output.schema {
         output::schema::<AttachDocument>()?;
@@ -205,7 +209,7 @@ impl Follower<'_> {
         // which pattern it can be, so that few are made whole.
         let may_be = |run: &u64| holds(*run, Bytes::ZERO, FIRST_LOOK);
         let whole = |run: &u64| pieces(len).all(|(at, len)| holds(*run, at, len));
-        Found { run: (0..=mapped.generation().number()).rev().filter(may_be).find(whole) }
+        Found { run: (0..=mapped.generation().number()).rev().take(PATTERNS).filter(may_be).find(whole) }
     }
 }
 
@@ -219,7 +223,7 @@ impl std::fmt::Display for Found {
         match self.run {
             Some(run) => write!(f, "pattern {run}, every byte compared"),
             None => f.write_str(
-                "something else than its exporter's pattern; is the seed the same, and does nobody else write?",
+                "none of its exporter's last 4096 patterns; is the seed the same, and does nobody else write?",
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! Document of `buffers`, which `demo --serve` sends and `buffers` reads.
 
 use peerdma::buffer::fence::{FenceName, Usage};
+use peerdma::buffer::life::AttachmentId;
 use peerdma::buffer::shared::{Attendance, Held, Report};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,8 @@ pub(crate) struct FenceDocument {
 /// Somebody, or something, that a disturbance waits for.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq)]
 pub(crate) struct WaitDocument {
+    /// The number of his attachment; null for fences.
+    pub(crate) attachment: Option<u64>,
     /// Who; null for fences.
     pub(crate) holder: Option<String>,
     /// His process; null where it is the exporter's, and for fences.
@@ -132,9 +135,13 @@ fn fence((name, usage): &(FenceName, Usage)) -> FenceDocument {
 
 fn wait(held: &Held) -> WaitDocument {
     WaitDocument {
+        attachment: held.who.map(AttachmentId::number),
         holder: held.holder.as_ref().map(|holder| holder.name.clone()),
         pid: held.holder.as_ref().and_then(|holder| holder.process.as_ref()).map(|process| process.pid),
-        outstanding: held.what.to_string(),
+        outstanding: match held.reservation_taken {
+            true => "somebody has its reservation, and its fences cannot be looked at".to_string(),
+            false => held.what.to_string(),
+        },
         fences: held.fences.iter().map(ToString::to_string).collect(),
     }
 }

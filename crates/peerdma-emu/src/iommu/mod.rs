@@ -33,7 +33,7 @@ mod ats;
 pub mod domain;
 pub mod fault;
 mod iotlb;
-mod lock;
+pub(crate) mod lock;
 pub mod page_request;
 mod pri;
 pub mod stream;

@@ -129,6 +129,8 @@ pub struct Machine {
     queues: Mutex<Queues>,
     /// How many writes are in them, so that nobody looks who need not.
     waiting: AtomicUsize,
+    /// Writes that a thread has taken from a queue and not put where they go.
+    in_hand: AtomicUsize,
     log: Log,
     interrupts: Mutex<Interrupts>,
     counts: Mutex<Counts>,
@@ -176,6 +178,7 @@ impl Machine {
             delivery,
             queues: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
             log: Log::new(LOG_CAPACITY),
             interrupts: Mutex::default(),
             counts: Mutex::default(),
@@ -278,6 +281,7 @@ impl Machine {
         for host in self.fabric.root().hosts() {
             self.flush(Egress::Memory(host));
         }
+        self.await_hands();
     }
 
     /// Tells a function to forget translations of a range, in one address space or in all of them.

@@ -15,7 +15,7 @@ use crate::fabric::{Arrival, Egress, Ending, HostId, NodeId, Site};
 use crate::faults::Stop;
 use crate::wire::{Failure, Head, Kind};
 use peerdma::addr::{BusAddr, Bytes};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where a request has come to.
 #[derive(Clone, Debug)]
@@ -125,17 +125,19 @@ impl Machine {
 
     /// Moves one write of an egress to where it goes next; `false` if there is none.
     pub(super) fn advance(&self, egress: Egress, position: usize) -> bool {
-        let posted = {
+        let (posted, _hand) = {
             let mut queues = super::function::locked(&self.queues);
             if position > 0 {
                 self.note_overtaken(&queues, egress, position);
             }
-            queues.take(egress, position)
+            // Under the lock: who finds it taken finds it in a hand.
+            (queues.take(egress, position), Hand::of(&self.in_hand))
         };
         let Some(posted) = posted else { return false };
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
         let arrival = self.fabric.arrive(egress, posted.head);
         self.put(posted, Some(egress), arrival);
+        // It waits until it is somewhere, or else nothing would seem to wait while it is in this hand.
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
         true
     }
 
@@ -153,6 +155,15 @@ impl Machine {
             return;
         }
         while self.advance(egress, 0) {}
+    }
+
+    /// Awaits the writes that other threads have taken from queues; an invalidation that did not would end before them.
+    ///
+    /// Not to be called by whoever has one, which only what carries requests does.
+    pub(super) fn await_hands(&self) {
+        while self.in_hand.load(Ordering::Acquire) > 0 {
+            std::thread::yield_now();
+        }
     }
 
     fn nothing_waits(&self) -> bool {
@@ -288,4 +299,20 @@ fn pieces(posted: Posted, head: Head, cut: Option<Bytes>) -> Vec<Posted> {
         Posted { head, data: chunk.into(), ..posted.clone() }
     };
     chunks.map(piece).collect()
+}
+
+/// A write that is taken from a queue, for as long as it is nowhere else; also where putting it panics.
+struct Hand<'m>(&'m AtomicUsize);
+
+impl<'m> Hand<'m> {
+    fn of(count: &'m AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }

@@ -8,24 +8,29 @@
 //! - [`copy`]: from one memory to another without a buffer between, where both are striped; beside it
 //!   [`fill`], [`visit`] for readers that want no copy, and [`difference`].
 //! - [`Mirror`]: an aperture whose writes stay in a private copy (NVIDIA/nccl#2335).
+//! - [`LentRam`]: RAM whose frames stand for pages of processes outside of the machine ([`ProcessMemory`]).
 //! - [`Frames`]: page tables as bytes, so that a stray write damages them as it would.
 //!
 //! # Lock order
-//! The switch of a [`Mirror`] comes first, then what lies behind it. Stripes come last, at most two at
+//! The frames of a [`LentRam`] and the switch of a [`Mirror`] come first, then what lies behind it. Stripes come last, at most two at
 //! a time, by the number of their memory and then by their place in it. Under the lock of a stripe
 //! nothing is called but the reader that was handed to [`visit`].
 
 mod copy;
 mod frames;
+mod lent;
 mod mirror;
 mod outside;
+mod process;
 mod radix;
 mod striped;
 
 pub use copy::{copy, difference, fill, visit};
 pub use frames::Frames;
+pub use lent::LentRam;
 pub use mirror::Mirror;
 pub use outside::Outside;
+pub use process::{Gone, ProcessMemory, ProcessRange};
 pub use striped::Striped;
 
 use crate::wire::Atomic;

@@ -110,8 +110,19 @@ impl<'d> Driver<'d> {
     }
 
     fn map(&mut self, exporter: &Exporter) -> Result<(), Broken> {
-        let Some(Use { mapped, field, stamp }) = self.member.map(exporter)? else { return Ok(()) };
-        self.worker.map(mapped.ranges()).map_err(|why| self.member.refused(&why))?;
+        let Some(held) = self.member.map(exporter)? else { return Ok(()) };
+        let held_writes = held.writes();
+        let Use { mapped, field, stamp } = held;
+        let outcome = match held_writes || !self.worker.writes() {
+            true => self.worker.map(mapped.ranges()),
+            false => match self.worker.map_for_reading(mapped.ranges()) {
+                Some(outcome) => outcome,
+                // Nothing can be done with it; it is given back, and asked for again.
+                None => return Ok(()),
+            },
+        };
+        outcome.map_err(|why| self.member.refused(&why))?;
+        self.tally.for_reading += u64::from(!held_writes);
         (self.showing, self.stamp) = (Some(Showing { field, mapped: Some(mapped) }), stamp);
         self.tally.mapped += 1;
         Ok(())

@@ -105,6 +105,11 @@ impl Field {
         self.witness.open(self.at, self.len, epoch);
     }
 
+    /// It may be read under this epoch, and not written.
+    pub fn open_for_reading(&self, epoch: u32) {
+        self.witness.open_for_reading(self.at, self.len, epoch);
+    }
+
     /// Under which epoch it may be used.
     pub fn epoch(&self) -> Option<u32> {
         self.witness.epoch(self.at)

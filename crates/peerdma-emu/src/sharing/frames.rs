@@ -14,7 +14,8 @@ pub(super) const PAGE: u64 = 0x1000;
 /// # Errors
 /// Why they are no pages of a second stage.
 pub(super) fn runs(held: &Use, owners: &Owners<Infallible>, first: GuestFrame) -> Result<Vec<GuestRun>, String> {
-    let runs = Stage2::new(held.mapped.ranges(), owners, first, Access::ReadWrite, Guest::Plain);
+    let access = if held.writes() { Access::ReadWrite } else { Access::ReadOnly };
+    let runs = Stage2::new(held.mapped.ranges(), owners, first, access, Guest::Plain);
     Ok(runs.map_err(|error| error.to_string())?.collect())
 }
 

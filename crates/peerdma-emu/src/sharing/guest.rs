@@ -88,6 +88,7 @@ impl<'m> Guest<'m> {
         );
         match served {
             Ok(Served::Installed) => {
+                self.tally.for_reading += u64::from(!held.writes());
                 self.held = Some(held);
                 self.tally.mapped += 1;
                 self.stores.begin();
@@ -108,12 +109,15 @@ impl<'m> Guest<'m> {
             return Ok(());
         };
         let (Some(held), Some(at)) = (&self.held, page.checked_add(Bytes::new(at % PAGE))) else { return Ok(()) };
-        self.stores.store(self.machine, at, held.stamp);
+        match held.writes() {
+            true => self.stores.store(self.machine, at, held.stamp),
+            false => self.stores.load(self.machine, at),
+        }
         if self.stores.next() >= self.part.1 {
             self.stores.begin();
             self.stores.push(self.machine);
             self.tally.done += 1;
-            if random.u8(..8) == 0 {
+            if held.writes() && random.u8(..8) == 0 {
                 return self.member.all_there(&held.field, held.stamp, self.part);
             }
         }

@@ -72,6 +72,12 @@ pub trait Worker {
     /// Why the engine refused; nothing is mapped then.
     fn map(&mut self, place: View<'_, Owner>) -> Result<(), String>;
 
+    /// Maps these ranges for jobs that read; `None` of a device that has none.
+    fn map_for_reading(&mut self, place: View<'_, Owner>) -> Option<Result<(), String>> {
+        let _ = place;
+        None
+    }
+
     /// Takes the mapping down. Nothing runs.
     fn unmap(&mut self);
 

@@ -7,7 +7,7 @@ use super::party::Broken;
 use super::witness::Stamp;
 use peerdma::addr::Bytes;
 use peerdma::buffer::shared::{AttachError, Attachment, Holder, Mapped, Receipt};
-use peerdma::buffer::terms::Declaration;
+use peerdma::buffer::terms::{Declaration, Rule};
 use peerdma::dma::Peers;
 use std::sync::Arc;
 
@@ -20,6 +20,13 @@ pub struct Use {
     pub field: Field,
     /// What it writes.
     pub stamp: Stamp,
+}
+
+impl Use {
+    /// Whether it may be written; a permission may have been taken back since its importer attached.
+    pub fn writes(&self) -> bool {
+        self.mapped.prot().writes()
+    }
 }
 
 /// Where an importer stands.
@@ -117,7 +124,10 @@ impl Membership {
                 Ok(seat) => self.seat = Some(seat),
                 // The buffer is about to be gone; there will be another.
                 Err(AttachError::Life(_)) => {}
-                Err(AttachError::Terms(_)) if self.choosy => {
+                // A permission was taken back, and a newcomer is offered what is left; there are other buffers.
+                Err(AttachError::Terms(refusal))
+                    if self.choosy || refusal.rule == Rule::ProtNotOffered && !offered.buffer.permitted().writes() =>
+                {
                     self.refused += 1;
                     self.number = random.usize(..exporter.buffers().max(1));
                 }

@@ -40,6 +40,8 @@ pub struct Tally {
     pub done: u64,
     /// Times that it mapped.
     pub mapped: u64,
+    /// Times that it mapped memory that was for reading just then.
+    pub for_reading: u64,
     /// Times that it let go because it was told to.
     pub let_go: u64,
     /// Jobs that its device began after its mapping was gone.

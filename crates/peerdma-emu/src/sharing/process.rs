@@ -75,6 +75,7 @@ impl<'m> Process<'m> {
             Some(drained) => drained.open().map_err(|error| self.member.refused(&error.to_string()))?,
             None => self.gate.opening().map_err(|error| self.member.refused(&error.to_string()))?,
         };
+        self.tally.for_reading += u64::from(!held.writes());
         let pages = pages(&runs).map(|(_, at)| at).collect();
         self.view = Some(View { held, pages, slot: opening.slot(self.member.name()) });
         self.tally.mapped += 1;
@@ -86,14 +87,19 @@ impl<'m> Process<'m> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let at = Bytes::new(self.part.0.as_u64() + self.stores.next().as_u64());
         let (stamp, machine, stores) = (view.held.stamp, self.machine, &mut self.stores);
-        if view.with(at, STRIDE, |place| stores.store(machine, place, stamp)).is_err() {
+        let writes = view.held.writes();
+        let access = |place| match writes {
+            true => stores.store(machine, place, stamp),
+            false => stores.load(machine, place),
+        };
+        if view.with(at, STRIDE, access).is_err() {
             self.tally.cut_off += 1;
         }
         if self.stores.next() >= self.part.1 {
             self.stores.begin();
             self.stores.push(self.machine);
             self.tally.done += 1;
-            if random.u8(..8) == 0 {
+            if writes && random.u8(..8) == 0 {
                 return self.member.all_there(&view.held.field, stamp, self.part);
             }
         }

@@ -136,7 +136,7 @@ pub struct Set<'s> {
 impl Set<'_> {
     /// The exporter takes a step, and begins something new where `more`.
     pub fn disturb(&mut self, more: bool) {
-        self.exporter.step(self.machine, &mut self.random, more);
+        self.exporter.step((self.machine, self.peers), &mut self.random, more);
     }
 
     /// Some importer takes a step.

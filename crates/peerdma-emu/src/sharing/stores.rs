@@ -29,6 +29,12 @@ impl Stores {
         self.under_way = Some(at);
     }
 
+    /// Loads a stride at `at`, where nothing may be stored.
+    pub(super) fn load(&mut self, machine: &Machine, at: PhysAddr) {
+        machine.cpu().load(at, &mut [0; STRIDE as usize]);
+        self.done += STRIDE;
+    }
+
     /// Brings to memory what was stored: a load from there does not overtake it (PCIe 6.0 §2.4.1).
     pub(super) fn push(&mut self, machine: &Machine) {
         if let Some(at) = self.under_way.take() {

@@ -70,7 +70,8 @@ impl<'c, 'a, 'm> Tables<'c, 'a, 'm> {
     }
 
     fn map(&mut self, exporter: &Exporter) -> Result<(), Broken> {
-        let Some(held) = self.member.map(exporter)? else { return Ok(()) };
+        // Its engine only writes.
+        let Some(held) = self.member.map(exporter)?.filter(Use::writes) else { return Ok(()) };
         let refused = |why: &str| self.member.refused(why);
         let first = GuestFrame::new(FIRST.as_u64() / PAGE);
         for run in runs(&held, self.owners, first).map_err(|why| refused(&why))? {

@@ -54,6 +54,11 @@ pub enum State {
         /// The epoch.
         epoch: u32,
     },
+    /// Everything may be read, and nothing written.
+    ForReading {
+        /// The epoch.
+        epoch: u32,
+    },
 }
 
 /// An access that must not have been.
@@ -82,6 +87,9 @@ impl fmt::Display for Violation {
                 ),
                 None => write!(f, "{} at {at:#x} was written with {word:#x}, which is no stamp", self.memory),
             },
+            (Some(word), State::ForReading { .. }) => {
+                write!(f, "{} at {at:#x} was written with {word:#x} while it was for reading", self.memory)
+            }
             (Some(word), _) => write!(f, "{} at {at:#x} was written with {word:#x} while it was closed", self.memory),
         }
     }
@@ -136,10 +144,16 @@ impl Witness {
         self.set(at, len, State::Open { epoch });
     }
 
+    /// Importers that map from now on may read, and nobody may write.
+    pub fn open_for_reading(&self, at: Bytes, len: Bytes, epoch: u32) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.set(at, len, State::ForReading { epoch });
+    }
+
     /// The epoch of the piece at `at`, if it is open.
     pub fn epoch(&self, at: Bytes) -> Option<u32> {
         match self.pieces().get(index(at)) {
-            Some(State::Open { epoch }) => Some(*epoch),
+            Some(State::Open { epoch } | State::ForReading { epoch }) => Some(*epoch),
             _ => None,
         }
     }
@@ -192,7 +206,7 @@ impl Witness {
     fn judge_part(&self, state: State, at: u64, written: Option<&[u8]>) {
         let is_good = |word: u64| match state {
             State::Unwatched => true,
-            State::Closed => false,
+            State::Closed | State::ForReading { .. } => false,
             State::Open { epoch } => Stamp::of(word).is_some_and(|stamp| stamp.epoch == epoch),
         };
         match written {
@@ -206,7 +220,7 @@ impl Witness {
                     words.map(|word| word.try_into().map_or(0, u64::from_le_bytes)).filter(|word| !is_good(*word));
                 if let Some(word) = wrong.next() {
                     self.violation(at, state, Some(word));
-                } else if state == State::Closed && bytes.len() < 8 {
+                } else if matches!(state, State::Closed | State::ForReading { .. }) && bytes.len() < 8 {
                     self.violation(at, state, Some(0));
                 }
             }
@@ -253,6 +267,9 @@ impl Memory for Witness {
         let pieces = self.pieces();
         // Its result is no stamp, so that atomics are judged as reads are: by whether the piece is closed.
         self.judge(&pieces, at, 8, None);
+        if let Some(&state @ State::ForReading { .. }) = pieces.get(index(at)) {
+            self.violation(at.as_u64(), state, Some(0));
+        }
         self.behind.atomic(at, atomic)
     }
 }
@@ -299,6 +316,20 @@ mod tests {
         assert_eq!(witness.violations(), 3);
         witness.read(Bytes::new(AT.as_u64() + PIECE.as_u64()), &mut [0; 16]).unwrap();
         assert_eq!(witness.violations(), 3, "the piece after it is nobody's");
+    }
+
+    #[test]
+    fn memory_for_reading_may_be_read_and_not_written() {
+        let witness = witness();
+        witness.open_for_reading(AT, PIECE, 1);
+        assert_eq!(witness.epoch(AT), Some(1));
+        witness.read(AT, &mut [0; 16]).unwrap();
+        assert_eq!(witness.violations(), 0);
+        witness.write(AT, &stamps(1, 2)).unwrap();
+        witness.write(Bytes::new(AT.as_u64() + 1), &[0; 3]).unwrap();
+        witness.atomic(AT, Atomic::FetchAdd(crate::wire::Operand::Double(1))).unwrap();
+        assert_eq!(witness.violations(), 3);
+        assert!(witness.found()[0].to_string().ends_with("while it was for reading"));
     }
 
     #[test]

@@ -99,11 +99,27 @@ fn each_goes_on_to_another_buffer_when_its_own_is_closed() {
     assert_eq!(failing, []);
 }
 
+/// Closes what stays in its GPU for good, until the importer has found a buffer that goes elsewhere.
+fn finds_one_that_moves(set: &mut Set<'_>) -> bool {
+    for _ in 0..20 {
+        if set.exporter.is_moved(number(set)) {
+            return true;
+        }
+        if !(survives(set, Disturbance::Close, None) && works(set)) {
+            return false;
+        }
+    }
+    false
+}
+
 #[test]
 fn memory_goes_from_a_gpu_to_ram_to_another_and_back_and_whoever_follows_is_told_where_it_is() {
     let failing = failing(&movable(), |_, set| {
         PLACES.into_iter().chain([Place::Ram]).all(|to| {
-            works(set) && (place(set) == Some(to) || survives(set, Disturbance::Move, Some(to))) && works(set)
+            works(set)
+                && finds_one_that_moves(set)
+                && (place(set) == Some(to) || survives(set, Disturbance::Move, Some(to)))
+                && works(set)
         })
     });
     assert_eq!(failing, []);

@@ -37,15 +37,19 @@ fn soak(seed: u64, operations: u64) -> Outcome {
 
 #[test]
 fn whatever_happens_to_memory_no_device_touches_what_it_must_not() {
-    let (mut happened, mut late, mut done) = (BTreeSet::new(), 0, 0);
+    let (mut happened, mut late, mut done, mut read, mut born_away) = (BTreeSet::new(), 0, 0, 0, 0);
     for seed in 0..3 {
         let outcome = soak(seed, 15_000);
         happened.extend(outcome.deeds.happened.keys().copied());
         late += outcome.parties.iter().map(|(_, tally)| tally.late).sum::<u64>();
         done += outcome.parties.iter().map(|(_, tally)| tally.done).sum::<u64>();
+        read += outcome.parties.iter().map(|(_, tally)| tally.for_reading).sum::<u64>();
+        born_away += outcome.deeds.born_away;
     }
     assert!(happened.len() >= 8, "{happened:?}");
     assert!(late > 0 && done > 100, "{late} late jobs, {done} good ones");
+    assert!(read > 10, "mapped for reading {read} times");
+    assert!(born_away > 0, "no buffer was exported while something happened to its device");
 }
 
 /// What the drivers met and who held on is not asked here, so that a planted bug which fails this one was

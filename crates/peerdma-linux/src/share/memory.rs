@@ -3,7 +3,7 @@
 use crate::memory::BeyondPages;
 use crate::sys::map::{Mapping, Outside};
 use peerdma::access::Prot;
-use peerdma::addr::Bytes;
+use peerdma::addr::{Bytes, ProcVa};
 use peerdma::dma::OwnerId;
 use rustix::fs::{
     MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
@@ -111,6 +111,11 @@ impl Memory {
             at += now as u64;
         }
         Ok(copy)
+    }
+
+    /// Address of its first byte in this process.
+    pub fn address(&self) -> ProcVa {
+        self.mapping.address()
     }
 
     /// Its length.

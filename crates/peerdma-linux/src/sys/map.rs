@@ -10,23 +10,27 @@
 
 #![expect(unsafe_code)]
 
+mod kinds;
+
 use peerdma::addr::{Bytes, ProcVa};
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An access reaches past the end of a mapping, or is not aligned to its own width.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Outside;
 
-/// A shared mapping of this process, unmapped when dropped.
+/// A mapping of this process, unmapped when dropped; shared unless made as another kind.
 ///
 /// # Invariants
 /// 1. `start..start + len` is one mapping made by this module, page aligned, readable and
 ///    writable, that nobody else unmaps or replaces.
 /// 2. `len` is not zero and fits `isize`.
-/// 3. No reference to any byte of it exists; all accesses go through this type.
+/// 3. No reference to any byte of it exists but, for a moment, to an atomic; all accesses go through this type.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -49,6 +53,42 @@ impl Mapping {
         })
     }
 
+    /// Maps `len` bytes of new zeroed memory of this process alone at that place, of hugetlb pages or of ordinary ones.
+    ///
+    /// `EXIST` where something is mapped there already.
+    pub(crate) fn at_place(start: ProcVa, len: usize, hugetlb: bool) -> Result<Self, Errno> {
+        let mut flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+        flags.set(MapFlags::HUGETLB, hugetlb);
+        let at = usize::try_from(start.as_u64()).map_err(|_| Errno::INVAL)?;
+        let mapping = Self::sized(len, |len| {
+            // SAFETY: MAP_FIXED_NOREPLACE takes the place of no mapping, and kernels that do not know it take the address
+            // for a hint, so that nothing that exists is touched either way.
+            unsafe {
+                mmap_anonymous(std::ptr::without_provenance_mut(at), len, ProtFlags::READ | ProtFlags::WRITE, flags)
+            }
+        })?;
+        // Of a kernel that took it for a hint.
+        if mapping.address() != start { Err(Errno::EXIST) } else { Ok(mapping) }
+    }
+
+    /// Asks for huge pages (`MADV_HUGEPAGE`), which the kernel gives where it has them at hand.
+    pub(crate) fn prefer_huge(&self) -> Result<(), Errno> {
+        // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. The advice changes no byte of it.
+        unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxHugepage) }
+    }
+
+    /// Has all pages there and writable, now and not at the first access (`MADV_POPULATE_WRITE`, Linux 5.14).
+    pub(crate) fn populate(&self) -> Result<(), Errno> {
+        // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. Pages are found as by a write that
+        // changes nothing.
+        let populated = unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite) };
+        match populated {
+            // An older kernel finds them when they are pinned, or touched.
+            Err(Errno::INVAL) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Maps `len` bytes of `fd` from `offset`.
     pub(crate) fn of_file(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
         Self::sized(len, |len| {
@@ -63,6 +103,31 @@ impl Mapping {
         }
         let start = NonNull::new(map(len)?.cast::<u8>()).ok_or(Errno::NOMEM)?;
         Ok(Self { start, len })
+    }
+
+    /// Leaves the mapping out of the address spaces of children (`MADV_DONTFORK`).
+    pub(crate) fn keep_from_children(&self) -> Result<(), Errno> {
+        // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. The advice changes nothing in this process;
+        // in a child the range is a hole, and no code of a child's uses this value: whoever owns one checks that.
+        unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork) }
+    }
+
+    /// One load of a `u32` that another processor, or the kernel, stored with release order.
+    pub(crate) fn acquire_u32(&self, offset: usize) -> Result<u32, Outside> {
+        Ok(self.atomic(offset)?.load(Ordering::Acquire))
+    }
+
+    /// One store of a `u32`, after all accesses before it.
+    pub(crate) fn release_u32(&self, offset: usize, value: u32) -> Result<(), Outside> {
+        self.atomic(offset)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    fn atomic(&self, offset: usize) -> Result<&AtomicU32, Outside> {
+        let pointer = self.at(offset, size_of::<u32>())?.cast::<u32>();
+        // SAFETY: 1. `at` checked bounds and alignment. 2. The mapping lives as long as the borrow of `self`. 3. Other
+        // accesses of this process to it are volatile or atomic, and ordered by the ring's protocol (invariant 3).
+        Ok(unsafe { AtomicU32::from_ptr(pointer) })
     }
 
     /// Address of the first byte, as a device address space is told it.

@@ -13,12 +13,21 @@
 //!
 //! Not here: deciding anything, naming errors (errors are the plain ones of the call).
 
+#[cfg(test)]
+pub(crate) mod disturb;
+pub(crate) mod forced;
 pub(crate) mod interrupt;
 mod ioctl;
 pub(crate) mod iommufd;
+pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod p2pmem;
 pub(crate) mod peer;
+pub(crate) mod process_memory;
+pub(crate) mod procmap;
 #[cfg(feature = "raw")]
 pub mod raw;
+pub(crate) mod region;
+pub(crate) mod uffd;
+pub(crate) mod uring;
 pub(crate) mod vfio;

@@ -15,6 +15,9 @@
 #![expect(unsafe_code)]
 
 mod dma_buf;
+mod foreign;
+
+pub use foreign::Foreign;
 
 pub use dma_buf::{CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, udmabuf};
 

@@ -2,7 +2,7 @@
 
 use super::{cooperative, exporter, frames, raw, soon};
 use peerdma::addr::Bytes;
-use peerdma::buffer::wire::{Heard, Map, Message, Noted, RequestId, Unmapped};
+use peerdma::buffer::wire::{Features, Heard, Hello, Map, Message, Noted, RequestId, Unmapped};
 use peerdma_linux::share::{Importer, Mapped};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -102,6 +102,7 @@ fn plays_the_role_that_its_parent_gave_it() {
         "passes-on" => passes_on(path),
         "holder" => holder(),
         "breaks-and-passes-on" => breaks_and_passes_on(path),
+        "of-another-version" => of_another_version(path),
         "sleeper" => thread::sleep(Duration::from_secs(60)),
         role => unreachable!("no role {role}"),
     }
@@ -129,6 +130,17 @@ fn obedient(path: &Path) {
             _ => {}
         }
     }
+}
+
+/// Says hello as a program would that is years older or younger.
+fn of_another_version(path: &Path) {
+    let socket = raw::connection(path);
+    let hello = Message::Hello(Hello { lowest: 7, highest: 9, features: Features::NONE });
+    raw::send(socket.as_fd(), &hello.encode(), &[]).unwrap();
+    let Some(Message::Refusal(refusal)) = raw::receive(socket.as_fd()) else { unreachable!("a refusal") };
+    say(refusal.why.as_str());
+    assert_eq!(raw::receive(socket.as_fd()), None);
+    say("hung up");
 }
 
 /// Writes all the time that it may, and what it has begun, it finishes.

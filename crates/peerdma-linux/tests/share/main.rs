@@ -9,6 +9,7 @@ mod child;
 mod crowd;
 mod deaths;
 mod manners;
+mod permissions;
 mod raw;
 mod strangers;
 

@@ -136,7 +136,7 @@ fn bytes_move_to_other_memory_and_importers_follow() {
     let first = exporter.memory().id();
     let announced = exporter.buffer().begin(Disturbance::Move).unwrap();
     let quiet = exporter.wait(announced, soon()).unwrap();
-    exporter.move_memory(quiet, Disturbance::Move).unwrap();
+    exporter.move_memory(quiet).unwrap();
     assert_ne!(exporter.memory().id(), first);
     exporter.memory().write(Bytes::new(4), b"T").unwrap();
     until(&mut exporter, |happened| {

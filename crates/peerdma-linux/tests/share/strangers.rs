@@ -3,7 +3,7 @@
 use super::child::{Other, send_signal};
 use super::{Folder, attached, exporter, frames, mapped, raw, soon, until};
 use peerdma::buffer::life::Disturbance;
-use peerdma::buffer::wire::{Declare, Ending, Features, Hello, Map, Message, Noted, RequestId, Violation};
+use peerdma::buffer::wire::{Declare, Ending, Hello, Map, Message, Noted, RequestId, Violation};
 use peerdma_linux::share::{AttachError, Exporter, Happened, Importer, WaitError};
 use rustix::process::Signal;
 use std::os::fd::AsFd;
@@ -61,17 +61,15 @@ fn what_is_no_message_is_answered_with_the_reason_and_hurts_nobody_else() {
 fn an_importer_of_another_version_is_refused_with_both_ranges() {
     let folder = Folder::new("version");
     let mut exporter = exporter(&folder.socket(), frames());
-    let socket = raw::connection(&folder.socket());
-    let hello = Message::Hello(Hello { lowest: 7, highest: 9, features: Features::NONE });
-    raw::send(socket.as_fd(), &hello.encode(), &[]).unwrap();
+    let other = Other::start("of-another-version", &folder.socket());
     let why = until(&mut exporter, |happened| match happened {
         Happened::Refused { rule, why, .. } if rule == "version" => Some(why.clone()),
         _ => None,
     });
     assert_eq!(why, "it speaks versions 7 to 9");
-    let Some(Message::Refusal(refusal)) = raw::receive(socket.as_fd()) else { unreachable!("a refusal") };
-    assert!(refusal.why.as_str().contains("versions 1 to 1 and the importer 7 to 9"), "{}", refusal.why);
-    assert_eq!(raw::receive(socket.as_fd()), None);
+    let said = other.says();
+    assert!(said.contains("versions 1 to 1 and the importer 7 to 9"), "{said}");
+    assert_eq!(other.says(), "hung up");
 }
 
 /// Who was cut off still has what it has: nothing takes a mapping of a memfd away but the end of its process.

@@ -3,10 +3,13 @@
 //! A thread that panicked with a lock held has said so, and what it guarded is as it was left;
 //! so a poisoned lock is taken all the same.
 
-#[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
 extern crate std as hosted;
 
+use alloc::boxed::Box;
+use core::any::Any;
 use core::time::Duration;
+use hosted::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use hosted::sync::TryLockError;
 #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]
 use hosted::{sync as from, thread, time::Instant};
 #[cfg(peerdma_loom)]
@@ -29,6 +32,39 @@ impl<T> Mutex<T> {
     /// Takes the lock; blocks while another thread has it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes the lock if no thread has it; never blocks.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// What foreign code panicked with while others were still to be called; the first of it goes on when they were.
+///
+/// Rejected: to forget it. Whoever was called has failed, and the thread that called it is the only one that can say so.
+#[derive(Default)]
+pub(crate) struct Panic(Option<Box<dyn Any + Send>>);
+
+impl Panic {
+    /// Runs foreign code, which may panic and thereby keeps nobody else from being called.
+    ///
+    /// What it leaves half done is its own: nothing of the caller's is lent to it.
+    pub(crate) fn catch(&mut self, foreign: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
+            self.0.get_or_insert(panic);
+        }
+    }
+
+    /// Goes on with it, unless this thread has one under way already: a second would end the process.
+    pub(crate) fn go_on(self) {
+        if let Some(panic) = self.0.filter(|_| !hosted::thread::panicking()) {
+            resume_unwind(panic);
+        }
     }
 }
 

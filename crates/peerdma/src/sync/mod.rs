@@ -3,8 +3,10 @@
 #[cfg(any(feature = "std", peerdma_shuttle, peerdma_loom))]
 #[allow(dead_code, reason = "not every build waits in every way")]
 pub(crate) mod blocking;
+mod every;
 mod lock;
 
+pub(crate) use every::for_every;
 pub(crate) use lock::Lock;
 
 #[cfg(not(any(peerdma_shuttle, peerdma_loom)))]

@@ -2,6 +2,7 @@
 //!
 //! - [`past_the_end`]: no way of access leads out of a buffer.
 //! - [`gone_first`]: what was made of a mapping goes before the buffer is quiet.
+//! - [`bar_moves`]: after a BAR has moved, what is mapped anew is where it is.
 //! - [`example`]: how little an exporter has to write.
 
 #![cfg(all(test, feature = "std"))]
@@ -10,6 +11,7 @@
 #[expect(unreachable_pub, reason = "it is a program of its own")]
 mod export_vram;
 
+mod bar_moves;
 mod example;
 mod gone_first;
 mod past_the_end;

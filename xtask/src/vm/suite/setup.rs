@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::vm::guest::{self, Echo, GuestFile, Job, Outcome, User};
 use crate::vm::kernel::Kernel;
-use crate::vm::machine::{Iommu, Machine};
+use crate::vm::machine::{Iommu, Machine, Memory};
 use crate::vm::program::{self, Own};
 use crate::vm::topology;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,8 @@ pub(super) struct Setup {
     pub(super) vfio: Vec<&'static str>,
     /// A property of the devices that this guest gives another value.
     pub(super) replace: Option<(&'static str, &'static str)>,
+    /// What its memory consists of.
+    pub(super) memory: Memory,
 }
 
 /// AMD of a family before Zen: Linux asks its whitelist for every host bridge.
@@ -117,6 +119,7 @@ impl Setup {
             user: User::Root,
             vfio: Vec::new(),
             replace: None,
+            memory: Memory::Usual,
         }
     }
 
@@ -131,6 +134,22 @@ impl Setup {
             user: User::Root,
             vfio: Vec::new(),
             replace: None,
+            memory: Memory::Usual,
+        }
+    }
+
+    /// Root on a machine without devices, whose memory is what matters.
+    pub(super) fn of_memory(memory: Memory, cpu: &str, cmdline: &[&str]) -> Self {
+        Self {
+            kernel: Which::Stock,
+            cpu: cpu.into(),
+            iommu: Iommu::None,
+            topology: None,
+            cmdline: cmdline.iter().map(|&word| word.into()).collect(),
+            user: User::Root,
+            vfio: Vec::new(),
+            replace: None,
+            memory,
         }
     }
 
@@ -164,7 +183,7 @@ impl Setup {
             iommu: self.iommu,
             devices,
             cmdline: self.cmdline.clone(),
-            memory_mib: 1024,
+            memory: self.memory,
         })
     }
 }

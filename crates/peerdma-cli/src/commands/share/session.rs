@@ -204,9 +204,7 @@ impl<'a> Session<'a> {
             return self.chronicle.tell("usage", "it is taken away; restore it first");
         }
         if let Some(quiet) = self.take_away(Disturbance::Move)? {
-            self.exporter
-                .move_memory(quiet, Disturbance::Move)
-                .map_err(|error| Failure::device("cannot move the memory", error))?;
+            self.exporter.move_memory(quiet).map_err(|error| Failure::device("cannot move the memory", error))?;
             self.chronicle.tell("moved", "its bytes lie in another memfd now, which importers are sent")?;
         }
         Ok(())

@@ -155,9 +155,12 @@ impl<'c, 'a, 'm> Keeper<'c, 'a, 'm> {
             Ok(disturbed) => {
                 match planned {
                     Planned::Moves { to } => {
-                        self.move_to(to)?;
                         let (ranges, place) = (whole(self.spots[to].chunk)?, self.spots[to].place);
-                        disturbed.moved(ranges, place).map_err(|not| ScenarioError::NotMoved(not.why))?;
+                        let peers = self.stage.peers();
+                        // Asked before a byte is copied, and again when it is recorded.
+                        self.buffer.could_move(&ranges, place, &peers).map_err(ScenarioError::NotMoved)?;
+                        self.move_to(to)?;
+                        disturbed.moved(ranges, place, &peers).map_err(|not| ScenarioError::NotMoved(not.why))?;
                     }
                     Planned::Resets => {
                         self.reset()?;

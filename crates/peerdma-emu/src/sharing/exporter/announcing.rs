@@ -1,10 +1,11 @@
 //! What happens next, and to which buffers.
 
 use super::super::field::{Field, Home};
-use super::{Deed, Exporter, Stage};
+use super::{Deed, Exporter, Stage, To};
 use crate::machine::Machine;
-use peerdma::buffer::life::{DISTURBANCES, Disturbance};
-use peerdma::buffer::shared::Buffer;
+use peerdma::access::Prot;
+use peerdma::buffer::life::{DISTURBANCES, Disturbance, Refused};
+use peerdma::buffer::shared::{Buffer, Disturbing};
 use peerdma::buffer::terms::Place;
 
 /// Whether it happens to a device, and so to all that lies in it.
@@ -27,6 +28,7 @@ impl Exporter {
             (vec![random.usize(..self.exports.len())], None)
         };
         let to = match what {
+            Disturbance::Move if self.exports[targets[0]].bar.is_some() => return,
             Disturbance::Move => {
                 let stays_in_ram = !self.exports[targets[0]].stays.revoked;
                 let to = self.free_field(random, |field| field.home == Home::Ram || !stays_in_ram);
@@ -38,8 +40,11 @@ impl Exporter {
             _ => None,
         };
         let left = random.u32(1..60);
+        // A permission that was taken back is given again by the next, which may be long after.
+        let is_full = targets.first().is_none_or(|&target| self.exports[target].permitted.writes());
+        let prot = if is_full && random.bool() { Prot::Read } else { Prot::ReadWrite };
         if !self.is_in_the_way(what, &targets, gpu) {
-            self.announce_all(machine, what, (targets, gpu), to, left);
+            self.announce_all(machine, (what, prot), (targets, gpu), to, left);
         }
     }
 
@@ -57,6 +62,7 @@ impl Exporter {
         };
         let targets = gpu.map_or(vec![number], |gpu| self.on(gpu));
         let place = match what {
+            Disturbance::Move if export.bar.is_some() => return false,
             Disturbance::Move => {
                 let free = (0..self.fields.len()).find(|&index| {
                     !self.is_taken(index) && to.is_none_or(|place| self.fields[index].residence() == place)
@@ -68,13 +74,13 @@ impl Exporter {
             }
             _ => None,
         };
-        self.announce_all(machine, what, (targets, gpu), place, u32::MAX)
+        self.announce_all(machine, (what, Prot::ReadWrite), (targets, gpu), place, u32::MAX)
     }
 
     fn announce_all(
         &mut self,
         machine: &Machine,
-        what: Disturbance,
+        (what, prot): (Disturbance, Prot),
         (targets, gpu): (Vec<usize>, Option<usize>),
         to: Option<usize>,
         left: u32,
@@ -83,13 +89,13 @@ impl Exporter {
             // Nobody is asked: it comes as news of what has happened.
             self.gpus[gpu].begin(machine, what);
         }
-        let buffers: Vec<Buffer> = targets.iter().map(|&target| self.exports[target].buffer.clone()).collect();
-        match Buffer::begin_all(&buffers, what) {
-            Ok(disturbing) => {
+        match self.begin_each(what, &targets, gpu) {
+            Ok(waiting) => {
                 if let (Some(to), Some(&target)) = (to, targets.first()) {
                     self.exports[target].arriving = Some(to);
                 }
-                self.deeds.push(Deed { what, targets, gpu, left, stage: Stage::Waiting(disturbing) });
+                let stage = Stage::Waiting(waiting, Vec::new());
+                self.deeds.push(Deed { what, targets, gpu, left, prot, stage });
                 true
             }
             Err(_) => {
@@ -97,6 +103,23 @@ impl Exporter {
                 false
             }
         }
+    }
+
+    /// Begins it for each of these buffers; of a device's memory through that, also for those that are exported meanwhile.
+    fn begin_each(
+        &self,
+        what: Disturbance,
+        targets: &[usize],
+        gpu: Option<usize>,
+    ) -> Result<Vec<(To, Disturbing)>, Refused> {
+        let exports = targets.iter().map(|&target| &self.exports[target]);
+        let singly = exports.filter(|export| gpu.is_none() || export.bar.is_none());
+        let buffers: Vec<Buffer> = singly.map(|export| export.buffer.clone()).collect();
+        let mut begun = vec![(To::Buffers, Buffer::begin_all(&buffers, what)?)];
+        if let Some(gpu) = gpu {
+            begun.push((To::Bar, self.bars[gpu].disturb(what)?));
+        }
+        Ok(begun)
     }
 
     /// Whether a deed has to wait for another: those of one buffer come one after the other, and nothing else

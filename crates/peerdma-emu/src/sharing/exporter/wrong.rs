@@ -57,8 +57,8 @@ impl Exporter {
             },
         };
         self.fields[from].close();
-        self.epoch += 1;
-        self.fields[to].open(self.epoch);
+        debug_assert_eq!(self.exports[number].field, to);
+        self.open(number);
         true
     }
 }

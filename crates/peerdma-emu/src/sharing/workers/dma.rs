@@ -25,6 +25,9 @@ pub struct DmaWorker<'c, 'a, 'm> {
     driver: Driver<'m>,
     /// RAM for what is read.
     scratch: Lent<'c, 'a>,
+    /// What it does with what it may do everything with.
+    does: Prot,
+    /// What it does with what it has mapped.
     prot: Prot,
     mapping: Option<Mapped<'c, 'a>>,
     /// Where the last one was, if an IOMMU stood before it.
@@ -35,13 +38,20 @@ pub struct DmaWorker<'c, 'a, 'm> {
 impl<'c, 'a, 'm> DmaWorker<'c, 'a, 'm> {
     /// An engine that fills.
     pub fn new(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: Lent<'c, 'a>) -> Self {
-        Self { desk, driver, scratch, prot: Prot::ReadWrite, mapping: None, last: None, job: Job::None }
+        let does = Prot::ReadWrite;
+        Self { desk, driver, scratch, does, prot: does, mapping: None, last: None, job: Job::None }
     }
 
     /// An engine that reads, again and again, as what drives a display does: it has nothing to show instead
     /// where a read fails.
     pub fn reading(desk: &'c Desk<'a>, driver: Driver<'m>, scratch: Lent<'c, 'a>) -> Self {
-        Self { prot: Prot::Read, ..Self::new(desk, driver, scratch) }
+        Self { does: Prot::Read, ..Self::new(desk, driver, scratch) }
+    }
+
+    fn map_for(&mut self, place: View<'_, Owner>, prot: Prot) -> Result<(), String> {
+        self.mapping = Some(self.desk.map(place, prot).map_err(|error| error.to_string())?);
+        self.prot = prot;
+        Ok(())
     }
 }
 
@@ -56,13 +66,17 @@ pub(crate) fn write_and_read(driver: &Driver<'_>, at: BusAddr, scratch: BusAddr)
 
 impl Worker for DmaWorker<'_, '_, '_> {
     fn map(&mut self, place: View<'_, Owner>) -> Result<(), String> {
-        self.mapping = Some(self.desk.map(place, self.prot).map_err(|error| error.to_string())?);
-        Ok(())
+        self.map_for(place, self.does)
+    }
+
+    fn map_for_reading(&mut self, place: View<'_, Owner>) -> Option<Result<(), String>> {
+        Some(self.map_for(place, Prot::Read))
     }
 
     fn unmap(&mut self) {
         self.last = translated(self.mapping.as_ref());
         self.mapping = None;
+        self.prot = self.does;
     }
 
     fn start_late(&mut self, word: u64) -> bool {

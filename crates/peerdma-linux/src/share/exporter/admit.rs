@@ -9,7 +9,7 @@ use crate::share::process::Peer;
 use peerdma::buffer::Control;
 use peerdma::buffer::life::NoticeId;
 use peerdma::buffer::shared::{AttachError, Holder, Process};
-use peerdma::buffer::wire::{Declare, Refusal, Terms, Violation};
+use peerdma::buffer::wire::{Declare, Export, Refusal, Terms, Violation};
 use peerdma::dma::Peers;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair, sockopt};
@@ -59,7 +59,9 @@ impl Exporter {
             (Control::Full, None) => Control::Full,
             _ => Control::Use,
         };
-        let told = self.export.told(self.memory.len(), offer.place(), control);
+        // Who asks for more than is permitted now is refused; where nothing is left, by the rule of that.
+        let prot = offer.prot().within(offer.permitted()).unwrap_or(offer.prot());
+        let told = Export { prot, ..self.export.clone() }.told(self.memory.len(), offer.place(), control);
         if let Some(seat) = self.seats.get_mut(&key) {
             let said = seat.session.offer(told);
             assert_eq!(said, Ok(()), "who has just been greeted can be offered something");
@@ -107,7 +109,7 @@ impl Exporter {
         }
         let Some(seat) = self.seats.get(&key) else { return Err(io::ErrorKind::NotFound.into()) };
         let process = Process { pid: seat.peer.pid, command: seat.peer.command.clone() };
-        let holder = Holder { name: seat.name.clone(), process: Some(process) };
+        let holder = Holder { name: seat.name.clone(), process: Some(process), tenant: None };
         let mailbox = Arc::new(Mailbox::new(self.bell.clone()));
         let attached = self.buffer.attach(&declare.declaration(), &Peers::none(), holder, mailbox.clone());
         let attachment = match attached {
@@ -126,6 +128,7 @@ impl Exporter {
             attachment,
             enforcement,
             prot,
+            sent: None,
             mailbox,
             last: NoticeId::default(),
         };

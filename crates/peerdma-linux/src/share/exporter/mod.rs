@@ -14,12 +14,12 @@ pub use happened::{Guest, Happened};
 use peerdma::access::MemAttrs;
 use peerdma::addr::Bytes;
 use peerdma::buffer::life::{Answers, AttachmentId, Disturbance};
-use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing, Late};
+use peerdma::buffer::shared::{Buffer, Disturbed, Disturbing, Late, Wake, WhyNot};
 use peerdma::buffer::terms::{Methods, Place, Stays};
 use peerdma::buffer::wire::{Descriptors, Export, Text};
 use peerdma::buffer::{Control, Enforcement};
 use peerdma::chunk::{Chunk, Chunks};
-use peerdma::dma::Owner;
+use peerdma::dma::{Owner, Peers};
 use rustix::event::epoll;
 use seat::Seat;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,9 +76,18 @@ pub enum MoveError {
         /// What was announced.
         announced: Disturbance,
     },
+    /// It is another buffer that was taken away, or not this one alone.
+    #[error("what was taken away is not {name} alone; announce a move to this exporter's own buffer")]
+    NotThis {
+        /// This exporter's buffer.
+        name: String,
+    },
     /// There is no memory to move to.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Somebody who has attached stands against it.
+    #[error(transparent)]
+    Refused(#[from] WhyNot),
 }
 
 /// Memory, the path where it is found, and everybody in other processes who has attached.
@@ -201,6 +210,9 @@ impl Exporter {
         /// A signal may come to another thread, or between asking and waiting, and then wakes nobody.
         const ASKED_WITHIN: Duration = Duration::from_millis(50);
         self.waits_until = Some(until);
+        // Importers of this process let go, or give the reservation up, on threads of their own.
+        let wake: Arc<dyn Wake> = self.bell.clone();
+        disturbing.wake(&wake);
         let waited = loop {
             disturbing = match disturbing.try_proceed() {
                 Ok(quiet) => break Ok(quiet),
@@ -226,21 +238,25 @@ impl Exporter {
     /// Moves the bytes to other memory, which importers get when they are told that they may map.
     ///
     /// # Errors
-    /// [`MoveError`]; the memory is where it was, and the disturbance over.
-    pub fn move_memory(&mut self, quiet: Disturbed, announced: Disturbance) -> Result<(), MoveError> {
-        if announced != Disturbance::Move {
-            return Err(MoveError::NotAMove { announced });
+    /// [`MoveError`]; nothing has changed, the memory is where it was, and the disturbance over.
+    pub fn move_memory(&mut self, quiet: Disturbed) -> Result<(), MoveError> {
+        if quiet.what() != Disturbance::Move {
+            return Err(MoveError::NotAMove { announced: quiet.what() });
+        }
+        if !quiet.is_of(&self.buffer) {
+            return Err(MoveError::NotThis { name: self.buffer.name().to_string() });
         }
         let memory = self.memory.copied()?;
         let to =
             ranges(&memory).map_err(|source| MemoryError::Kernel { size: memory.len(), doing: "chunk", source })?;
+        // What stands against it is known here at the latest, and what is told follows from what was recorded.
+        quiet.moved(to, Place::Ram, &Peers::none()).map_err(|not| not.why)?;
+        self.memory = memory;
+        // Their notices that they may map wait in mailboxes, which this thread empties later.
         for seat in self.seats.values_mut().filter(|seat| seat.session.is_attached()) {
             let said = seat.session.moved(Place::Ram, Descriptors::Memory);
-            assert_eq!(said, Ok(()), "an attached importer can be told");
+            assert_eq!(said, Ok(()), "an attached importer with nothing mapped can be told");
         }
-        self.memory = memory;
-        let moved = quiet.moved(to, Place::Ram);
-        assert!(moved.is_ok(), "a copy is as long as what it is a copy of, and lies where everybody reaches it");
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use super::super::process::Peer;
 use super::mailbox::{Letter, Mailbox};
 use peerdma::access::Prot;
 use peerdma::buffer::Enforcement;
-use peerdma::buffer::life::{AttachmentId, NoticeId};
+use peerdma::buffer::life::{AttachmentId, Notice, NoticeId};
 use peerdma::buffer::shared::{Attachment, Mapped, Receipt};
+use peerdma::buffer::terms::Place;
 use peerdma::buffer::wire::{Descriptors, ExporterSession, Message, RequestId, Violation};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +24,10 @@ pub(super) struct Held {
     pub(super) receipts: Vec<Receipt>,
     pub(super) attachment: Attachment,
     pub(super) enforcement: Enforcement,
+    /// What was settled.
     pub(super) prot: Prot,
+    /// What the descriptor that it was sent last is good for.
+    pub(super) sent: Option<Prot>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) last: NoticeId,
 }
@@ -82,10 +86,24 @@ impl Seat {
         }
     }
 
+    /// What a descriptor for it is to be good for while no more than this is permitted; for reading at least, as
+    /// there is none for nothing.
+    pub(super) fn prot(&self, permitted: Prot) -> Prot {
+        self.held.as_ref().and_then(|held| held.prot.within(permitted)).unwrap_or(Prot::Read)
+    }
+
     /// Puts what waits in the mailbox into the session; `deadline_ms` is what importers are told of the wait.
-    pub(super) fn collect(&mut self, deadline_ms: u32) {
+    ///
+    /// One that may do more by now than its descriptor is good for gets another, before it maps again.
+    pub(super) fn collect(&mut self, deadline_ms: u32, permitted: Prot, place: Place) {
+        let prot = self.prot(permitted);
         let Some(held) = &mut self.held else { return };
+        let is_short = held.sent.is_some_and(|sent| prot.within(sent) != Some(prot));
         for letter in held.mailbox.take() {
+            if is_short && matches!(letter.notice, Notice::MayMap { .. }) {
+                // Nobody has anything mapped when memory comes back with other permissions.
+                let _ = self.session.moved(place, Descriptors::Memory);
+            }
             let id = letter.id(held.last);
             held.last = id;
             // A session that is over tells nobody; its receipts are held until nothing is left of it.
@@ -129,8 +147,9 @@ impl Seat {
         held.mapped.drain(..count);
     }
 
-    /// Sends what the session has to say, as far as there is room. `memory` gives a descriptor for what comes along.
-    pub(super) fn flush(&mut self, memory: impl Fn() -> std::io::Result<OwnedFd>) -> std::io::Result<Flow> {
+    /// Sends what the session has to say, as far as there is room. `memory` gives a descriptor for what comes along, which is
+    /// good for `prot`.
+    pub(super) fn flush(&mut self, prot: Prot, memory: impl Fn() -> std::io::Result<OwnedFd>) -> std::io::Result<Flow> {
         while let Some(message) = self.session.outgoing() {
             let Some(socket) = &self.socket else { return Ok(Flow::Closed) };
             let along = message.descriptors();
@@ -149,6 +168,9 @@ impl Seat {
                 Err(error) => return Err(error.into()),
             }
             self.session.sent();
+            if let Some(held) = self.held.as_mut().filter(|_| along != Descriptors::None) {
+                held.sent = Some(prot);
+            }
             if settled {
                 // The connection has done its work; closing our copy of their end lets their hang-up be seen.
                 self.socket = self.control.take().map(|(ours, _)| ours);

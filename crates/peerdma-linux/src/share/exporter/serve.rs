@@ -4,6 +4,7 @@ use super::super::packet::{self, Packet};
 use super::admit;
 use super::seat::{Flow, Seat};
 use super::{Exporter, Happened};
+use peerdma::access::Prot;
 use peerdma::buffer::wire::{Said, Violation};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -198,7 +199,7 @@ impl Exporter {
             self.watch_process(key);
         } else {
             // It is told why if it has room for it; nobody waits until it has.
-            let _ = seat.flush(memory);
+            let _ = seat.flush(Prot::Read, memory);
             // Closing the socket takes it out of what is watched.
             (seat.socket, seat.control) = (None, None);
             self.release(key);
@@ -239,14 +240,14 @@ impl Exporter {
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
         });
+        let (permitted, place) = (self.buffer.permitted(), self.buffer.place());
         let keys: Vec<u64> = self.seats.keys().copied().collect();
         for key in keys {
             let Some(seat) = self.seats.get_mut(&key) else { continue };
-            seat.collect(deadline_ms);
+            seat.collect(deadline_ms, permitted, place);
             let settled = seat.control.is_some();
-            let prot = seat.held.as_ref().map_or(self.memory.prot(), |held| held.prot);
-            let memory = &self.memory;
-            let flow = seat.flush(|| memory.descriptor(prot))?;
+            let (prot, memory) = (seat.prot(permitted), &self.memory);
+            let flow = seat.flush(prot, || memory.descriptor(prot))?;
             let now_control = settled && seat.control.is_none();
             let over = seat.session.is_over() && seat.cut_off.is_none();
             if now_control && let Some(seat) = self.seats.get(&key) {

@@ -135,6 +135,11 @@ impl Importer {
                 }
                 other => self.keep(other, until)?,
             }
+            // Whoever talks all the time and does not answer is not listened to any longer than one that is silent.
+            if Instant::now() >= until {
+                self.withdrawn.push(asked);
+                return Err(MapError::Late);
+            }
         }
     }
 
@@ -201,6 +206,9 @@ impl Importer {
             match self.receive(until)? {
                 Some(heard) => self.keep(heard, until)?,
                 None => return Ok(None),
+            }
+            if self.heard.is_empty() && Instant::now() >= until {
+                return Ok(None);
             }
         }
     }

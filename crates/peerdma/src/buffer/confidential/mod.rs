@@ -30,6 +30,8 @@
 //! # }
 //! ```
 //!
+//! [`shared::PrivateBar`](super::shared::PrivateBar) does with a register what this asks for.
+//!
 //! Not here: who reaches which memory by which way, which is a table of its own
 //! ([`dma::confidential`](crate::dma::confidential)), and any talk with a device.
 

@@ -2,16 +2,24 @@
 //!
 //! An importer without DMA addresses (a virtual machine monitor's slot, say) finds out where memory lies when the guest
 //! faults. Meanwhile the exporter may move the memory, and somebody else may take the slot away. So a fault
-//! is served in one order: look at the slot and remember its sequence; take the buffer's reservation, so that nothing
-//! moves; find out where it lies; take the slot; see whether the sequence is the same; only then install. Whoever
-//! takes something out of the slot advances the sequence.
+//! is served in one order: look at the slot and remember its sequence; map the buffer; take its reservation, and see
+//! that nothing which has to come first is under way; take the slot; see whether the sequence is the same; only
+//! then install. Whoever takes something out of the slot advances the sequence.
+//!
+//! What protects a fault from a move is the mapping (`shared::Mapped`): a move waits until every mapping is gone, and
+//! none is made meanwhile. What is installed holds it, and is taken out, with it, when the importer is told to let go. The
+//! sequence is for the fault that crosses this: it was mapped before and would install after, when nobody takes it out any
+//! more, and gives its mapping back instead. The reservation is for what a move leaves behind, such as a copy that still
+//! runs, whose fence the fault finds there; the mover does not have it while it waits, or moves. An exporter without a
+//! `shared::Buffer` may instead keep the place in what the lock guards, and hold it while it moves: then
+//! that keeps faults out (the example below).
 //!
 //! Linux 7.2 does so in three places that have to agree (`mmu_invalidate_retry`, the reservation held through
 //! a dma-buf's `invalidate_mappings`, and the importer's own lock). Here it is [`SecondStage::fault`],
 //! [`Fault::serve`] and [`SecondStage::invalidate`], and there is no other way to the slot's table.
 //!
-//! KVM counts invalidations under way besides (`mmu_invalidate_in_progress`), as its pages move
-//! between two calls without a lock. Here a move holds the reservation from beginning to end, and a fault waits.
+//! KVM counts invalidations under way besides (`mmu_invalidate_in_progress`), as its pages move between two calls
+//! without a lock, and a fault finds them by page tables. Here a fault maps first, which is refused meanwhile.
 
 use super::lock::ReservationLock;
 use crate::sync::blocking::Mutex;
@@ -32,7 +40,7 @@ use core::fmt;
 /// };
 /// assert_eq!(fault(), Ok(Served::Installed));
 ///
-/// // A move: the reservation first, then the slots, then the memory.
+/// // A move of an exporter whose lock guards the place: the reservation first, then the slots, then the memory.
 /// let mut place = buffer.lock();
 /// assert_eq!(slot.invalidate(|table| table.take()), Some(PhysAddr::new(0x10_0000)));
 /// *place = PhysAddr::new(0x20_0000);
@@ -80,8 +88,8 @@ impl<T> SecondStage<T> {
 
     /// Takes something out of the table: `change` runs with the slot's lock held, and faults under way begin again.
     ///
-    /// A move calls it with the buffer's lock held, so that no fault finds the old place afterwards. Who
-    /// takes the slot itself away needs no buffer's lock.
+    /// Called when the importer is told to let go, before its mapping is given back. A mover that guards the place by the
+    /// buffer's lock calls it with that held. Who takes the slot itself away needs no buffer's lock.
     pub fn invalidate<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut slot = self.slot.lock();
         slot.sequence += 1;
@@ -98,6 +106,9 @@ pub struct Fault<'slot, T> {
 
 impl<T> Fault<'_, T> {
     /// Puts what `find` says of where the memory lies into the table by `install`, unless that is out of date.
+    ///
+    /// What holds the buffer's mapping goes into the table by `install`. Where it does not come to that it is dropped by
+    /// the caller, when this has returned: giving a mapping back is nothing to do with a buffer's lock held.
     ///
     /// Blocks for both locks: `find` runs with the buffer's held, `install` with both. Neither may
     /// take a lock of a buffer or call into this slot. Call it without any such lock.

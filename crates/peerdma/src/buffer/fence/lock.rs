@@ -1,6 +1,9 @@
 //! The lock of a buffer's reservation, and several of them at once.
 
+use super::timeline::Signal;
+use crate::sync::Lock;
 use crate::sync::blocking::{Mutex, MutexGuard};
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -19,17 +22,39 @@ use thiserror::Error;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
-pub struct ReservationLock<T>(Mutex<T>);
+pub struct ReservationLock<T> {
+    value: Mutex<T>,
+    /// Who found it taken and does not wait for it.
+    turned_away: TurnedAway,
+}
+
+type TurnedAway = Lock<Option<Weak<dyn Signal>>>;
 
 impl<T> ReservationLock<T> {
     /// Puts a value behind a lock of its own.
     pub fn new(value: T) -> Self {
-        Self(Mutex::new(value))
+        Self { value: Mutex::new(value), turned_away: Lock::new(None) }
     }
 
     /// Takes the lock; blocks while another thread has it.
     pub fn lock(&self) -> Held<'_, T> {
-        Held(self.0.lock())
+        self.held(self.value.lock())
+    }
+
+    /// Takes the lock if no thread has it, or has `signal` told by whoever gives it up; never blocks.
+    ///
+    /// One signal at a time, which is not kept alive: the buffer's own.
+    pub(in crate::buffer) fn try_lock_or_tell(&self, signal: &Weak<dyn Signal>) -> Option<Held<'_, T>> {
+        if let Some(guard) = self.value.try_lock() {
+            return Some(self.held(guard));
+        }
+        self.turned_away.with(|turned_away| *turned_away = Some(signal.clone()));
+        // Whoever had it may have looked for signals just before. Who has it now has yet to look.
+        self.value.try_lock().map(|guard| self.held(guard))
+    }
+
+    const fn held<'lock>(&'lock self, guard: MutexGuard<'lock, T>) -> Held<'lock, T> {
+        Held { guard, _gives_up: GivesUp(&self.turned_away) }
     }
 }
 
@@ -41,19 +66,34 @@ impl<T> fmt::Debug for ReservationLock<T> {
 
 /// Proof that a buffer's lock is held, and the way to what it guards.
 #[must_use = "the lock is given up when this is dropped"]
-pub struct Held<'lock, T>(MutexGuard<'lock, T>);
+pub struct Held<'lock, T> {
+    // Fields are dropped in this order.
+    guard: MutexGuard<'lock, T>,
+    _gives_up: GivesUp<'lock>,
+}
+
+/// Tells who was turned away, once the lock is free.
+struct GivesUp<'lock>(&'lock TurnedAway);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        if let Some(signal) = self.0.with(Option::take).and_then(|signal| signal.upgrade()) {
+            signal.settled();
+        }
+    }
+}
 
 impl<T> Deref for Held<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
 impl<T> DerefMut for Held<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.guard
     }
 }
 

@@ -11,6 +11,7 @@
 //! 1. **Reservations** ([`ReservationLock`]): one, or several by [`lock_all`], never one after another.
 //! 2. **The slot** of a second stage ([`SecondStage`]), one at a time.
 //! 3. The sequence check of the fault is made with both held, and nothing else is.
+//!    A buffer is mapped before the fault takes either, and a mapping is given back after both.
 //! 4. A timeline's own lock, which is held for a moment and never around anything of a caller.
 //!
 //! [`SecondStage::fault`], [`Fault::serve`] and [`SecondStage::invalidate`] are the only ways to take 2.

@@ -170,6 +170,13 @@ impl Reservation {
         self.entries.iter().filter(|entry| !entry.fence.is_retired()).map(|entry| (&entry.fence, entry.usage))
     }
 
+    /// All that devices are doing with the buffer now, of every usage; what is added later is not among it.
+    ///
+    /// What a pin is let go with ([`Ledger::unpin`](crate::buffer::pins::Ledger::unpin)).
+    pub fn users(&self) -> FenceSet {
+        self.outstanding().map(|(fence, _)| fence).collect()
+    }
+
     fn forget_the_retired(&mut self) {
         self.entries.retain(|entry| !entry.fence.is_retired());
     }

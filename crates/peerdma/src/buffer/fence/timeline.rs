@@ -1,8 +1,8 @@
 //! Fences in the order in which a device retires them.
 
 use super::state::{FailedFence, Failure, FenceName, FenceState, Sequence};
-use crate::sync::Lock;
 use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Lock, for_every};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ impl Point {
         // whoever registers looks at the state with their lock held.
         self.state.store(state.to_byte(), Ordering::Release);
         let signals = self.signals.with(mem::take);
-        signals.iter().filter_map(Weak::upgrade).for_each(|signal| signal.settled());
+        for_every(signals.iter().filter_map(Weak::upgrade), |signal| signal.settled());
     }
 }
 
@@ -121,7 +121,7 @@ impl Timeline {
     /// The device has stopped, and whatever is outstanding did not come about: after a reset, or when it is gone.
     pub fn fail_all(&self, failure: Failure) {
         let points = self.context.line.with(|line| mem::take(&mut line.outstanding));
-        points.iter().for_each(|point| point.settle(FenceState::Failed(failure)));
+        for_every(points, |point| point.settle(FenceState::Failed(failure)));
     }
 
     fn settle_to(&self, sequence: Sequence, last: FenceState) -> Result<(), NotIssued> {
@@ -133,9 +133,8 @@ impl Timeline {
             let done = line.outstanding.partition_point(|point| point.sequence <= sequence);
             Ok(line.outstanding.drain(..done).collect())
         })?;
-        for point in points {
-            point.settle(if point.sequence == sequence { last } else { FenceState::Retired });
-        }
+        // Nobody else finds them any more, so all are settled whatever a signal does.
+        for_every(points, |point| point.settle(if point.sequence == sequence { last } else { FenceState::Retired }));
         Ok(())
     }
 
@@ -153,7 +152,7 @@ impl Timeline {
 impl Drop for Timeline {
     fn drop(&mut self) {
         let points = self.context.line.with(|line| mem::take(&mut line.outstanding));
-        points.iter().for_each(|point| point.settle(FenceState::Abandoned));
+        for_every(points, |point| point.settle(FenceState::Abandoned));
     }
 }
 

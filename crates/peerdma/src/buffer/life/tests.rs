@@ -48,6 +48,25 @@ fn let_all_go(life: &mut Life, notices: &[(AttachmentId, NoticeId)]) -> Result<(
     Ok(())
 }
 
+/// Rejected: one count of all waits. Those of the first may retire while the second still waits for others.
+#[test]
+fn fences_of_a_wait_that_was_given_up_say_nothing_of_the_next() {
+    let mut life = Life::new();
+    life.step(attach(NIC, Lifetime::Revocable)).unwrap();
+    let mut began = || {
+        let notices = told(&life.step(Event::Begin(Disturbance::Reset)).unwrap());
+        notices.into_iter().for_each(|(who, id)| drop(life.step(Event::Noted(who, id)).unwrap()));
+        let generation = life.generation();
+        assert_eq!(life.phase(), Phase::Invalidating);
+        (life.clone(), generation, drop(life.step(end(Disturbance::Reset)).unwrap()))
+    };
+    let ((_, first, ()), (mut second, generation, ())) = (began(), began());
+    assert_ne!(first, generation);
+    assert_eq!(second.step(Event::FencesRetired(first)).unwrap(), []);
+    assert_eq!(second.phase(), Phase::Invalidating);
+    assert_eq!(second.step(Event::FencesRetired(generation)).unwrap(), [Action::Quiet]);
+}
+
 /// An importer that never unmaps blocks a reset; it must not be skipped.
 #[test]
 fn reset_waits_for_the_slowest_unmap() {

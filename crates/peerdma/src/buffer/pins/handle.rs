@@ -1,5 +1,6 @@
 //! What proves that memory is charged, or pinned.
 
+use crate::buffer::fence::FenceSet;
 use alloc::sync::Arc;
 
 /// Tells the handles of one ledger from those of another.
@@ -49,6 +50,15 @@ pub struct PinHandle {
 pub trait Users {
     /// How many still use it. Once zero it stays zero.
     fn outstanding(&self) -> usize;
+}
+
+/// What devices were doing with a buffer: see [`Reservation::users`](crate::buffer::fence::Reservation::users).
+///
+/// One that was abandoned is a user, until it is written off: nobody has said that the device is done.
+impl Users for FenceSet {
+    fn outstanding(&self) -> usize {
+        Self::outstanding(self).count()
+    }
 }
 
 impl<F: Fn() -> usize> Users for F {

@@ -86,6 +86,8 @@ pub struct Ledger {
     pins: BTreeMap<u64, Pinned>,
     /// Let go by their holders, and still used.
     deferred: Vec<Deferred>,
+    /// Given back, and still pinned.
+    leaving: Vec<Charge>,
     next: u64,
 }
 
@@ -160,6 +162,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// Gives memory back as soon as no pin holds it; until then it counts.
+    ///
+    /// For an owner who is going, while pins of others wait for their devices.
+    ///
+    /// # Errors
+    /// [`UnchargeError::AnotherLedger`], with the handle.
+    pub fn uncharge_when_unpinned(&mut self, charge: Charge) -> Result<(), UnchargeError> {
+        match self.uncharge(charge) {
+            Err(UnchargeError::Pinned { charge, .. }) => {
+                self.leaving.push(charge);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
     /// Keeps memory in its region on behalf of a tenant, who need not be the one who put it there.
     ///
     /// Pins of one tenant on the same memory count once against his limit.
@@ -220,12 +238,17 @@ impl Ledger {
         }
     }
 
-    /// Lets go of pins that were left behind and that nobody uses any more; says how many are still used.
+    /// Lets go of pins that were left behind and that nobody uses any more, and of memory that was left behind and that
+    /// nobody pins any more; says how many pins are still used.
     pub fn settle(&mut self) -> usize {
         let (used, unused) = core::mem::take(&mut self.deferred).into_iter().partition(Deferred::is_used);
         self.deferred = used;
         let unused: Vec<Deferred> = unused;
         unused.into_iter().for_each(|deferred| self.remove_pin(deferred.pin.number));
+        for charge in core::mem::take(&mut self.leaving) {
+            // It is this ledger's own, and is put back where pins hold it yet.
+            let _ = self.uncharge_when_unpinned(charge);
+        }
         self.deferred.len()
     }
 

@@ -9,7 +9,8 @@
 //! - [`Users`]: nothing is unpinned under a device that still uses it.
 //!
 //! Only the exporter has the ledger, so that nobody pins behind its back; whether an attachment needs a
-//! pin was settled when it came about ([`Terms::pin`](super::terms::Terms::pin)).
+//! pin was settled when it came about ([`Terms::pin`](super::terms::Terms::pin)). A buffer that was given the ledger
+//! (`Buffer::charge`) takes the pin when the importer attaches, which a limit refuses, and lets it go when it detaches.
 //!
 //! Not here: pages of processes, which count against `RLIMIT_MEMLOCK`, and moving anything.
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::addr::Bytes;
+#[cfg(feature = "std")]
+use crate::buffer::fence::{Failure, Reservation, Timeline, Usage};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -272,6 +274,36 @@ fn memory_is_not_unpinned_under_a_device_that_uses_it() {
     users.store(0, Ordering::Relaxed);
     assert_eq!((ledger.settle(), ledger.pinned(region(0), tenant(1))), (0, Bytes::ZERO));
     ledger.uncharge(charge).unwrap();
+}
+
+/// By the fences of a reservation themselves: a queue of the pinned buffer, which fails, is dropped, and is written off.
+///
+/// Without `std` fences do not leave their thread, and a ledger takes only what does.
+#[cfg(feature = "std")]
+#[test]
+fn a_pin_stays_until_the_fences_of_its_buffer_have_retired() {
+    let mut ledger = ledger();
+    let charge = ledger.charge(region(0), tenant(0), Bytes::new(1)).unwrap();
+    let (reads, writes) = (Timeline::new("nic queue 0"), Timeline::new("copy engine"));
+    let mut reservation = Reservation::new();
+    reservation.reserve(3).unwrap();
+    let (read, abandoned) = (reads.issue(), writes.issue());
+    reservation.add(read.clone(), Usage::Bookkeeping).unwrap();
+    reservation.add(abandoned.clone(), Usage::Write).unwrap();
+    let pin = ledger.pin(&charge, tenant(1)).unwrap();
+    let users = reservation.users();
+    let Err(UnpinError::StillUsed { pin, outstanding: 2, .. }) = ledger.unpin(pin, &users) else { panic!("unpinned") };
+    // What begins after it was let go is not its holder's.
+    reservation.add(reads.issue(), Usage::Read).unwrap();
+    ledger.unpin_when_unused(pin, Box::new(users)).unwrap();
+    reads.fail(read.sequence(), Failure::Fault).unwrap();
+    drop(writes);
+    assert_eq!((ledger.settle(), ledger.pinned(region(0), tenant(1))), (1, Bytes::new(1)), "nobody said it is done");
+    ledger.uncharge_when_unpinned(charge).unwrap();
+    assert_eq!(ledger.used(region(0), tenant(0)), Bytes::new(1), "given back when nobody pins it");
+    assert!(abandoned.write_off(Failure::Fault));
+    assert_eq!((ledger.settle(), ledger.pinned(region(0), tenant(1))), (0, Bytes::ZERO));
+    assert_eq!(ledger.used(region(0), tenant(0)), Bytes::ZERO);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::buffer::Inner;
 use crate::access::Prot;
 use crate::buffer::fence::{Reservation, ReservationLock};
 use crate::buffer::life::{AttachmentId, Event, Generation, Phase, Refused};
+use crate::buffer::pins::ChargeError;
 use crate::buffer::terms::{Place, Refusal, Terms};
 use crate::chunk::{Chunks, View};
 use crate::dma::Owner;
@@ -46,7 +47,8 @@ impl Attachment {
     /// before it begins until it has ended.
     ///
     /// Nothing is done to the buffer or its mappings while its lock is held, notices are not answered, and nothing is
-    /// dropped that does so: whoever does the last thing that a disturbance waits for looks at its fences.
+    /// dropped that does so: whoever does the last thing that a disturbance waits for looks at its fences, which are
+    /// asked for later then, and tells others, who may want the lock.
     pub fn reservation(&self) -> &ReservationLock<Reservation> {
         &self.0.buffer.reservation
     }
@@ -92,6 +94,9 @@ pub enum AttachError {
     /// The buffer is gone.
     #[error(transparent)]
     Life(#[from] Refused),
+    /// The terms are for a pin, and it is more than whoever attaches may hold: the limit is named.
+    #[error(transparent)]
+    Pin(ChargeError),
 }
 
 /// Why a buffer was not mapped.

@@ -3,7 +3,7 @@
 use super::Buffer;
 use super::buffer::Inner;
 use super::disturbing::{Disturbing, Group};
-use crate::buffer::life::{Answers, Causes, Disturbance, Refused};
+use crate::buffer::life::{Answers, Causes, Disturbance, Event, Life, Phase, Refused};
 use crate::buffer::terms::Offer;
 use crate::sync::blocking::Mutex;
 use alloc::sync::{Arc, Weak};
@@ -50,7 +50,8 @@ struct State {
     answers: Answers,
     /// Those that somebody still has.
     buffers: Vec<Weak<Inner>>,
-    under_way: Vec<Weak<Group>>,
+    /// What has begun and not ended; each takes itself out.
+    under_way: Vec<Arc<Group>>,
     /// Why it is gone for good.
     gone: Causes,
 }
@@ -63,43 +64,50 @@ impl Bar {
 
     /// Exports a part of it. Of memory that is being disturbed, or does not answer, the buffer is born out of reach.
     ///
+    /// It comes into being in one step: by what registers said last, with everything begun that is under way, and
+    /// told with the others when that is over. Nobody finds it in [`buffers`](Self::buffers) before.
+    ///
     /// # Errors
-    /// [`Refused::Dead`]: the memory is gone for good. [`Refused::TooMany`]: more disturbances are under way
-    /// than a buffer counts.
+    /// [`Refused::Dead`]: the memory is gone for good, or about to be. [`Refused::TooMany`]: more disturbances are under
+    /// way than a buffer counts.
     pub fn export(&self, name: &str, offer: Offer) -> Result<Buffer, Refused> {
         let mut state = self.0.lock();
         if !state.gone.is_none() {
             return Err(Refused::Dead { causes: state.gone });
         }
-        let buffer = Buffer::new(name, offer, state.answers);
+        let mut life = Life::answering(state.answers);
+        for group in &state.under_way {
+            life.step(Event::Begin(group.what()))?;
+        }
+        // Nobody is attached who would have to be told, and nobody can have put a fence there.
+        life.step(Event::FencesRetired(life.generation()))?;
+        if life.phase() == Phase::Dead {
+            return Err(Refused::Dead { causes: life.causes() });
+        }
+        let buffer = Buffer(Inner::new(name, life, offer));
+        state.under_way.iter().for_each(|group| group.join(&buffer.0));
         state.buffers.retain(|buffer| buffer.strong_count() > 0);
         state.buffers.push(Arc::downgrade(&buffer.0));
-        state.under_way.retain(|group| group.strong_count() > 0);
-        let groups: Vec<_> = state.under_way.iter().filter_map(Weak::upgrade).collect();
-        // What begins from here on finds the buffer in the list. Nobody has it yet, so that what has begun may
-        // proceed before the buffer belongs to it.
-        drop(state);
-        groups.iter().try_for_each(|group| group.add(&buffer.0))?;
         Ok(buffer)
     }
 
     /// Announces that something is about to happen to the memory, to the importers of all its buffers. It may
     /// not happen before the wait for what is returned has ended.
     ///
-    /// Does not block.
+    /// Waits for nobody; see [`Buffer::begin`].
     ///
     /// # Errors
     /// As [`Buffer::begin`]; nothing is announced then, and importers that heard of it may map again.
     pub fn disturb(&self, what: Disturbance) -> Result<Disturbing, Refused> {
         let mut state = self.0.lock();
         let disturbing = Disturbing::of(what, Some(self.clone()));
-        state.under_way.push(Arc::downgrade(disturbing.group()));
+        state.under_way.push(disturbing.group().clone());
         let buffers: Vec<_> = state.buffers.iter().filter_map(Weak::upgrade).collect();
         // It comes as news.
         state.ends_with(what, Disturbance::Removal);
         // Importers may call back.
         drop(state);
-        buffers.iter().try_for_each(|buffer| disturbing.group().add(buffer))?;
+        buffers.iter().try_for_each(|buffer| buffer.begin(disturbing.group()))?;
         Ok(disturbing)
     }
 
@@ -108,11 +116,22 @@ impl Bar {
         self.0.lock().buffers.iter().filter_map(Weak::upgrade).map(Buffer).collect()
     }
 
-    /// Something has happened, and the registers say this.
-    pub(super) fn happened(&self, what: Disturbance, answers: Option<Answers>) {
+    /// How many disturbances have begun and not ended.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.0.lock().under_way.len()
+    }
+
+    /// A disturbance is over, which had come so far that it `happens`, and the registers say this. Answers of which buffers:
+    /// what is exported from here on is of memory as it is now.
+    pub(super) fn over(&self, group: &Arc<Group>, happens: bool, answers: Option<Answers>) -> Vec<Arc<Inner>> {
         let mut state = self.0.lock();
-        state.ends_with(what, Disturbance::Close);
-        state.answers = answers.unwrap_or(state.answers);
+        state.under_way.retain(|other| !Arc::ptr_eq(other, group));
+        if happens {
+            state.ends_with(group.what(), Disturbance::Close);
+            state.answers = answers.unwrap_or(state.answers);
+        }
+        group.dissolve()
     }
 }
 

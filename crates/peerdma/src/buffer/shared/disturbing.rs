@@ -1,18 +1,14 @@
 //! Taking memory away from its importers, and giving it back.
 
+use super::Buffer;
 use super::bar::Bar;
 use super::buffer::Inner;
-use super::importer::Holder;
+use super::held::{Held, Late};
 use super::wake::Wake;
 use crate::access::Prot;
-use crate::addr::Bytes;
-use crate::buffer::fence::FenceName;
-use crate::buffer::life::{Answers, Disturbance, Event, Refused, Still};
-use crate::buffer::terms::{OfferError, Place};
-use crate::chunk::Chunks;
-use crate::dma::Owner;
+use crate::buffer::life::{Answers, Disturbance, Event, Refused};
 use crate::sync::blocking::{Deadline, Mutex};
-use alloc::string::String;
+use crate::sync::for_every;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -36,8 +32,8 @@ pub struct Disturbing {
 /// Buffers that one disturbance is about; of a [`Bar`] also those that are exported meanwhile.
 pub(super) struct Group {
     what: Disturbance,
-    /// `None` when it is over.
-    members: Mutex<Option<Vec<Arc<Inner>>>>,
+    /// None when it is over.
+    members: Mutex<Vec<Arc<Inner>>>,
 }
 
 /// A disturbance that may happen, or has: nobody has mapped the memory.
@@ -51,88 +47,30 @@ pub(super) struct Group {
 #[must_use = "dropping it says that the disturbance is over"]
 pub struct Disturbed(Disturbing);
 
-/// Somebody, or something, that a disturbance waits for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Held {
-    /// The buffer's name.
-    pub buffer: String,
-    /// Who holds on; `None` for fences, which belong to the buffer.
-    pub holder: Option<Holder>,
-    /// What is outstanding.
-    pub what: Still,
-    /// Which fences, where it is fences.
-    pub fences: Vec<FenceName>,
-}
-
-impl fmt::Display for Held {
-    /// Writes `vram0: nic0 in process 4711 (server) has 2 mappings`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.holder {
-            Some(holder) => write!(f, "{}: {holder} {}", self.buffer, self.what)?,
-            None => write!(f, "{}: {}", self.buffer, self.what)?,
-        }
-        for (index, fence) in self.fences.iter().enumerate() {
-            write!(f, "{}{fence}", if index == 0 { ": " } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
-/// The deadline has passed and somebody still holds on.
-#[derive(Debug, thiserror::Error)]
-#[error("{} must not happen yet: {}; wait on, end whoever holds on, or give up", self.disturbing.what(), Lines(&self.held))]
-pub struct Late {
-    /// The disturbance, to wait for again or to give up.
-    pub disturbing: Disturbing,
-    /// Who holds on, and what is outstanding. Never empty.
-    pub held: Vec<Held>,
-}
-
-struct Lines<'a, T>(&'a [T]);
-
-impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, each) in self.0.iter().enumerate() {
-            write!(f, "{}{each}", if index == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
 impl Group {
-    /// Announces it to one more buffer, unless it is over.
-    pub(super) fn add(&self, buffer: &Arc<Inner>) -> Result<(), Refused> {
-        let holders = match self.what {
-            Disturbance::Move => buffer.with(|state| state.pinned()),
-            _ => Vec::new(),
-        };
-        if !holders.is_empty() {
-            return Err(Refused::Promised { disturbance: self.what, holders });
-        }
-        // Not under the lock, since importers may call back. It is a member from when it has begun, so that
-        // exactly what was begun is ended: deeds of two authors are counted.
-        buffer.step(Event::Begin(self.what))?;
-        let mut members = self.members.lock();
-        match &mut *members {
-            Some(members) => members.push(buffer.clone()),
-            None => {
-                drop(members);
-                // Over meanwhile. Refused only for what is for good.
-                let _ = buffer.step(Event::End { disturbance: self.what, answers: None });
-            }
-        }
-        Ok(())
+    pub(super) fn what(&self) -> Disturbance {
+        self.what
+    }
+
+    /// One more buffer is of it, in which it has begun. Deeds of two authors are counted, so exactly what was begun is ended.
+    pub(super) fn join(&self, buffer: &Arc<Inner>) {
+        self.members.lock().push(buffer.clone());
+    }
+
+    /// It is over, for all of these.
+    pub(super) fn dissolve(&self) -> Vec<Arc<Inner>> {
+        core::mem::take(&mut *self.members.lock())
     }
 
     fn members(&self) -> Vec<Arc<Inner>> {
-        self.members.lock().clone().unwrap_or_default()
+        self.members.lock().clone()
     }
 }
 
 impl Disturbing {
     /// One that nothing has been told of yet.
     pub(super) fn of(what: Disturbance, bar: Option<Bar>) -> Self {
-        let group = Group { what, members: Mutex::new(Some(Vec::new())) };
+        let group = Group { what, members: Mutex::new(Vec::new()) };
         Self { group: Arc::new(group), bar, happens: false }
     }
 
@@ -142,8 +80,8 @@ impl Disturbing {
         what: Disturbance,
     ) -> Result<Self, Refused> {
         let begun = Self::of(what, None);
-        // What was begun before a refusal is given up by the drop of `begun`.
-        buffers.try_for_each(|buffer| begun.group.add(buffer))?;
+        // What was begun before a refusal, or a panic of an importer, is given up by the drop of `begun`.
+        buffers.try_for_each(|buffer| buffer.begin(&begun.group))?;
         Ok(begun)
     }
 
@@ -206,7 +144,7 @@ impl Disturbing {
                 drop(state);
                 buffer.look();
                 state = buffer.lock();
-                if !state.life.phase().is_quiet() {
+                if !state.life.phase().is_quiet() && !state.fences.is_to_be_asked() {
                     (state, _) = buffer.changed().wait_at_most(state, left.min(LOOK));
                 }
             }
@@ -235,15 +173,13 @@ impl Disturbing {
     }
 
     fn end(&mut self, answers: Option<Answers>) {
-        let what = self.group.what;
-        if let Some(bar) = self.bar.take_if(|_| self.happens) {
-            bar.happened(what, answers);
-        }
-        let members = self.group.members.lock().take();
-        for buffer in members.into_iter().flatten() {
-            // Refused only for what is for good.
-            let _ = buffer.step(Event::End { disturbance: what, answers });
-        }
+        let members = match self.bar.take() {
+            Some(bar) => bar.over(&self.group, self.happens, answers),
+            None => self.group.dissolve(),
+        };
+        let end = Event::End { disturbance: self.what(), answers };
+        // Refused only for what is for good. An importer that panics keeps no other buffer from its end.
+        for_every(members, |buffer| drop(buffer.step(end)));
     }
 }
 
@@ -260,6 +196,20 @@ impl fmt::Debug for Disturbing {
 }
 
 impl Disturbed {
+    /// What may happen now.
+    pub fn what(&self) -> Disturbance {
+        self.0.what()
+    }
+
+    /// Whether it is about this buffer, and no other.
+    pub fn is_of(&self, buffer: &Buffer) -> bool {
+        matches!(&self.members()[..], [only] if Arc::ptr_eq(only, &buffer.0))
+    }
+
+    pub(super) fn members(&self) -> Vec<Arc<Inner>> {
+        self.0.group.members()
+    }
+
     /// It is over, and nothing else has changed.
     pub fn done(self) {}
 
@@ -268,83 +218,14 @@ impl Disturbed {
         self.0.end(Some(answers));
     }
 
-    /// The bytes lie elsewhere now; who maps anew gets that place. Then it is over.
+    /// Who maps anew may do so much at most, and who attaches anew is offered no more. Then it is over.
     ///
-    /// # Errors
-    /// [`NotMoved`], with this: it is not over then, and nothing has changed.
-    pub fn moved(self, to: Chunks<Owner>, place: Place) -> Result<(), NotMoved> {
-        let why = match &self.0.group.members()[..] {
-            [buffer] => buffer.with(|state| {
-                let beyond = state.out_of_reach(place);
-                if state.ranges.view().len() != to.view().len() {
-                    Some(WhyNot::Length { is: state.ranges.view().len(), given: to.view().len() })
-                } else if !beyond.is_empty() {
-                    Some(WhyNot::OutOfReach { place, holders: beyond })
-                } else {
-                    match state.offer.moved_to(to.clone(), place) {
-                        Ok(()) => {
-                            state.ranges = Arc::new(to);
-                            None
-                        }
-                        Err(refused) => Some(WhyNot::Offer(refused)),
-                    }
-                }
-            }),
-            several => Some(WhyNot::Several { buffers: several.len() }),
-        };
-        match why {
-            None => Ok(()),
-            Some(why) => Err(NotMoved { disturbed: self, why }),
-        }
-    }
-
-    /// Who maps anew may do so much at most. Then it is over.
+    /// What an attachment was settled for stays settled, so that more can be permitted again.
     pub fn permit(self, prot: Prot) {
-        for buffer in &self.0.group.members() {
-            buffer.with(|state| state.permitted = prot);
+        for buffer in &self.members() {
+            buffer.with(|state| state.offer.permit(prot));
         }
     }
-}
-
-/// A move that was not recorded.
-#[derive(Debug, thiserror::Error)]
-#[error("the buffer's place is as it was: {why}")]
-pub struct NotMoved {
-    /// The disturbance, which goes on.
-    pub disturbed: Disturbed,
-    /// Why.
-    pub why: WhyNot,
-}
-
-/// Why a move was not recorded.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WhyNot {
-    /// A buffer's size never changes.
-    #[error("the buffer has {is} and the new place {given}")]
-    Length {
-        /// The buffer's.
-        is: Bytes,
-        /// The place's.
-        given: Bytes,
-    },
-    /// Somebody who has attached does not reach the new place.
-    #[error("{place} is out of reach for {}", Lines(holders))]
-    OutOfReach {
-        /// The new place.
-        place: Place,
-        /// Who does not reach it.
-        holders: Vec<Holder>,
-    },
-    /// The ranges cannot be exported.
-    #[error(transparent)]
-    Offer(OfferError),
-    /// The disturbance is of several buffers, or of none.
-    #[error("{buffers} buffers do not have one place; move them one by one")]
-    Several {
-        /// How many.
-        buffers: usize,
-    },
 }
 
 impl fmt::Debug for Disturbed {

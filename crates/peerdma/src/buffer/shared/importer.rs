@@ -2,6 +2,7 @@
 
 use super::buffer::Inner;
 use crate::buffer::life::{AttachmentId, Disturbance, Event, Generation, NoticeId};
+use crate::buffer::pins::TenantId;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
@@ -76,12 +77,21 @@ pub struct Holder {
     pub name: String,
     /// Its process, where it is not this one.
     pub process: Option<Process>,
+    /// Who pays for its pins, where the buffer's exporter counts them; `None` for the exporter's own tenant.
+    pub tenant: Option<TenantId>,
 }
 
 impl Holder {
     /// Somebody in this process.
     pub fn here(name: &str) -> Self {
-        Self { name: name.into(), process: None }
+        Self { name: name.into(), process: None, tenant: None }
+    }
+
+    /// Its pins count against this tenant.
+    #[must_use]
+    pub fn of(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 }
 

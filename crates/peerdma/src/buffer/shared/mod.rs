@@ -51,7 +51,12 @@ mod attachment;
 mod bar;
 mod buffer;
 mod disturbing;
+mod fences;
+mod held;
 mod importer;
+mod moving;
+mod pinning;
+mod private;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -60,14 +65,19 @@ mod wake;
 pub use access::{AccessError, InUse, Part};
 pub use attachment::{AttachError, Attachment, MapRefused, Mapped};
 pub use bar::Bar;
-pub use disturbing::{Disturbed, Disturbing, Held, Late, NotMoved, WhyNot};
+pub use disturbing::{Disturbed, Disturbing};
+pub use held::{Held, Late};
 pub use importer::{Holder, Importer, Process, Receipt};
+pub use moving::{NotMoved, Objection, WhyNot};
+pub use pinning::SharedLedger;
+pub use private::{Interface, PrivateBar, PrivateError, Undone};
 pub use report::Report;
 pub use wake::Wake;
 
+use crate::access::Prot;
 use crate::buffer::fence::{Reservation, ReservationLock};
 use crate::buffer::life::{Answers, AttachmentId, Disturbance, Life, Phase, Refused};
-use crate::buffer::terms::{Declaration, Offer, Terms};
+use crate::buffer::terms::{Declaration, Offer, Place, Terms};
 use crate::dma::Peers;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -80,7 +90,7 @@ pub struct Buffer(Arc<Inner>);
 impl Buffer {
     /// A buffer as offered, of memory that answers as said: with decoding off it is born revoked.
     pub fn new(name: &str, offer: Offer, answers: Answers) -> Self {
-        Self(Arc::new(Inner::new(name, Life::answering(answers), offer)))
+        Self(Inner::new(name, Life::answering(answers), offer))
     }
 
     /// Its name, for those who wait.
@@ -98,6 +108,16 @@ impl Buffer {
         self.0.with(|state| state.offer.clone())
     }
 
+    /// What is permitted now, of what may be done with it.
+    pub fn permitted(&self) -> Prot {
+        self.0.with(|state| state.offer.permitted())
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        self.0.with(|state| state.offer.place())
+    }
+
     /// What devices are doing with it.
     pub fn reservation(&self) -> &ReservationLock<Reservation> {
         &self.0.reservation
@@ -111,7 +131,9 @@ impl Buffer {
     /// Announces that something is about to happen to the memory. It may not happen before the wait
     /// for what is returned has ended.
     ///
-    /// Does not block; importers are told before it returns, unless another thread is telling them.
+    /// Waits for nobody: neither for importers, nor for the reservation. Importers are told before it returns, on this
+    /// thread and by whatever they do in their callbacks, unless another thread is telling them. One that panics there keeps
+    /// no other from being told; its panic goes on from here, and nothing is announced then.
     ///
     /// # Errors
     /// [`Refused::Promised`]: somebody who was promised that it stays has mapped it.
@@ -133,6 +155,7 @@ impl Buffer {
     ///
     /// # Errors
     /// [`AttachError::Terms`]: the rule that stands against it. [`AttachError::Life`]: the memory is gone for good.
+    /// [`AttachError::Pin`]: a limit in the ledger that the buffer is [counted](Self::charge) in.
     pub fn attach(
         &self,
         declaration: &Declaration,

@@ -1,6 +1,6 @@
 //! A buffer as somebody sees it who only looks.
 
-use super::disturbing::Held;
+use super::held::Held;
 use super::{Attendance, Buffer};
 use crate::access::Prot;
 use crate::addr::Bytes;
@@ -54,7 +54,7 @@ impl Buffer {
             phase: state.life.phase(),
             causes: state.life.causes().iter().collect(),
             generation: state.life.generation(),
-            permitted: state.permitted,
+            permitted: state.offer.permitted(),
             attached: state.attendance(),
             fences,
             held: state.held(self.name()),

@@ -52,7 +52,8 @@ impl Terms {
 
     /// Where a pin is to hold the memory as long as the attachment lasts, if one is needed.
     ///
-    /// In device memory it is charged to whoever attaches ([`pins`](super::super::pins)).
+    /// In device memory it is charged to whoever attaches, where the exporter counts the buffer in a ledger
+    /// ([`pins`](super::super::pins), `Buffer::charge`).
     pub fn pin(&self) -> Option<Place> {
         self.pin
     }
@@ -69,7 +70,8 @@ impl Terms {
 
     /// Every place where the memory may be while the attachment lasts, [`place`](Self::place) first.
     ///
-    /// The importer reaches it in each of them. The exporter moves it to no other.
+    /// The importer reaches memory of its owner in each of them. Ranges are not known before the memory is moved there, and are
+    /// held against the importer's declaration then; the exporter moves it to no ranges that break a rule, and to no other place.
     pub fn places(&self) -> &[Place] {
         &self.places
     }

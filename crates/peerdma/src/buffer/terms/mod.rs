@@ -69,12 +69,22 @@ use crate::dma::Peers;
 /// The first rule that depends on where the memory lies.
 const FIRST_OF_PLACE: Rule = Rule::PeerNotOffered;
 
+/// What stands against an importer that has attached where the buffer lies now; what the two say of themselves was settled.
+#[cfg(any(feature = "std", peerdma_shuttle))]
+pub(in crate::buffer) fn refused_where_it_lies(
+    offer: &Offer,
+    declaration: &Declaration,
+    peers: &Peers<'_>,
+) -> Option<Refusal> {
+    Question::new(offer, declaration, peers, offer.place).refused(FIRST_OF_PLACE)
+}
+
 /// What exporter and importer settle, or the rule that stands against it.
 ///
 /// Pure: nothing is attached, pinned or moved by it, and both sides may ask before they commit. The exporter
 /// records what the terms say: an attachment that has the buffer in full ([`Offer::set_in_full`]), one that
-/// pins it ([`Offer::add_pin`]). After a move ask again with the offer as it is then, since ranges that an
-/// importer was promised elsewhere were not known before. Costs a verdict for each owner of device memory.
+/// pins it ([`Offer::add_pin`]). Ranges that an importer was promised elsewhere are not known yet, and are held against
+/// its declaration when the buffer moves there (`Buffer::could_move`). Costs a verdict for each owner of device memory.
 ///
 /// # Errors
 /// [`Refusal`]; [`Refusal::is_unknown`] tells whether more input could change it.

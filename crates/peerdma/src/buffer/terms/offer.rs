@@ -200,6 +200,8 @@ pub struct Offer {
     pub(super) elsewhere: Vec<Elsewhere>,
     pub(super) methods: Methods,
     pub(super) prot: Prot,
+    /// What the exporter permits now.
+    pub(super) permitted: Prot,
     pub(super) peers: bool,
     pub(super) memory: Option<MemoryKind>,
     pub(super) floor: Enforcement,
@@ -223,6 +225,7 @@ impl Offer {
             elsewhere: Vec::new(),
             methods: Methods::DMA,
             prot: Prot::ReadWrite,
+            permitted: Prot::ReadWrite,
             peers: false,
             memory: None,
             floor: Enforcement::None,
@@ -230,6 +233,13 @@ impl Offer {
             in_full: None,
             pinned: Vec::new(),
         })
+    }
+
+    /// No longer permits these ways.
+    #[must_use]
+    pub fn without(mut self, methods: Methods) -> Self {
+        self.methods = self.methods.difference(methods);
+        self
     }
 
     /// In which ways the memory may be reached.
@@ -242,7 +252,7 @@ impl Offer {
     /// What may be done with it.
     #[must_use]
     pub fn with_prot(mut self, prot: Prot) -> Self {
-        self.prot = prot;
+        (self.prot, self.permitted) = (prot, prot);
         self
     }
 
@@ -293,9 +303,19 @@ impl Offer {
         &self.ranges
     }
 
-    /// What may be done with it.
+    /// What may be done with it, as it was made.
     pub fn prot(&self) -> Prot {
         self.prot
+    }
+
+    /// What the exporter permits now, of what may be done with it.
+    pub fn permitted(&self) -> Prot {
+        self.permitted
+    }
+
+    /// Permits no more than this from now on: who attaches is offered that much.
+    pub fn permit(&mut self, prot: Prot) {
+        self.permitted = prot;
     }
 
     /// Where it lies.

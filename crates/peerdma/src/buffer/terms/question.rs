@@ -6,7 +6,6 @@ use super::offer::{Methods, Offer, Place};
 use super::reached::Reached;
 use super::refusal::{Evidence, Refusal};
 use super::rule::{RULES, Rule};
-use crate::access::Prot;
 use crate::chunk::Chunk;
 use crate::dma::confidential::{Interface, MemoryKind};
 use crate::dma::{Owner, Peers};
@@ -95,9 +94,9 @@ impl<'a> Question<'a> {
     }
 
     fn prot_not_offered(&self) -> Option<Evidence> {
-        let (asked, offered) = (self.declaration.prot, self.offer.prot);
-        let covered = offered == Prot::ReadWrite || offered == asked;
-        (!covered).then_some(Evidence::Prot { asked, offered })
+        let asked = self.declaration.prot;
+        let narrower = [self.offer.prot, self.offer.permitted].into_iter().find(|by| asked.within(*by) != Some(asked));
+        narrower.map(|offered| Evidence::Prot { asked, offered })
     }
 
     fn full_not_offered(&self) -> Option<Evidence> {

@@ -269,7 +269,7 @@ messages! {
         /// what a mapping made now belongs to
         generation: Generation,
     }
-    /// The exporter says where the bytes lie from now on; said before `may-map`, never while anything is mapped.
+    /// The exporter says where the bytes lie from now on. A notice follows at once; never said while anything is mapped, nor twice without a notice.
     Moved = 23 "moved" Exporter Control {
         /// where they lie
         place: Place,

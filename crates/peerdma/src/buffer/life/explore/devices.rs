@@ -5,7 +5,7 @@
 //! writer at a time.
 
 use super::super::causes::Answers;
-use super::super::disturbance::{Disturbance, Duration};
+use super::super::disturbance::{DISTURBANCES, Disturbance, Duration};
 use super::super::event::{Action, Event};
 use super::super::phase::Phase;
 use super::buffer::{Bounds, Buffer};
@@ -244,7 +244,11 @@ fn explored(name: &str, first: Disturbance, second: Disturbance, lifetimes: [Lif
     let at_rest = |device: &Device<'_>| device.authors.iter().all(|author| author.stage == Stage::Idle);
     let live = |device: &Device<'_>| device.buffers.iter().all(|buffer| buffer.life.phase() == Phase::Live);
     let rests = closure.can_reach(|device| at_rest(device) && live(device), |_| true);
-    let gone = |device: &Device<'_>| device.buffers.iter().any(|buffer| buffer.life.alive().is_err());
+    // Who announces a removal has seen it happen, and does not think better of it.
+    let removed = |author: &Author| author.disturbance == Disturbance::Removal && author.stage != Stage::Idle;
+    let gone = |device: &Device<'_>| {
+        device.authors.iter().any(removed) || device.buffers.iter().any(|buffer| buffer.life.alive().is_err())
+    };
     closure.all("all ends well, unless memory is gone", |number, device| rests[number] || gone(device))?;
 
     // Without anybody giving up, and with nobody new: an author gets to act by what importers do of themselves.
@@ -282,4 +286,24 @@ fn a_disturbance_that_one_buffer_refuses_is_taken_back_from_the_other() {
 fn a_close_and_a_reset_of_one_device_overlap_without_harm() {
     let both = [Lifetime::Movable, Lifetime::Pinned];
     explored("close and reset", Disturbance::Close, Disturbance::FunctionReset, both).unwrap();
+}
+
+fn two_buffers(first: Disturbance, second: Disturbance) {
+    explored(&format!("{first} and {second}"), first, second, [Lifetime::Movable, Lifetime::Revocable]).unwrap();
+}
+
+/// Each disturbance with the next, over two buffers.
+#[test]
+fn disturbances_of_one_device_overlap_without_harm() {
+    let all = DISTURBANCES.iter().map(|about| about.disturbance);
+    all.clone().zip(all.cycle().skip(1)).for_each(|(first, second)| two_buffers(first, second));
+}
+
+#[test]
+#[ignore = "each with each is two minutes; run it after a change of the step"]
+fn every_two_disturbances_of_one_device_overlap_without_harm() {
+    let all = DISTURBANCES.iter().map(|about| about.disturbance);
+    for (number, first) in all.clone().enumerate() {
+        all.clone().skip(number).for_each(|second| two_buffers(first, second));
+    }
 }

@@ -78,6 +78,39 @@ fn nothing_is_exported_of_memory_that_is_gone() {
     assert!(matches!(pulled.export("late", offer(0)), Err(Refused::Dead { .. })));
 }
 
+/// Answers were taken from the memory, and what was under way was joined afterwards: a buffer came out live although
+/// decoding had been turned off in between, or stayed out of reach although it had been turned on.
+#[test]
+fn exports_beside_what_changes_the_registers_come_out_as_the_registers_say() {
+    let off = Answers { decoding: false, powered: true };
+    for _ in 0..200 {
+        for (before, after, phase) in [(Answers::YES, off, Phase::Revoked), (off, Answers::YES, Phase::Live)] {
+            let bar = Bar::new(before);
+            let announced = bar.disturb(Disturbance::Reset).unwrap().wait(LONG).unwrap();
+            let exported: Vec<_> = thread::scope(|scope| {
+                let exports = scope.spawn(|| (0..8).map(|at| bar.export("one", offer(at << 12)).unwrap()).collect());
+                announced.done_answering(after);
+                exports.join().unwrap()
+            });
+            assert!(exported.iter().all(|buffer| buffer.phase() == phase), "{before:?} to {after:?}: {exported:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_what_is_over() {
+    let bar = Bar::new(Answers::YES);
+    let before = bar.under_way();
+    for _ in 0..100 {
+        drop(bar.disturb(Disturbance::Reset).unwrap());
+        bar.disturb(Disturbance::Reset).unwrap().wait(LONG).unwrap().done();
+    }
+    let open = bar.disturb(Disturbance::Lock).unwrap();
+    assert_eq!((before, bar.under_way()), (0, 1));
+    drop(open);
+    assert_eq!(bar.under_way(), 0);
+}
+
 #[test]
 fn exports_beside_resets_are_within_reach_when_all_is_over() {
     let bar = Bar::new(Answers::YES);

@@ -1,4 +1,8 @@
 mod bar;
+mod charged;
+mod moves;
+mod panics;
+mod taken;
 
 use super::*;
 use crate::access::MemAttrs;
@@ -8,7 +12,7 @@ use crate::buffer::Lifetime;
 use crate::buffer::fence::{Failure, Timeline, Usage};
 use crate::buffer::life::{Generation, Still};
 use crate::buffer::pins::RegionId;
-use crate::buffer::terms::{Place, Stays};
+use crate::buffer::terms::{Evidence, Place, Rule, Stays};
 use crate::chunk::{Chunk, Chunks};
 use crate::dma::{Initiator, Owner};
 use crate::topology::IommuMode;
@@ -17,8 +21,8 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(5);
+pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(super) const SHORT: Duration = Duration::from_millis(5);
 
 fn ram(at: u64, len: u64) -> Chunks<Owner> {
     let chunk = Chunk::new(Owner::Ram, Bytes::new(at), Bytes::new(len), MemAttrs::empty());
@@ -41,15 +45,20 @@ fn that_moves() -> Buffer {
 
 /// Writes down what it is told, and lets go at once, later or never.
 #[derive(Default)]
-struct Nic {
+pub(super) struct Nic {
     mapped: Mutex<Option<Mapped>>,
     receipts: Mutex<Vec<Receipt>>,
-    told: Mutex<Vec<String>>,
+    pub(super) told: Mutex<Vec<String>>,
     keeps_receipts: bool,
     keeps_mapping: bool,
 }
 
 impl Nic {
+    /// One that holds on whatever it is told.
+    pub(super) fn that_keeps() -> Self {
+        Self { keeps_mapping: true, ..Self::default() }
+    }
+
     fn tell(&self, what: String, receipt: Receipt) {
         self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(what);
         if self.keeps_receipts {
@@ -57,7 +66,7 @@ impl Nic {
         }
     }
 
-    fn hold(&self, mapped: Option<Mapped>) {
+    pub(super) fn hold(&self, mapped: Option<Mapped>) {
         *self.mapped.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = mapped;
     }
 }
@@ -82,7 +91,11 @@ impl Importer for Nic {
 fn attach(buffer: &Buffer, nic: &Arc<Nic>, lifetime: Lifetime) -> Result<Attachment, AttachError> {
     let device = Initiator::new("nic0", IommuMode::Translated);
     let declaration = Declaration::of_device(device, Prot::ReadWrite).taking(lifetime);
-    buffer.attach(&declaration, &Peers::none(), Holder::here("nic0"), nic.clone())
+    attach_as(buffer, nic, &declaration)
+}
+
+pub(super) fn attach_as(buffer: &Buffer, nic: &Arc<Nic>, declaration: &Declaration) -> Result<Attachment, AttachError> {
+    buffer.attach(declaration, &Peers::none(), Holder::here("nic0"), nic.clone())
 }
 
 #[test]
@@ -108,9 +121,10 @@ fn a_wait_ends_at_its_deadline_and_names_who_holds_on() {
     nic.receipts.lock().unwrap().clear();
     let late = late.disturbing.wait(SHORT).unwrap_err();
     assert_eq!(late.held.len(), 1);
+    assert_eq!(late.held[0].who, Some(seat.id()));
     assert_eq!(
         late.to_string(),
-        "reset must not happen yet: ring: nic0 has 1 mapping; wait on, end whoever holds on, or give up"
+        "reset must not happen yet: ring: attachment 1 of nic0 has 1 mapping; wait on, end whoever holds on, or give up"
     );
     drop(late);
     nic.receipts.lock().unwrap().clear();
@@ -171,12 +185,12 @@ fn who_maps_after_a_move_gets_the_new_place() {
     nic.hold(Some(seat.map().unwrap()));
     let moving = buffer.begin(Disturbance::Move).unwrap().wait(LONG).unwrap();
     assert_eq!(buffer.phase(), Phase::Moving);
-    let short = moving.moved(ram(0x90_0000, 0x1000), Place::Ram).unwrap_err();
+    let short = moving.moved(ram(0x90_0000, 0x1000), Place::Ram, &Peers::none()).unwrap_err();
     assert!(matches!(short.why, WhyNot::Length { .. }));
     let vram = Place::Device(RegionId::new(0));
-    let far = short.disturbed.moved(ram(0x90_0000, 0x2000), vram).unwrap_err();
+    let far = short.disturbed.moved(ram(0x90_0000, 0x2000), vram, &Peers::none()).unwrap_err();
     assert_eq!(far.to_string(), "the buffer's place is as it was: device memory (region 0) is out of reach for nic0");
-    far.disturbed.moved(ram(0x90_0000, 0x2000), Place::Ram).unwrap();
+    far.disturbed.moved(ram(0x90_0000, 0x2000), Place::Ram, &Peers::none()).unwrap();
     let mapped = seat.map().unwrap();
     assert_eq!(mapped.ranges().iter().next().unwrap().offset(), Bytes::new(0x90_0000));
 }
@@ -189,6 +203,28 @@ fn permission_taken_back_is_gone_from_the_next_mapping() {
     assert_eq!(seat.map().unwrap().prot(), Prot::Read);
     buffer.begin(Disturbance::Permission).unwrap().wait(LONG).unwrap().permit(Prot::Write);
     assert_eq!(seat.map().unwrap().prot(), Prot::Write);
+}
+
+/// The offer was as it had been made: who attached to memory that was for reading by then got terms for writing, and a
+/// mapping for less without a word.
+#[test]
+fn who_attaches_after_a_permission_was_taken_back_is_offered_what_is_left() {
+    let (buffer, nic) = (buffer(), Arc::new(Nic::default()));
+    let early = attach(&buffer, &nic, Lifetime::Revocable).unwrap();
+    let permit = |prot| buffer.begin(Disturbance::Permission).unwrap().wait(LONG).unwrap().permit(prot);
+    permit(Prot::Read);
+    let Err(AttachError::Terms(refusal)) = attach(&buffer, &nic, Lifetime::Revocable) else { panic!("attached") };
+    assert_eq!(refusal.rule, Rule::ProtNotOffered);
+    assert_eq!(refusal.evidence, Evidence::Prot { asked: Prot::ReadWrite, offered: Prot::Read });
+    let device = Initiator::new("nic0", IommuMode::Translated);
+    let reads = Declaration::of_device(device, Prot::Read).taking(Lifetime::Revocable);
+    let reader = buffer.attach(&reads, &Peers::none(), Holder::here("reader"), nic.clone()).unwrap();
+    assert_eq!((reader.terms().prot(), reader.map().unwrap().prot()), (Prot::Read, Prot::Read));
+    assert_eq!((buffer.offer().prot(), buffer.offer().permitted()), (Prot::ReadWrite, Prot::Read));
+    permit(Prot::ReadWrite);
+    assert_eq!(early.map().unwrap().prot(), Prot::ReadWrite, "what was settled stays settled");
+    assert_eq!(reader.map().unwrap().prot(), Prot::Read, "and no more than that");
+    assert!(attach(&buffer, &nic, Lifetime::Revocable).is_ok());
 }
 
 #[test]

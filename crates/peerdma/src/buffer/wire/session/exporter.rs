@@ -322,10 +322,13 @@ impl ExporterSession {
     /// Says where the bytes lie from now on; to be told before the notice that they may be mapped.
     ///
     /// # Errors
-    /// [`OutOfTurn`] before terms were settled, and after the end.
+    /// [`OutOfTurn`] before terms were settled, while a mapping is counted, and after the end.
     pub fn moved(&mut self, place: Place, descriptors: Descriptors) -> Result<(), OutOfTurn> {
         if self.turn != Turn::Attached || descriptors == Descriptors::MemoryAndControl {
             return Err(OutOfTurn { kind: "moved", why: self.turn.expects() });
+        }
+        if self.mappings > 0 {
+            return Err(OutOfTurn { kind: "moved", why: "while it has mappings" });
         }
         // It goes out with the next notice, so that a peer which answers nothing is not sent one descriptor after the other.
         let descriptors = self.held.0.as_ref().map_or(descriptors, |held| held.descriptors.max(descriptors));

@@ -35,6 +35,7 @@ enum Reach {
 ///
 /// # Invariants
 /// - At most [`REQUESTS_MAX`] requests are unanswered, and at most [`MAPPINGS_MAX`] mappings are held or asked for.
+/// - Bytes move only while nothing is mapped, and once to a notice, so that what is heard is bounded as notices are.
 /// - Once it is over, nothing more is said, and nothing is taken.
 #[derive(Clone, Debug)]
 pub struct ImporterSession {
@@ -49,6 +50,8 @@ pub struct ImporterSession {
     last_notice: Option<NoticeId>,
     /// Notices of which no note was taken, with what the last of them makes of the reach.
     open: VecDeque<(NoticeId, Reach)>,
+    /// The bytes were said to have moved, and the notice with which that is said has not come.
+    has_moved: bool,
     generation: Generation,
 }
 
@@ -72,6 +75,7 @@ impl ImporterSession {
             mappings: 0,
             last_notice: None,
             open: VecDeque::new(),
+            has_moved: false,
             generation: Generation::FIRST,
         }
     }
@@ -203,6 +207,13 @@ impl ImporterSession {
                     let what = "a session has one control channel".to_string();
                     return Err(Violation::Untrue { kind, what });
                 }
+                if self.mappings > 0 {
+                    return Err(Violation::OutOfTurn { kind, when: "while something is mapped" });
+                }
+                if self.has_moved {
+                    return Err(Violation::OutOfTurn { kind, when: "twice without a notice" });
+                }
+                self.has_moved = true;
                 Ok(Heard::Moved { place: moved.place, descriptors: moved.descriptors })
             }
             Message::Gone(gone) => {
@@ -250,6 +261,7 @@ impl ImporterSession {
             return Err(Violation::Untrue { kind, what });
         }
         self.last_notice = Some(notice);
+        self.has_moved = false;
         Ok(())
     }
 

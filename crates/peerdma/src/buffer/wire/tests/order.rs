@@ -196,6 +196,18 @@ fn who_does_not_read_its_answers_is_cut_off() {
     assert_eq!(exporter.mappings(), OUTBOX_MAX as u32, "what it has it has, cut off or not");
 }
 
+/// Its addresses would lead to where the bytes were.
+#[test]
+fn nothing_is_said_to_have_moved_under_a_mapping() {
+    let (mut exporter, _) = attached().unwrap();
+    let request = RequestId::new(1);
+    said(&mut exporter, &Message::Map(Map { request })).unwrap();
+    exporter.grant(request, Generation::FIRST, Prot::Read).unwrap();
+    assert!(exporter.moved(Place::Ram, Descriptors::Memory).is_err());
+    said(&mut exporter, &Message::Unmapped(Unmapped { count: 1 })).unwrap();
+    assert!(exporter.moved(Place::Ram, Descriptors::Memory).is_ok());
+}
+
 #[test]
 fn mappings_are_bounded() {
     let (mut exporter, _) = attached().unwrap();
@@ -235,6 +247,29 @@ fn notices_that_nobody_answers_are_held_back_and_only_the_last_is_kept() {
     let may_map = to_importer(&mut exporter, &mut importer).unwrap().unwrap();
     assert_eq!(may_map, Heard::MayMap { notice: NoticeId::new(200), generation: Generation::new(100) });
     assert_eq!(exporter.outgoing(), None);
+}
+
+/// Each move brings a descriptor, and whoever sends one after the other fills the importer's memory.
+#[test]
+fn an_exporter_that_moves_without_notices_or_under_a_mapping_is_cut_off() {
+    let moved = Message::Moved(Moved { place: Place::Ram, descriptors: Descriptors::Memory }).encode();
+    let (mut exporter, mut importer) = attached().unwrap();
+    exporter.moved(Place::Ram, Descriptors::Memory).unwrap();
+    exporter.tell(NoticeId::new(1), LET_GO, 0).unwrap();
+    to_importer(&mut exporter, &mut importer).unwrap().unwrap();
+    let violation = importer.clone().receive(&moved, 1).unwrap_err();
+    assert_eq!(violation.to_string(), "said `moved` twice without a notice");
+    to_importer(&mut exporter, &mut importer).unwrap().unwrap();
+    assert!(importer.receive(&moved, 1).is_ok(), "after the notice it may be said again");
+
+    let (mut exporter, mut importer) = attached().unwrap();
+    let request = importer.ask().unwrap();
+    to_exporter(&mut importer, &mut exporter).unwrap().unwrap();
+    exporter.grant(request, Generation::FIRST, Prot::Read).unwrap();
+    to_importer(&mut exporter, &mut importer).unwrap().unwrap();
+    let violation = importer.receive(&moved, 1).unwrap_err();
+    assert_eq!(violation.to_string(), "said `moved` while something is mapped");
+    assert!(importer.is_over());
 }
 
 #[test]

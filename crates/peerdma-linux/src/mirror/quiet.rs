@@ -1,0 +1,87 @@
+//! The moment in which nobody uses the memory.
+
+use super::error::StillInUse;
+use super::{Inner, Shared};
+use crate::membarrier::CheapestFence;
+use peerdma::buffer::guard::Drained;
+use peerdma::mirror::{DeviceTable, Event, Invalidation, Parked};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Nobody is inside and nobody gets in, until this is dropped. One at a time.
+#[must_use = "the device is let go on at once"]
+pub(super) struct Quiet<'a> {
+    drained: Option<Drained<CheapestFence>>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        // Whoever opened it meanwhile would have had to have this turn.
+        let opened = self.drained.take().map(Drained::open);
+        assert!(opened.is_none_or(|opened| opened.is_ok()), "a gate is closed and opened by whose turn it is");
+    }
+}
+
+impl<T> Shared<T> {
+    /// Closes the gate, and waits until everybody is out.
+    pub(super) fn quiet(&self, until: Instant) -> Result<Quiet<'_>, StillInUse> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = until.saturating_duration_since(Instant::now());
+        match self.gate.close().wait_at_most(longest) {
+            Ok(drained) => {
+                self.left_closed.store(false, Ordering::Release);
+                Ok(Quiet { drained: Some(drained), _turn: turn })
+            }
+            Err(late) => {
+                self.left_closed.store(true, Ordering::Release);
+                let who = late.outstanding.iter().map(|outstanding| outstanding.name.to_string()).collect();
+                Err(StillInUse { who, refused: late.refused })
+            }
+        }
+    }
+}
+
+impl<T: DeviceTable> Shared<T> {
+    /// Something is about to happen to owned memory: the device is stopped, its table forgets, then it happens.
+    pub(super) fn announce<R>(&self, event: &Event, until: Instant, deed: impl FnOnce() -> R) -> Result<R, StillInUse> {
+        let quiet = self.quiet(until)?;
+        let invalidation = {
+            let mut inner = self.inner();
+            inner.table.quiesce();
+            inner.begin(event)
+        };
+        let done = deed();
+        let parked = self.inner().end(invalidation);
+        drop(quiet);
+        self.answer_all(parked);
+        Ok(done)
+    }
+}
+
+impl<T: DeviceTable> Inner<T> {
+    /// Takes note of an event, and takes from the table what has to go.
+    pub(super) fn begin(&mut self, event: &Event) -> Invalidation {
+        let invalidation = self.state.begin(event);
+        self.unmap(&invalidation);
+        invalidation
+    }
+
+    pub(super) fn unmap(&mut self, invalidation: &Invalidation) {
+        for at in &invalidation.taken {
+            self.table.unmap(*at);
+        }
+    }
+
+    /// Puts back what comes back; whoever waited, to be answered once the gate is open.
+    pub(super) fn end(&mut self, invalidation: Invalidation) -> Vec<Parked> {
+        let ended = self.state.end(invalidation);
+        for (at, prot) in ended.map {
+            if !self.table.map(at, prot) {
+                self.state.not_mapped(at);
+            }
+        }
+        ended.parked
+    }
+}

@@ -1,0 +1,4 @@
+//! Claims about pools.
+
+mod place;
+mod taking;

@@ -1,0 +1,135 @@
+//! What a force is, and the knobs of the kernel's that make one.
+
+use super::{Said, moved};
+use crate::failure::Failure;
+use peerdma::addr::Bytes;
+use peerdma_linux::proof::{Fill, Keep, Sample};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What a kernel or machine lacks, by name.
+pub(super) struct Missing(pub(super) String);
+
+/// The three kinds of memory, at once.
+pub(super) type Samples = [Sample; 3];
+
+/// One way to make the kernel move pages.
+pub(super) struct Force {
+    pub(super) name: &'static str,
+    /// Which knob, in a few words.
+    pub(super) how: &'static str,
+    /// Makes the samples where it will find them.
+    pub(super) make: fn(Bytes) -> Result<Samples, Failure>,
+    /// Whether this kernel and machine have it; what has to be set before the samples are made is set.
+    pub(super) ready: fn() -> Result<(), Missing>,
+    /// Applies it to the samples once.
+    pub(super) apply: fn(&Samples) -> Result<Said, Missing>,
+    /// How often it is applied at most, until plain and locked memory have moved, with new samples each time or the same.
+    pub(super) tries: Tries,
+}
+
+/// What is done about a force that did not move plain memory yet.
+pub(super) enum Tries {
+    /// The same samples once more, for so long.
+    Again(Duration),
+    /// New samples elsewhere, so many times.
+    Anew(u32),
+}
+
+/// By so much more the next samples lie elsewhere; a sixth of a guest's node of memory, about.
+const ELSEWHERE: Bytes = Bytes::new(48 << 20);
+/// Plain and locked memory that has moved by so much has been under a force.
+const ENOUGH: f64 = 0.9;
+
+/// Applies a force to samples of this size until plain and locked memory have moved, or it is no use.
+pub(super) fn under(force: &Force, size: Bytes) -> Result<Result<(Samples, Said), Missing>, Failure> {
+    let begun = Instant::now();
+    let mut attempt = 0;
+    let mut samples = (force.make)(size)?;
+    loop {
+        attempt += 1;
+        let said = match (force.apply)(&samples) {
+            Ok(said) => said,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        // Plain and locked memory; whether pinned memory moved nobody waits for.
+        let mut under_it = true;
+        for sample in &samples[..2] {
+            let (pages, gone) = moved(sample)?;
+            under_it &= gone as f64 >= ENOUGH * pages as f64;
+        }
+        if under_it {
+            return Ok(Ok((samples, said)));
+        }
+        match force.tries {
+            Tries::Again(longest) if begun.elapsed() < longest => {}
+            Tries::Anew(most) if attempt < most => {
+                // What is taken before makes the next lie elsewhere, and is free again under the force.
+                let before = Bytes::new(ELSEWHERE.as_u64() * u64::from(attempt));
+                drop(samples);
+                let elsewhere = Sample::new(Keep::Plain, before, Fill::Distinct).map_err(Failure::Sample)?;
+                samples = (force.make)(size)?;
+                drop(elsewhere);
+            }
+            _ => return Ok(Ok((samples, said))),
+        }
+    }
+}
+
+/// Samples wherever they come to lie, with something else in each page.
+pub(super) fn anywhere(size: Bytes) -> Result<Samples, Failure> {
+    samples(Fill::Distinct, size)
+}
+
+/// The same with the same in all pages.
+pub(super) fn alike(size: Bytes) -> Result<Samples, Failure> {
+    samples(Fill::Same, size)
+}
+
+fn samples(fill: Fill, size: Bytes) -> Result<Samples, Failure> {
+    let one = |keep| Sample::new(keep, size, fill).map_err(Failure::Sample);
+    Ok([one(Keep::Plain)?, one(Keep::Locked)?, one(Keep::Pinned)?])
+}
+
+/// Of so many samples, made one after the other, those of plain and locked memory that lie lowest; the rest is free again.
+pub(super) fn lowest_of(count: usize, size: Bytes) -> Result<Samples, Failure> {
+    let one = |keep| Sample::new(keep, size, Fill::Distinct).map_err(Failure::Sample);
+    let mut lowest: [Vec<(u64, Sample)>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..count {
+        for (kind, keep) in lowest.iter_mut().zip([Keep::Plain, Keep::Locked]) {
+            let sample = one(keep)?;
+            let highest = sample.frames().map_err(Failure::Sample)?.into_iter().max().unwrap_or(u64::MAX);
+            kind.push((highest, sample));
+        }
+    }
+    let mut chosen = lowest.into_iter().map(|kind| kind.into_iter().min_by_key(|(highest, _)| *highest));
+    let (Some(Some((_, plain))), Some(Some((_, locked)))) = (chosen.next(), chosen.next()) else {
+        return Err(Failure::Nothing { what: "no sample was made", next: "make one at least" });
+    };
+    Ok([plain, locked, one(Keep::Pinned)?])
+}
+
+/// Writes a knob.
+pub(super) fn set(path: &str, value: &str) -> Result<(), Missing> {
+    fs::write(path, value).map_err(|error| Missing(format!("{path} does not take `{value}`: {error}")))
+}
+
+/// Writes a knob that some kernels do not have, and that makes things only faster.
+pub(super) fn set_if_there(path: &str, value: &str) {
+    // Without it the force takes longer, and says so by not having moved enough.
+    let _ = fs::write(path, value);
+}
+
+/// Refuses a kernel without a file, in words.
+pub(super) fn need(path: &str, what: &str) -> Result<(), Missing> {
+    if Path::new(path).exists() { Ok(()) } else { Err(Missing(format!("{what}: there is no {path}"))) }
+}
+
+/// Runs this thread on one processor from now on.
+pub(super) fn run_on(cpu: usize) -> Result<(), Missing> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| Missing(format!("there is no processor {cpu}: {error}")))
+}
