@@ -39,6 +39,7 @@ mod node;
 pub mod place;
 mod power;
 mod region;
+pub mod shared;
 pub(crate) mod type1_info;
 
 pub use bar::{AccessError, BarMapping, MapBarError};
@@ -54,3 +55,4 @@ pub use interrupts::{InterruptError, InterruptInfo, InterruptKind};
 pub use node::{DeviceNode, Nodes};
 pub use power::PowerError;
 pub use region::{Bar, BarIndex, BarRange, Mappable};
+pub use shared::{Deed, SharedDevice};
