@@ -95,6 +95,17 @@ impl VfioDevice {
         })
     }
 
+    /// Another handle of the same open device, as for a part of the program that has a wrapper of its own.
+    ///
+    /// What one does to the device the other sees; interrupts are known to the handle that enabled them.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`], where there are no descriptors left; and those of [`from_fd`](Self::from_fd).
+    pub fn try_clone(&self) -> Result<Self, OpenError> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0);
+        Self::from_fd(fd.map_err(|error| OpenError::kernel("dup", self.address, error))?, self.address)
+    }
+
     /// Its address.
     pub fn address(&self) -> PciAddr {
         self.address

@@ -26,6 +26,7 @@
 //! ([`crate::type1`], [`crate::iommufd`]); whether two devices reach each other.
 
 mod bar;
+pub mod binding;
 mod chain;
 mod config;
 mod device;
@@ -40,6 +41,7 @@ pub mod place;
 mod power;
 mod region;
 pub mod shared;
+pub mod standing;
 pub(crate) mod type1_info;
 
 pub use bar::{AccessError, BarMapping, MapBarError};
