@@ -151,6 +151,12 @@ fn privilege(errno: Errno) -> &'static str {
     if errno == Errno::EACCES || errno == Errno::EPERM { "; that is root's to do" } else { "" }
 }
 
+/// Whether this user may write the file; of one that is not there nobody says that he may not.
+pub fn may_write(path: &Path) -> bool {
+    use rustix::io::Errno;
+    !matches!(rustix::fs::access(path, rustix::fs::Access::WRITE_OK), Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+}
+
 impl Change {
     /// Looks at what a change would take.
     pub fn plan(tree: &Tree, standing: &Standing, direction: Direction) -> Self {
@@ -205,13 +211,7 @@ impl Change {
 
     /// Files that this user may not write, of those that the change writes.
     pub fn not_permitted<'a>(&'a self, root: &Path) -> Vec<&'a str> {
-        let refused = |path: &Path| {
-            matches!(
-                rustix::fs::access(path, rustix::fs::Access::WRITE_OK),
-                Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::ROFS)
-            )
-        };
-        self.writes.iter().map(|write| write.path.as_str()).filter(|path| refused(&root.join(path))).collect()
+        self.writes.iter().map(|write| write.path.as_str()).filter(|path| !may_write(&root.join(path))).collect()
     }
 
     /// Writes what is to be written, whatever stands in the way; ask that before.
