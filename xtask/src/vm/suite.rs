@@ -15,6 +15,7 @@ mod judged;
 mod pins;
 mod platforms;
 mod setup;
+mod vfio;
 
 use super::kernel::Kernel;
 use super::program::{self, Own};
@@ -151,6 +152,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(fixes::tests());
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
+    tests.extend(vfio::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests
