@@ -13,7 +13,7 @@
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
 //! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
-//! [`control`] tells others what a process is at. [`mirror`]
+//! [`control`] tells others what a process is at. [`kvm`] shows memory to a virtual machine. [`mirror`]
 //! has a device use process memory by its addresses, and [`uffd`] tells what becomes of that.
 //!
 //! Three principles:
@@ -50,6 +50,7 @@ mod iomem;
 pub mod iommufd;
 mod kernel_config;
 pub mod kernel_log;
+pub mod kvm;
 pub mod lspci;
 pub mod membarrier;
 pub mod memory;

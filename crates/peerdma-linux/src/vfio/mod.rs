@@ -28,6 +28,7 @@
 mod bar;
 mod chain;
 mod config;
+mod cpu_file;
 mod device;
 mod error;
 mod export;
