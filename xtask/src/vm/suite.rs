@@ -12,6 +12,7 @@ mod checks;
 mod copies;
 mod fixes;
 mod judged;
+mod kvm;
 mod pins;
 mod platforms;
 mod setup;
@@ -151,6 +152,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(fixes::tests());
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
+    tests.extend(kvm::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests

@@ -144,7 +144,9 @@ pub enum SlotError {
         slot: Option<SlotId>,
     },
     /// The kernel knows a slot there that was made by somebody else.
-    #[error("{asked} is in the way of a slot that was made through another descriptor of the machine; reserve what is taken")]
+    #[error(
+        "{asked} is in the way of a slot that was made through another descriptor of the machine; reserve what is taken"
+    )]
     OverlapsForeign {
         /// What was asked for.
         asked: AddrRange<GuestPhys>,
@@ -170,7 +172,9 @@ pub enum SlotError {
         errno: Errno,
     },
     /// The kernel refused for a reason of its own.
-    #[error("KVM refused a slot at {asked} with {errno}; the guest's addresses may be narrower than that, or there is no memory left")]
+    #[error(
+        "KVM refused a slot at {asked} with {errno}; the guest's addresses may be narrower than that, or there is no memory left"
+    )]
     Kernel {
         /// What was asked for.
         asked: AddrRange<GuestPhys>,

@@ -70,13 +70,17 @@ pub enum RunError {
         gpa: Option<GuestPhys>,
     },
     /// The processor refused the guest's state.
-    #[error("the processor refused to enter the guest (hardware reason {hardware:#x}); its registers contradict each other")]
+    #[error(
+        "the processor refused to enter the guest (hardware reason {hardware:#x}); its registers contradict each other"
+    )]
     NotEntered {
         /// The processor's own reason.
         hardware: u64,
     },
     /// KVM gave up.
-    #[error("KVM gave up with internal error {suberror} (1 is an instruction that it cannot take apart); the guest cannot go on")]
+    #[error(
+        "KVM gave up with internal error {suberror} (1 is an instruction that it cannot take apart); the guest cannot go on"
+    )]
     Internal {
         /// Which.
         suberror: u32,

@@ -194,7 +194,9 @@ impl BufferSlot {
                 Ok(Tried::Again) => {}
                 Ok(Tried::Busy(fence)) if left.is_zero() => return Err(NotRestored::Busy { fence, waited: patience }),
                 Ok(Tried::Busy(_)) => std::thread::sleep(LOOK_AGAIN.min(left)),
-                Ok(Tried::Wait(why)) if left.is_zero() => return Err(NotRestored::OutOfReach { waited: patience, why }),
+                Ok(Tried::Wait(why)) if left.is_zero() => {
+                    return Err(NotRestored::OutOfReach { waited: patience, why });
+                }
                 Ok(Tried::Wait(_)) => {
                     let news = state.news.lock();
                     let waited = state.news.changed.wait_timeout_while(news, left, |now| *now == heard);
@@ -311,7 +313,8 @@ impl State {
                     let stretch = self.files.resolve(chunk.owner(), Bytes::new(offset), Bytes::new(left), taken)?;
                     let len = stretch.len.as_u64();
                     let (at, len_here) = (Bytes::new(into), stretch.len);
-                    let overflow = NotRestored::NotMapped { at, len: len_here, errno: errno(rustix::io::Errno::OVERFLOW) };
+                    let overflow =
+                        NotRestored::NotMapped { at, len: len_here, errno: errno(rustix::io::Errno::OVERFLOW) };
                     let Source::File { file, offset: from } = stretch.source else { return Err(overflow) };
                     let from = file.offset(from).ok_or(overflow)?;
                     pieces.push((at, file, from, len_here));

@@ -95,7 +95,12 @@ fn overlap(one: AddrRange<GuestPhys>, other: AddrRange<GuestPhys>) -> bool {
 }
 
 /// The range that a slot takes, if a slot can be like that.
-pub(super) fn checked(at: GuestPhys, from: Bytes, len: Bytes, page: Granule) -> Result<AddrRange<GuestPhys>, SlotError> {
+pub(super) fn checked(
+    at: GuestPhys,
+    from: Bytes,
+    len: Bytes,
+    page: Granule,
+) -> Result<AddrRange<GuestPhys>, SlotError> {
     if len == Bytes::ZERO {
         return Err(SlotError::Empty);
     }

@@ -115,13 +115,7 @@ impl Inner {
         self.layout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(
-        vm: &Arc<Self>,
-        at: GuestPhys,
-        memory: &SlotMemory,
-        part: Part,
-        prot: Prot,
-    ) -> Result<Slot, SlotError> {
+    fn add(vm: &Arc<Self>, at: GuestPhys, memory: &SlotMemory, part: Part, prot: Prot) -> Result<Slot, SlotError> {
         let range = checked(at, part.at, part.len, page())?;
         let process = memory.at().slice(part.at, part.len);
         let process = process.ok_or(SlotError::BeyondMemory { part, memory: memory.len() })?;

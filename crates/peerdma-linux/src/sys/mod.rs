@@ -15,6 +15,7 @@
 
 #[cfg(test)]
 pub(crate) mod disturb;
+pub(crate) mod dma_buf;
 pub(crate) mod forced;
 pub(crate) mod interrupt;
 mod ioctl;

@@ -63,7 +63,8 @@ impl Window {
     pub(crate) fn hide(&self) -> Result<(), Errno> {
         let size = usize::try_from(self.at.len().as_u64()).map_err(|_| Errno::INVAL)?;
         // SAFETY: the range is the window's own, of which nobody has a reference (invariant 1).
-        let hidden = unsafe { mmap_anonymous(pointer(self.at.start()), size, ProtFlags::empty(), HIDDEN | MapFlags::FIXED) };
+        let hidden =
+            unsafe { mmap_anonymous(pointer(self.at.start()), size, ProtFlags::empty(), HIDDEN | MapFlags::FIXED) };
         hidden.map(drop)
     }
 }
