@@ -10,6 +10,7 @@
 mod boots;
 mod checks;
 mod copies;
+mod dma_bufs;
 mod fixes;
 mod judged;
 mod kvm;
@@ -153,6 +154,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
     tests.extend(kvm::tests());
+    tests.extend(dma_bufs::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests

@@ -28,7 +28,7 @@ mod mapping;
 mod udmabuf;
 
 pub use buf::{DmaBuf, DmaBufError, DmaBufId, NameError, NotADmaBuf, Standing};
-pub use fences::{FenceStatus, Fences};
+pub use fences::{FenceStatus, Fences, FencesError};
 pub use heap::{Heap, HeapError};
 pub use mapping::{Access, CpuAccess, DmaBufMapping};
 pub use udmabuf::{MemfdRange, Udmabuf, UdmabufError};
