@@ -10,8 +10,10 @@
 mod boots;
 mod checks;
 mod copies;
+mod dma_bufs;
 mod fixes;
 mod judged;
+mod kvm;
 mod pins;
 mod platforms;
 mod setup;
@@ -153,6 +155,8 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
     tests.extend(vfio::tests());
+    tests.extend(kvm::tests());
+    tests.extend(dma_bufs::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests

@@ -6,6 +6,7 @@ pub(crate) mod buffers;
 pub(crate) mod compat;
 mod copy;
 pub(crate) mod demo;
+pub(crate) mod dma_bufs;
 pub(crate) mod doctor;
 mod emulated;
 pub(crate) mod explain;

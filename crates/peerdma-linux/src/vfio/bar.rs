@@ -214,7 +214,7 @@ impl BarMapping {
 }
 
 /// The pages around `range` that can be mapped, cut at the BAR's end.
-fn mapped_window(device: PciAddr, region: &Region, range: BarRange) -> Result<BarRange, MapBarError> {
+pub(super) fn mapped_window(device: PciAddr, region: &Region, range: BarRange) -> Result<BarRange, MapBarError> {
     let size = region.size;
     let outside = MapBarError::Outside { device, range, size };
     if range.end() > size {

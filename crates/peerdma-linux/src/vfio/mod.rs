@@ -29,6 +29,7 @@ mod bar;
 pub mod binding;
 mod chain;
 mod config;
+mod cpu_file;
 mod device;
 mod error;
 mod event;
