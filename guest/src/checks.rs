@@ -38,6 +38,9 @@ mod supervisor;
 mod type1;
 mod worker;
 
+pub(crate) use claim::{Stop, equal};
+pub(crate) use line::Line;
+
 use crate::failure::Failure;
 use asked::Asked;
 use worker::Worker;

@@ -14,6 +14,7 @@ mod fixes;
 mod judged;
 mod pins;
 mod platforms;
+mod rdma;
 mod setup;
 
 use super::kernel::Kernel;
@@ -153,6 +154,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(checks::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
+    tests.extend(rdma::tests());
     tests
 }
 

@@ -125,7 +125,7 @@ fn perform(laboratory: &Laboratory, setup: &Setup, group: &Group) -> Result<Done
         .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
 }
 
-fn count(said: &str, exit: u8, fewest: usize) -> Result<Done, Failure> {
+pub(super) fn count(said: &str, exit: u8, fewest: usize) -> Result<Done, Failure> {
     let mut held = 0;
     let mut broken = Vec::new();
     for text in said.lines().filter(|text| !text.is_empty()) {
