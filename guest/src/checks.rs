@@ -41,6 +41,9 @@ mod type1;
 mod vfio;
 mod worker;
 
+pub(crate) use claim::{Stop, equal};
+pub(crate) use line::Line;
+
 use crate::failure::Failure;
 use asked::Asked;
 use worker::Worker;

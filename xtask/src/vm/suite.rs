@@ -16,6 +16,7 @@ mod judged;
 mod kvm;
 mod pins;
 mod platforms;
+mod rdma;
 mod setup;
 mod vfio;
 
@@ -159,6 +160,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(dma_bufs::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
+    tests.extend(rdma::tests());
     tests
 }
 

@@ -23,6 +23,7 @@ mod tests;
 
 pub use fdinfo::Registered;
 pub use limits::MemLimit;
+pub(crate) use observe::asked_twice;
 pub use observe::{observe, of_this_process};
 pub use process::Process;
 

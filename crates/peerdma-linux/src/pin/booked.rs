@@ -2,12 +2,11 @@
 
 use super::admission::{Admission, Need};
 use super::inner::lock;
-use crate::held::{self, Held};
+use crate::held;
 use crate::sys::uring::ENTRIES;
 use peerdma::pin::{Charge, ChargeError, OwnerId, Request, RingHandle, RingShape, SharedLedger, Via};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
 use std::sync::Mutex;
 
 /// Has every ring and slot of one pinner, and no second one, charged to an owner in a ledger, before the kernel is asked.
@@ -48,15 +47,8 @@ impl Booked {
         Self { ledger, owner, rings: Mutex::default(), charges: Mutex::default() }
     }
 
-    /// Asks again with what other processes have in the books, so that a refusal names them.
     fn charged<T>(&self, ask: impl Fn() -> Result<T, ChargeError>) -> Result<T, ChargeError> {
-        ask().or_else(|error| {
-            let (ChargeError::OverLimit(_), Ok(held)) = (&error, Held::read(Path::new("/proc"))) else {
-                return Err(error);
-            };
-            self.ledger.with(|ledger| held::observe(ledger, &held));
-            ask()
-        })
+        held::asked_twice(&self.ledger, ask)
     }
 }
 

@@ -64,6 +64,7 @@ pub use table::PinId;
 pub use transfer::TransferError;
 pub use unpin::UnpinError;
 pub use why::Refusal;
+pub(crate) use why::explained;
 
 use inner::Inner;
 use peerdma::addr::{AddrRange, Bytes, ProcVa};

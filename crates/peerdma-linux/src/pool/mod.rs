@@ -95,6 +95,11 @@ impl Pool {
         self.inner.region.range()
     }
 
+    /// The memory itself, for whoever maps or registers all of it; it stays mapped while that is held.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.inner.region
+    }
+
     /// Which pages it is made of.
     pub fn pages(&self) -> Pages {
         self.inner.region.pages()

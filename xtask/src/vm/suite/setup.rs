@@ -54,6 +54,11 @@ impl Laboratory {
         }
     }
 
+    /// Where guests and what they are made of lie.
+    pub(super) fn top(&self) -> &Path {
+        &self.top
+    }
+
     /// A folder for what tests hand to `peerdma` on this machine.
     pub(super) fn scratch(&self) -> Result<PathBuf, Failure> {
         let folder = self.top.join("scratch");
