@@ -121,9 +121,9 @@ impl fmt::Display for InFilesystem<'_> {
 /// Where it is wrong, and what.
 pub(crate) type Wrong = (AddrRange<ProcVa>, Refusal);
 
-/// What explains that the kernel did not pin a range, by what is mapped there now.
-pub(crate) fn explained(range: AddrRange<ProcVa>) -> Wrong {
-    Look::at(Maps::of_this_process().ok().as_ref(), range).explained()
+/// What explains that the kernel did not pin a range and answered this, by what is mapped there now.
+pub(crate) fn explained(range: AddrRange<ProcVa>, errno: Errno) -> Wrong {
+    Look::at(Maps::of_this_process().ok().as_ref(), range).explained(errno)
 }
 
 /// What a look at the mappings of a range gave.
