@@ -22,7 +22,8 @@ pub(super) const AT: Bytes = Bytes::new(3 * 4096 + 13);
 pub(super) const LEN: usize = 100_003;
 /// Bytes on each side that must not change.
 pub(super) const GUARD: usize = 64;
-pub(super) const POOL: Bytes = Bytes::new(1 << 20);
+/// As large as a huge page, so that all of it is one block.
+pub(super) const POOL: Bytes = Bytes::new(2 << 20);
 /// The pattern's seed.
 pub(super) const SEED: u64 = 7;
 /// How long anything may take.

@@ -49,6 +49,7 @@ fn served(device: &str, address: &str, tally: &mut Tally) -> Result<(), Stop> {
     let whole = Whole::new()?;
     let region = register(&host, &whole)?;
     let peer = &mut patient(TcpListener::bind(address)?.accept()?.0)?;
+    let received = received()?;
 
     let (queue, _) = host.meet(peer, &region)?;
     prepare(&whole, AT, WRITE)?;
@@ -101,7 +102,23 @@ fn served(device: &str, address: &str, tally: &mut Tally) -> Result<(), Stop> {
     tally.claim("a write by the key of a region that was deregistered touches nothing", untouched(&whole, AT, REFUSED));
 
     taken_away(&host, device, peer, tally)?;
+    let came = self::received()?.saturating_sub(received);
+    tally.claim(
+        "what arrived came through the interface of the host's own namespace",
+        // Two writes to a shared buffer, one to the pool, and a message.
+        if came >= 4 * LEN as u64 { Ok(()) } else { Err(Stop::broken(format!("only {came} bytes came there"))) },
+    );
     meeting(peer)
+}
+
+/// Bytes that the interfaces of this namespace received, but from itself.
+fn received() -> Result<u64, Stop> {
+    let lines = std::fs::read_to_string("/proc/net/dev")?;
+    let of = |line: &str| {
+        let (name, numbers) = line.split_once(':')?;
+        (name.trim() != "lo").then(|| numbers.split_whitespace().next()?.parse::<u64>().ok())?
+    };
+    Ok(lines.lines().filter_map(of).sum())
 }
 
 pub(super) fn ask(device: &str, address: &str, tally: &mut Tally) {

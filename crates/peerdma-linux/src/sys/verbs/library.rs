@@ -57,15 +57,24 @@ macro_rules! function {
         let Some(found) = $file.find($name, $version) else {
             return Err(NotLoaded::Symbol { name: text($name), version: text($version) });
         };
-        // SAFETY: 1. A pointer to a function has the size of a pointer to anything. 2. Under this name and version the
-        // library has a function of the signature that the field has (`infiniband/verbs.h`), and versions of
-        // symbols are never given to others. 3. The library stays loaded for good (`File`).
-        unsafe { std::mem::transmute(found) }
+        // SAFETY: 1. Under this name and version the library has a function of the signature that the field has
+        // (`infiniband/verbs.h`), and versions of symbols are never given to others. 2. It stays loaded for good (`File`).
+        unsafe { function(found) }
     }};
     ($file:expr, $name:literal, $version:literal, optional) => {
-        // SAFETY: as above; an `Option` of a pointer to a function has its size.
-        $file.find($name, $version).map(|found| unsafe { std::mem::transmute(found) })
+        // SAFETY: as above.
+        $file.find($name, $version).map(|found| unsafe { function(found) })
     };
+}
+
+/// Takes an address for a function.
+///
+/// # Safety
+/// There is a function of type `F` at it, for as long as the process lives.
+unsafe fn function<F: Copy>(found: NonNull<c_void>) -> F {
+    const { assert!(size_of::<F>() == size_of::<NonNull<c_void>>(), "a pointer to a function is as wide as any other") };
+    // SAFETY: 1. Both have the same size, as just asserted. 2. The caller vouches for the rest.
+    unsafe { std::mem::transmute_copy::<NonNull<c_void>, F>(&found) }
 }
 
 impl Library {
