@@ -145,6 +145,9 @@ impl Type1Space {
         Err(OpenError::NotInContainer { device })
     }
     /// The open groups, to be shown at a [hot reset](VfioDevice::hot_reset).
+    ///
+    /// They borrow the space. Where it stands behind a lock that imports take on their way out, clone the descriptors
+    /// and give the lock back before.
     pub fn groups(&self) -> impl Iterator<Item = ShownGroup<'_>> {
         self.groups.iter().map(|(number, fd)| ShownGroup { number: *number, group: fd.as_fd() })
     }

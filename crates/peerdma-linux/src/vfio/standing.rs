@@ -6,7 +6,7 @@
 //! What cannot be seen is said too ([`Standing::unseen`]): other users' open files are root's to see.
 
 use super::error::{Neighbour, OpenError};
-use super::place::{DEVICES, GROUPS, Place, driver};
+use super::place::{DEVICES, GROUPS, Place, driver, folder};
 use crate::tree::{Tree, resolve};
 use peerdma::pcie::{PciAddr, PciId};
 use std::fmt;
@@ -101,17 +101,23 @@ impl Standing {
     /// ```
     pub fn read(tree: &Tree, device: PciAddr) -> Result<Self, OpenError> {
         let place = Place::read(tree, device)?;
-        let folder = format!("{DEVICES}/{device}");
+        let folder = folder(tree, device);
+        // Config space serves where the copy holds nothing else; a virtual function has no IDs there.
+        let config = tree.read(&format!("{folder}/config")).unwrap_or_default();
+        let word =
+            |at: usize| Some(u16::from_le_bytes(*config.get(at..)?.first_chunk()?)).filter(|word| *word != 0xffff);
         let number = |name: &str| hex(&tree.text(&format!("{folder}/{name}"))?);
-        let id = |name: &str| number(name).and_then(|number| u16::try_from(number).ok());
-        let id = id("vendor").zip(id("device")).map(|(vendor, device)| PciId { vendor, device });
+        let id = |name: &str, at| number(name).and_then(|number| u16::try_from(number).ok()).or_else(|| word(at));
+        let id = id("vendor", 0).zip(id("device", 2)).map(|(vendor, device)| PciId { vendor, device });
+        let class = || Some(u32::from(word(10)?) << 8 | u32::from(*config.get(9)?));
+        let class = number("class").or_else(class);
         let kept_for =
             tree.text(&format!("{folder}/driver_override")).filter(|text| !text.is_empty() && text != "(null)");
         let neighbours = place.group.as_ref().map(|group| neighbours(tree, group.number, device)).unwrap_or_default();
         let reset_methods = reset_methods(tree, &folder);
         let mut unseen = Vec::new();
         let uses = uses(tree, &place, &mut unseen);
-        Ok(Self { class: number("class"), place, id, kept_for, neighbours, reset_methods, uses, unseen })
+        Ok(Self { class, place, id, kept_for, neighbours, reset_methods, uses, unseen })
     }
 
     /// Reads how every function stands, in order of addresses.
@@ -154,7 +160,9 @@ fn below(tree: &Tree, class: &str, device: PciAddr) -> Vec<(String, String)> {
     let inside = format!("/{device}/");
     let entries = tree.list(&class).into_iter().filter_map(|name| {
         let folder = resolve(&class, &tree.link(&format!("{class}/{name}"))?);
-        (folder.contains(&inside) || shares_subsystem(tree, &folder, &inside)).then_some((name, folder))
+        // What is below a bridge is another function's.
+        let whose = folder.rsplit('/').find_map(|part| part.parse::<PciAddr>().ok());
+        (whose == Some(device) || shares_subsystem(tree, &folder, &inside)).then_some((name, folder))
     });
     entries.collect()
 }
@@ -171,6 +179,9 @@ fn shares_subsystem(tree: &Tree, folder: &str, inside: &str) -> bool {
 fn uses(tree: &Tree, place: &Place, unseen: &mut Vec<&'static str>) -> Vec<Use> {
     let device = place.device;
     let mut uses = Vec::new();
+    if !tree.has_folder("sys/class") {
+        unseen.push("which drives and interfaces there are");
+    }
     let blocks = below(tree, "block", device);
     let mounts = tree.text("proc/self/mountinfo");
     let swaps = tree.text("proc/swaps");
@@ -201,7 +212,7 @@ fn uses(tree: &Tree, place: &Place, unseen: &mut Vec<&'static str>) -> Vec<Use> 
             uses.push(Use::Interface { name });
         }
     }
-    if tree.text(&format!("{DEVICES}/{device}/boot_vga")).as_deref() == Some("1") && !place.is_vfio {
+    if tree.text(&format!("{}/boot_vga", folder(tree, device))).as_deref() == Some("1") && !place.is_vfio {
         uses.push(Use::Console);
     }
     if place.is_vfio {

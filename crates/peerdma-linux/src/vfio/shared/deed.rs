@@ -368,11 +368,26 @@ impl<F: Function> Quiet<'_, F> {
     ///
     /// # Errors
     /// The kernel's refusal; what the registers say holds all the same.
-    pub fn act(mut self) -> Result<Outcome, DeedError> {
+    pub fn act(self) -> Result<Outcome, DeedError> {
         let device = self.device;
-        let Some(done) = device.with(|function| act(function, self.deed)) else {
-            return Err(DeedError::Closed { device: device.address() });
-        };
+        match device.with(|function| act(function, self.deed)) {
+            Some(done) => self.end(done),
+            None => Err(DeedError::Closed { device: device.address() }),
+        }
+    }
+
+    /// Says that it has been done together with another device: a hot reset, which is asked of one and meant for all.
+    ///
+    /// Announce it to each of them, wait for each, let one [`act`](Self::act), and say this of the others.
+    ///
+    /// # Errors
+    /// [`DeedError::Config`] where the registers do not answer.
+    pub fn done_with_another(self) -> Result<Outcome, DeedError> {
+        self.end(Ok(()))
+    }
+
+    fn end(mut self, done: Result<(), DeedError>) -> Result<Outcome, DeedError> {
+        let device = self.device;
         match self.deed {
             Deed::LowPower(_) if done.is_ok() => *lock(&device.0.asleep) = true,
             Deed::Wake if done.is_ok() => *lock(&device.0.asleep) = false,

@@ -324,6 +324,17 @@ fn a_deed_in_three_steps_can_be_given_up_between_any_two() {
 }
 
 #[test]
+fn a_reset_that_another_device_took_along_is_ended_without_doing_it_again() {
+    let bench = Bench::new(false);
+    let import = bench.import(Need::Required, ()).unwrap();
+    said(&bench.log);
+    let quiet = bench.device.announce(Deed::HotReset(&[])).unwrap().wait(LONG).unwrap();
+    assert_eq!(quiet.done_with_another().unwrap().answers, Some(Answers::YES));
+    assert_eq!(said(&bench.log), ["dma off", "mmap", "dma process addresses"]);
+    assert!(matches!(import.state(), ImportState::Mapped(_)));
+}
+
+#[test]
 fn what_the_kernel_refuses_is_an_error_and_everybody_is_back() {
     let bench = Bench::new(false);
     let import = bench.import(Need::Required, ()).unwrap();
