@@ -79,7 +79,6 @@ fn too_much(tried: &mut Tried) -> Result<(), Stop> {
         other => return Err(Stop::broken(format!("1025 ranges: {other:?}"))),
     }
     let long = Pages::backed(Backing::Memfd, Bytes::new((64 << 20) + PAGE.as_u64()))?;
-    fcntl_add_seals(file_of(&long)?, SealFlags::SHRINK)?;
     match tried.udmabuf(&long) {
         Err(Stop::Broken(why)) if why.contains("size_limit_mb") => Ok(()),
         other => Err(Stop::broken(format!("more than 64 MiB: {other:?}"))),
