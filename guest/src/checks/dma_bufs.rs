@@ -14,7 +14,6 @@ use peerdma_linux::dma_buf::{Access, DmaBuf, FenceStatus, Fences, FencesError, H
 use peerdma_linux::memory::{Backing, Pages};
 use peerdma_linux::type1::Type1Space;
 use peerdma_linux::vfio::{Command, Nodes, VfioDevice};
-use rustix::fs::{SealFlags, fcntl_add_seals};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -59,9 +58,7 @@ impl Tried {
 
 /// Pages of a memfd that keeps its length.
 fn sealed(pages: u64) -> Result<Pages, Stop> {
-    let pages = Pages::backed(Backing::Memfd, Bytes::new(pages * PAGE.as_u64()))?;
-    fcntl_add_seals(file_of(&pages)?, SealFlags::SHRINK)?;
-    Ok(pages)
+    Ok(Pages::backed(Backing::Memfd, Bytes::new(pages * PAGE.as_u64()))?)
 }
 
 fn file_of(pages: &Pages) -> Result<BorrowedFd<'_>, Stop> {

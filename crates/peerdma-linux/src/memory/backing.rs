@@ -2,7 +2,7 @@
 
 use crate::sys::map::Mapping;
 use peerdma::addr::Bytes;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,9 +21,9 @@ pub enum Backing {
     /// Huge pages of this size out of the pool (`vm.nr_hugepages`), private; they are never swapped or moved by
     /// compaction.
     Huge(Bytes),
-    /// A memfd, mapped shared.
+    /// A memfd that keeps its length (`F_SEAL_SHRINK`, `F_SEAL_GROW`), mapped shared.
     Memfd,
-    /// A memfd, mapped private: writes stay with this process.
+    /// The same, mapped private: writes stay with this process.
     MemfdPrivate,
 }
 
@@ -46,8 +46,10 @@ impl Backing {
             Self::Huge(size) if size.as_u64().is_power_of_two() => Ok(anonymous(Mapping::huge(len, log2(size))?)),
             Self::Huge(_) => Err(io::ErrorKind::InvalidInput.into()),
             Self::Memfd | Self::MemfdPrivate => {
-                let file = memfd_create("peerdma pages", MemfdFlags::CLOEXEC)?;
+                let file = memfd_create("peerdma pages", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
                 ftruncate(&file, len as u64)?;
+                // Whoever maps it is not cut off, and udmabuf takes no other.
+                fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
                 let mapping = match self {
                     Self::Memfd => Mapping::of_file(file.as_fd(), 0, len)?,
                     _ => Mapping::private_of_file(file.as_fd(), len)?,

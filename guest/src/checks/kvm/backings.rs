@@ -12,7 +12,7 @@ use peerdma::dma::Errno;
 use peerdma_linux::kvm::{Exit, KvmError, SlotError, SlotMemory};
 use peerdma_linux::memory::{Backing, Pages};
 use peerdma_linux::raw;
-use rustix::fs::{SealFlags, fcntl_add_seals};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::os::fd::{AsFd, OwnedFd};
 
 pub(super) fn claims() -> Vec<Claim<Tried>> {
@@ -64,15 +64,6 @@ fn read_only(tried: &mut Tried) -> Result<(), Stop> {
 
 /// A memfd that keeps its length.
 fn sealed() -> Result<Pages, Stop> {
-    let pages = unsealed()?;
-    if let Some(file) = pages.file() {
-        fcntl_add_seals(file, SealFlags::SHRINK)?;
-    }
-    Ok(pages)
-}
-
-fn unsealed() -> Result<Pages, Stop> {
-    // Without a way to seal it a memfd has F_SEAL_SEAL only.
     Ok(Pages::backed(Backing::Memfd, Bytes::new(4 * PAGE.as_u64()))?)
 }
 
@@ -104,8 +95,9 @@ fn file_of(pages: &Pages) -> Result<std::os::fd::BorrowedFd<'_>, Stop> {
 }
 
 fn memfd(tried: &mut Tried) -> Result<(), Stop> {
-    let open_ended = unsealed()?;
-    let refused = SlotMemory::of_file(file_of(&open_ended)?, Bytes::ZERO, PAGE, Prot::ReadWrite);
+    let open_ended = memfd_create("m", MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&open_ended, PAGE.as_u64())?;
+    let refused = SlotMemory::of_file(&open_ended, Bytes::ZERO, PAGE, Prot::ReadWrite);
     if !matches!(refused, Err(SlotError::NotPermitted { .. })) {
         return Err(Stop::broken(format!("a memfd that can shrink: {refused:?}")));
     }

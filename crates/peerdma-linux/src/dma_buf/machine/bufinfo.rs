@@ -51,6 +51,18 @@ fn object(line: &str) -> Option<Listed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Names are strangers', and so is whatever else a damaged list holds.
+        #[test]
+        fn whatever_is_written_there_is_read_without_a_panic(lines in prop::collection::vec("[0-9a-z<>:\t\n -]{0,60}", 0..6)) {
+            let text = lines.join("\t");
+            let (all, strange) = parse(&text);
+            prop_assert!(all.len() + strange as usize <= text.lines().count());
+            let _ = crate::dma_buf::fdinfo::parse(&text);
+        }
+    }
 
     #[test]
     fn fences_are_no_devices_and_what_is_no_line_is_counted() {
