@@ -10,8 +10,10 @@
 mod boots;
 mod checks;
 mod copies;
+mod driver;
 mod fixes;
 mod judged;
+
 mod pins;
 mod platforms;
 mod rdma;
@@ -155,6 +157,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests.extend(rdma::tests());
+    tests.extend(driver::tests());
     tests
 }
 
