@@ -1,9 +1,11 @@
 //! A controller with one pair of queues for administration and one for data, one command at a time.
 
 use super::Outcome;
-use peerdma::addr::Bytes;
+use super::bell::Ring;
+use peerdma::addr::{Bytes, ProcVa};
 use peerdma::dma::DeviceAddress;
 use peerdma::dma::consumer::nvme::Prps;
+use peerdma::pcie::PciAddr;
 use peerdma_linux::pool::Buffer;
 use peerdma_linux::vfio::{BarIndex, BarMapping, BarRange, Command, VfioDevice};
 use std::sync::atomic::{Ordering, fence};
@@ -16,14 +18,15 @@ const CSTS: Bytes = Bytes::new(0x1c);
 const AQA: Bytes = Bytes::new(0x24);
 const ASQ: Bytes = Bytes::new(0x28);
 const ACQ: Bytes = Bytes::new(0x30);
-const DOORBELLS: u64 = 0x1000;
+pub(crate) const DOORBELLS: Bytes = Bytes::new(0x1000);
 
 /// Entries of each queue.
 const DEPTH: u16 = 16;
 /// Places in the block of the pool, a page each: both pairs of queues, an answer, a list.
-const PAGE: u64 = 0x1000;
-const ANSWER: Bytes = Bytes::new(4 * PAGE);
-pub(crate) const LIST: Bytes = Bytes::new(5 * PAGE);
+pub(crate) const PAGE: Bytes = Bytes::new(0x1000);
+const STEP: u64 = PAGE.as_u64();
+const ANSWER: Bytes = Bytes::new(4 * STEP);
+pub(crate) const LIST: Bytes = Bytes::new(5 * STEP);
 
 /// How long a command, or the controller, may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,11 +64,11 @@ impl Pair {
     }
 
     fn submissions(self) -> Bytes {
-        Bytes::new(u64::from(self.id) * 2 * PAGE)
+        Bytes::new(u64::from(self.id) * 2 * STEP)
     }
 
     fn completions(self) -> Bytes {
-        Bytes::new((u64::from(self.id) * 2 + 1) * PAGE)
+        Bytes::new((u64::from(self.id) * 2 + 1) * STEP)
     }
 }
 
@@ -78,7 +81,7 @@ impl<'a> Drive<'a> {
     /// Starts a controller whose queues lie in `memory`, which it sees from `start` on.
     pub(crate) fn start(device: VfioDevice, memory: &'a Buffer, start: DeviceAddress) -> Outcome<Self> {
         device.set_command(Command::MEMORY | Command::BUS_MASTER)?;
-        let registers = BarIndex::new(0).and_then(|bar| BarRange::new(bar, Bytes::ZERO, Bytes::new(2 * PAGE)));
+        let registers = BarIndex::new(0).and_then(|bar| BarRange::new(bar, Bytes::ZERO, Bytes::new(2 * STEP)));
         let registers = device.map(registers.ok_or("no such range")?)?;
         let cap = registers.load_u64(CAP)?;
         let (admin, data) = (Pair::new(0), Pair::new(1));
@@ -95,7 +98,7 @@ impl<'a> Drive<'a> {
     /// §3.5.1, in the order that it gives.
     fn enable(&mut self) -> Outcome<()> {
         self.stop()?;
-        self.memory.write(Bytes::ZERO, &vec![0; 4 * PAGE as usize])?;
+        self.memory.write(Bytes::ZERO, &vec![0; 4 * STEP as usize])?;
         let entries = u32::from(DEPTH - 1);
         self.registers.store_u32(AQA, entries << 16 | entries)?;
         self.registers.store_u64(ASQ, beyond(self.start, self.admin.submissions())?.as_u64())?;
@@ -145,7 +148,7 @@ impl<'a> Drive<'a> {
         let format = usize::from(field(26, 1)?[0] & 0xf);
         let shift = field(128 + 4 * format + 2, 1)?[0];
         self.block =
-            Bytes::new(1_u64.checked_shl(shift.into()).filter(|size| *size <= PAGE).ok_or("a block size of its own")?);
+            Bytes::new(1_u64.checked_shl(shift.into()).filter(|size| *size <= STEP).ok_or("a block size of its own")?);
         Ok(())
     }
 
@@ -153,7 +156,7 @@ impl<'a> Drive<'a> {
     fn answer(&mut self, namespace: u32, kind: u32) -> Outcome<Vec<u8>> {
         let prp = beyond(self.start, ANSWER)?.as_u64();
         self.admin(Entry { opcode: 6, namespace, prps: [prp, 0], words: [kind, 0, 0] })?;
-        let mut page = vec![0; PAGE as usize];
+        let mut page = vec![0; STEP as usize];
         self.memory.read(ANSWER, &mut page)?;
         Ok(page)
     }
@@ -194,18 +197,46 @@ impl<'a> Drive<'a> {
         self.transfer(1, first, prps, len)
     }
 
+    /// The same, but the drive is told of the command by `ring`.
+    pub(crate) fn read_rung(&mut self, first: u64, prps: &Prps, len: Bytes, ring: &mut Ring<'_>) -> Outcome<()> {
+        let entry = self.moving(2, first, prps, len)?;
+        let mut pair = self.data;
+        let doorbell = Bytes::new(u64::from(pair.id) * 2 * self.stride);
+        let done = self.put(&mut pair, &entry).and_then(|()| ring(doorbell, pair.tail));
+        let done = done.and_then(|()| self.completion(&mut pair, entry.opcode));
+        self.data = pair;
+        done
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> PciAddr {
+        self.device.address()
+    }
+
+    /// Where its page of doorbells is mapped.
+    pub(crate) fn doorbells(&self) -> Outcome<ProcVa> {
+        let range = BarIndex::new(0).and_then(|bar| BarRange::new(bar, DOORBELLS, PAGE)).ok_or("no such range")?;
+        Ok(self.registers.process_range(range).ok_or("the mapping lacks its doorbells")?.start())
+    }
+
     /// Has what was written be on the medium.
     pub(crate) fn flush(&mut self) -> Outcome<()> {
         self.data(Entry { opcode: 0, namespace: 1, prps: [0; 2], words: [0; 3] })
     }
 
     fn transfer(&mut self, opcode: u8, first: u64, prps: &Prps, len: Bytes) -> Outcome<()> {
+        let entry = self.moving(opcode, first, prps, len)?;
+        self.data(entry)
+    }
+
+    /// A command that moves data.
+    fn moving(&self, opcode: u8, first: u64, prps: &Prps, len: Bytes) -> Outcome<Entry> {
         if prps.len() != len {
             return Err(format!("the data has {}, and the command is for {len}", prps.len()).into());
         }
         let count = u32::try_from(len.as_u64() / self.block.as_u64())?.checked_sub(1).ok_or("no blocks")?;
         let prps = [prps.prp1().as_u64(), prps.prp2().map_or(0, DeviceAddress::as_u64)];
-        self.data(Entry { opcode, namespace: 1, prps, words: [first as u32, (first >> 32) as u32, count] })
+        Ok(Entry { opcode, namespace: 1, prps, words: [first as u32, (first >> 32) as u32, count] })
     }
 
     fn admin(&mut self, entry: Entry) -> Outcome<()> {
@@ -223,13 +254,23 @@ impl<'a> Drive<'a> {
     }
 
     fn submit(&self, pair: &mut Pair, entry: Entry) -> Outcome<()> {
+        self.put(pair, &entry)?;
+        self.ring(u64::from(pair.id) * 2, pair.tail)?;
+        self.completion(pair, entry.opcode)
+    }
+
+    /// Puts an entry where the drive looks when it is told.
+    fn put(&self, pair: &mut Pair, entry: &Entry) -> Outcome<()> {
         let place = Bytes::new(pair.submissions().as_u64() + u64::from(pair.tail) * 64);
         self.memory.write(place, &entry.to_bytes(pair.tail))?;
         pair.tail = (pair.tail + 1) % DEPTH;
         // The drive reads the entry after it sees the doorbell.
         fence(Ordering::SeqCst);
-        self.ring(u64::from(pair.id) * 2, pair.tail)?;
+        Ok(())
+    }
 
+    /// Waits for the one command that is under way.
+    fn completion(&self, pair: &mut Pair, opcode: u8) -> Outcome<()> {
         let place = Bytes::new(pair.completions().as_u64() + u64::from(pair.head) * 16);
         let until = Instant::now() + PATIENCE;
         let status = loop {
@@ -240,7 +281,7 @@ impl<'a> Drive<'a> {
                 break word >> 17;
             }
             if Instant::now() > until {
-                return Err(format!("the drive does not answer command {:#04x}", entry.opcode).into());
+                return Err(format!("the drive does not answer command {:#04x}", opcode).into());
             }
             std::thread::yield_now();
         };
@@ -252,14 +293,13 @@ impl<'a> Drive<'a> {
         match status & 0x7ff {
             0 => Ok(()),
             status => {
-                Err(format!("the drive refuses command {:#04x} with status {status:#05x} (figure 92)", entry.opcode)
-                    .into())
+                Err(format!("the drive refuses command {:#04x} with status {status:#05x} (figure 92)", opcode).into())
             }
         }
     }
 
     fn ring(&self, doorbell: u64, value: u16) -> Outcome<()> {
-        Ok(self.registers.store_u32(Bytes::new(DOORBELLS + doorbell * self.stride), value.into())?)
+        Ok(self.registers.store_u32(Bytes::new(DOORBELLS.as_u64() + doorbell * self.stride), value.into())?)
     }
 }
 

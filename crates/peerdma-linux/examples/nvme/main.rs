@@ -1,12 +1,13 @@
 //! A drive driven from a process, which reads blocks straight into another device's BAR.
 //!
 //! ```text
-//! nvme DRIVE TARGET SEED        as in: nvme 0000:03:00.0 0000:06:00.0 7
+//! nvme DRIVE TARGET SEED [EDU]      as in: nvme 0000:03:00.0 0000:06:00.0 7 0000:05:00.0
 //! ```
 //!
-//! Both functions must be bound to vfio-pci, and BAR 2 of the target be memory. **The drive is written to.**
+//! All functions must be bound to vfio-pci, and BAR 2 of the target be memory. **The drive is written to.**
 //! Its first blocks are expected to hold the pattern of run 0 with that seed ([`peerdma_linux::pattern`]); they are read into memory and into the
-//! BAR, and looked at by the CPU. Then run 1 goes into the BAR, from where the drive writes it behind the first.
+//! BAR, and looked at by the CPU. Then run 1 goes into the BAR, from where the drive writes it behind the first. An edu, if one is named, then
+//! rings the drive's doorbell for one more read.
 //!
 //! What it shows:
 //!
@@ -15,8 +16,9 @@
 //! - [`Controller::prps`] turns a mapping into what a command says of its data, whatever lies behind.
 //! - The drive is stopped before anything that it reaches is unmapped.
 //!
-//! [`drive`] is the controller, in the terms of the NVM Express Base Specification 2.0. One command at a time, polled.
+//! [`bell`] is the doorbell in another device's hands. [`drive`] is the controller, in the terms of the NVM Express Base Specification 2.0. One command at a time, polled.
 
+mod bell;
 mod drive;
 
 use drive::Drive;
@@ -54,9 +56,10 @@ const ROOM: Bytes = Bytes::new(64 << 10);
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.as_slice() {
-        [drive, target, seed] => run(drive, target, seed),
+        [drive, target, seed] => run(drive, target, seed, None),
+        [drive, target, seed, edu] => run(drive, target, seed, Some(edu)),
         _ => {
-            eprintln!("usage: nvme DRIVE TARGET SEED, as in: nvme 0000:03:00.0 0000:06:00.0 7");
+            eprintln!("usage: nvme DRIVE TARGET SEED [EDU], as in: nvme 0000:03:00.0 0000:06:00.0 7");
             return ExitCode::from(2);
         }
     };
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(drive: &str, target: &str, seed: &str) -> Outcome<()> {
+fn run(drive: &str, target: &str, seed: &str, edu: Option<&String>) -> Outcome<()> {
     let (drive, target, seed): (PciAddr, PciAddr, u64) = (drive.parse()?, target.parse()?, seed.parse()?);
     let snapshot = peerdma_linux::sysfs::read(&Tree::live());
     let topology = peerdma_linux::assemble::builder(&snapshot, Origin::Sysfs, &PciNames::built_in())?.build();
@@ -118,6 +121,12 @@ fn run(drive: &str, target: &str, seed: &str) -> Outcome<()> {
     drive.write(LEN.as_u64() / drive.block().as_u64(), &prps, LEN)?;
     drive.flush()?;
     println!("written from the BAR: {LEN} behind the first {LEN}");
+
+    if let Some(edu) = edu {
+        bar.write(Bytes::ZERO, &around(&wanted, 0xff))?;
+        bell::rung(&topology, edu.parse()?, &pool, &mut drive, |drive, ring| drive.read_rung(0, &prps, LEN, ring))?;
+        expect("the BAR, the doorbell rung by an edu", &wanted, |into| Ok(bar.read(Bytes::ZERO, into)?))?;
+    }
     // Now by hand what leaving does too: first the drive, then what it reaches.
     drop(drive);
     drop(data);

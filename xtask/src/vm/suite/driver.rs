@@ -16,6 +16,8 @@ use std::path::Path;
 /// The first drive of the topology `default`, and the memory below the same switch.
 const DRIVE: &str = "0000:03:00.0";
 const TARGET: &str = "0000:06:00.0";
+/// The edu below that switch.
+const EDU: &str = "0000:05:00.0";
 const SEED: u64 = 11;
 /// As much as the example moves at a time, and its runs.
 const LEN: usize = 40 << 10;
@@ -25,7 +27,12 @@ const WRITTEN: u64 = 1;
 const FORGETS: &str = "driver=null-co,node-name=d1,size=67108864,read-zeroes=on";
 const SIZE: usize = 64 << 20;
 
-const SAID: [&str; 3] = ["read into memory: every byte", "read into the BAR: every byte", "written from the BAR"];
+const SAID: [&str; 4] = [
+    "read into memory: every byte",
+    "read into the BAR: every byte",
+    "written from the BAR",
+    "read into the BAR, the doorbell rung by an edu: every byte",
+];
 
 pub(super) fn tests() -> Vec<Test> {
     vec![Test::new("driver", "a drive in a process's hands reads into a peer's BAR, and writes from there", all)]
@@ -41,11 +48,11 @@ fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     let (root, top) = (&laboratory.root, laboratory.top());
     let built = program::build_example(root, top, "peerdma-linux", "nvme")?;
     let bytes = fs::read(&built).map_err(|error| Failure::io("read", &built, &error))?;
-    let mut job = Job::new(["nvme", DRIVE, TARGET, &SEED.to_string()].map(Into::into).into());
+    let mut job = Job::new(["nvme", DRIVE, TARGET, &SEED.to_string(), EDU].map(Into::into).into());
     job.files = userland::rdma(top)?;
     job.files.push(GuestFile { path: "job/bin/nvme".into(), mode: 0o755, bytes });
     // Through type 1 requests go up to the host bridge, which is known to forward from Zen on.
-    let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET]);
+    let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET, EDU]);
     let file = disk.display().to_string().replace(',', ",,");
     setup.replace = Some((FORGETS, format!("driver=file,node-name=d1,filename={file}")));
     let outcome = laboratory.boot_job(&setup, &mut job)?;
