@@ -13,7 +13,8 @@
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
 //! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
 //! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
-//! [`control`] tells others what a process is at. [`mirror`]
+//! [`control`] tells others what a process is at. [`kvm`] shows memory to a virtual machine, [`dma_buf`] has
+//! memory that kernel drivers share. [`mirror`]
 //! has a device use process memory by its addresses, and [`uffd`] tells what becomes of that.
 //!
 //! Three principles:
@@ -41,6 +42,7 @@ mod bell;
 pub mod buffer_event;
 pub mod capture;
 pub mod control;
+pub mod dma_buf;
 pub mod edu;
 pub mod engine;
 pub mod fence_event;
@@ -50,6 +52,7 @@ mod iomem;
 pub mod iommufd;
 mod kernel_config;
 pub mod kernel_log;
+pub mod kvm;
 pub mod lspci;
 pub mod membarrier;
 pub mod memory;

@@ -1,4 +1,6 @@
-//! `peerdma buffers`: who has what, and who keeps whom waiting, in a process that runs a machine.
+//! `peerdma buffers`: who has what, and who keeps whom waiting, in a process that runs a machine; or dma-bufs of this one.
+
+mod machine;
 
 use crate::args::{BuffersArguments, default_socket};
 use crate::document::SCHEMA;
@@ -10,6 +12,9 @@ use peerdma_linux::control::ask;
 use std::io::Write;
 
 pub(crate) fn run(arguments: &BuffersArguments) -> Result<Exit, Failure> {
+    if arguments.machine {
+        return machine::run(&arguments.output);
+    }
     if arguments.output.schema {
         output::schema::<BuffersDocument>()?;
         return Ok(Exit::Done);

@@ -6,6 +6,7 @@ pub(crate) mod buffers;
 pub(crate) mod compat;
 mod copy;
 pub(crate) mod demo;
+pub(crate) mod dma_bufs;
 pub(crate) mod doctor;
 mod emulated;
 pub(crate) mod explain;
@@ -20,6 +21,7 @@ pub(crate) mod share;
 mod topology;
 mod trace;
 pub(crate) mod verify;
+pub(crate) mod vfio;
 pub(crate) mod whatif;
 pub(crate) mod whose;
 

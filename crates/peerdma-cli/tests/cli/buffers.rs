@@ -82,3 +82,17 @@ fn who_does_not_answer_or_not_as_peerdma_does_is_named() {
         std::fs::remove_file(path).unwrap();
     }
 }
+
+#[test]
+fn the_machine_s_own_buffers_are_listed_and_what_could_not_be_seen_is_said() {
+    let output = peerdma(&["buffers", "--machine", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let complete = document["complete"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(if complete { 0 } else { 3 }));
+    assert_eq!(complete, document["unseen"].as_array().unwrap().is_empty());
+    let schema = crate::machine::json_of(&["buffers", "--machine", "--schema"], 0);
+    crate::commands::conforms(&schema, &schema, &document, "buffers --machine");
+    let text = String::from_utf8_lossy(&peerdma(&["buffers", "--machine"]).stdout).into_owned();
+    assert!(text.contains("dma-bufs") || text.contains("EXPORTER"), "{text}");
+    assert_eq!(peerdma(&["buffers", "--machine", "--socket", "/x"]).status.code(), Some(2));
+}

@@ -175,6 +175,9 @@ impl DeviceTable for ProcessTable {
     }
 
     fn quiesce(&mut self) {
+        // What waits on its way up is the device's doing too, and whoever reads from the device pushes it: into the next
+        // owner's memory, if the page is given away meanwhile.
+        self.machine.push_up(self.node);
         self.machine.drain();
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Mutex;
 
-/// Has every ring and slot of one pinner charged to an owner in a ledger, before the kernel is asked.
+/// Has every ring and slot of one pinner, and no second one, charged to an owner in a ledger, before the kernel is asked.
 ///
 /// What the ledger refuses it refuses by name: whose limit, who has how much of it, and how much is missing. Other
 /// processes are looked at when the ledger refuses, not each time; call [`held::observe`] to have them counted before.
@@ -71,6 +71,12 @@ impl Admission for Booked {
     }
 
     fn admit_ring(&self, ring: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // Ring and slot name a charge, so that two pinners would take each other's.
+        if lock(&self.rings).contains_key(&ring) {
+            return Err(
+                format!("ring {ring} is in these books already, of another pinner; make a Booked for each").into()
+            );
+        }
         let handle = self.charged(|| self.ledger.open_ring(self.owner, RingShape::new(ENTRIES)))?;
         lock(&self.rings).insert(ring, handle);
         Ok(())

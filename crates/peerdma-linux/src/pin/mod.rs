@@ -58,6 +58,8 @@ pub(crate) use limit::is_bypassed;
 pub use options::{MOST_SLOTS, Options, Ring, RingKind};
 pub use standing::{ProbeError, Standing, Unknown};
 pub use steady::Steady;
+#[cfg(test)]
+pub(crate) use steady::sealed;
 pub use table::PinId;
 pub use transfer::TransferError;
 pub use unpin::UnpinError;

@@ -3,16 +3,13 @@
 use super::error::PoolError;
 use super::gaps;
 use super::options::{Options, Pages};
-use crate::memory::{BeyondPages, huge_page_size, page_size};
+use crate::memory::{BeyondPages, huge_page_size, page_size, transparent_huge_page_size};
 use crate::own::smaps;
 use crate::sys::map::{Mapping, Outside};
 use peerdma::addr::{AddrRange, Bytes, Granule, ProcVa};
 use peerdma::pool::place;
 use rustix::io::Errno;
 use std::fs;
-
-/// What huge pages are aligned to where the kernel does not say.
-const USUAL_HUGE: Bytes = Bytes::new(2 << 20);
 
 /// How often a place is looked for again that another thread took meanwhile.
 const TRIES: u32 = 16;
@@ -40,7 +37,8 @@ impl Region {
             check_free(size, unit, len as u64 / unit.as_u64())?;
         }
         // Where huge pages begin, so that all of the pool can be in them; a pool of less than one needs none of that.
-        let huge = huge.unwrap_or(USUAL_HUGE);
+        // The default size of hugetlb may be another one than that of transparent huge pages.
+        let huge = huge.filter(|_| hugetlb).unwrap_or_else(transparent_huge_page_size);
         let align = if hugetlb || len as u64 >= huge.as_u64() { huge } else { page_size() };
         let align = Granule::new(align).unwrap_or(Granule::PAGE_4K);
         let mapping = map_where_all_reach(size, len, align, options, hugetlb)?;

@@ -212,6 +212,11 @@ impl ReadOnly {
         .map(Self)
     }
 
+    /// Address of the first byte.
+    pub(crate) fn address(&self) -> ProcVa {
+        self.0.address()
+    }
+
     /// Bytes that were asked for.
     pub(crate) fn len(&self) -> Bytes {
         self.0.len()

@@ -15,10 +15,12 @@
 
 #[cfg(test)]
 pub(crate) mod disturb;
+pub(crate) mod dma_buf;
 pub(crate) mod forced;
 pub(crate) mod interrupt;
 mod ioctl;
 pub(crate) mod iommufd;
+pub(crate) mod kvm;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod p2pmem;
@@ -32,3 +34,4 @@ pub(crate) mod uffd;
 pub(crate) mod uring;
 pub(crate) mod verbs;
 pub(crate) mod vfio;
+pub(crate) mod window;

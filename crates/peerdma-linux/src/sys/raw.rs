@@ -19,7 +19,7 @@ mod foreign;
 
 pub use foreign::Foreign;
 
-pub use dma_buf::{CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, udmabuf};
+pub use dma_buf::{CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, prime_import, udmabuf};
 
 use super::ioctl::exchange_words;
 use super::map::Mapping;

@@ -218,7 +218,7 @@ impl RegisterError {
             },
             Errno::PERM | Errno::ACCESS => Self::NotPermitted { device, len, errno },
             Errno::FAULT | Errno::INVAL => {
-                let (part, why) = explained(range);
+                let (part, why) = explained(range, errno);
                 Self::Memory { device, range, part, why }
             }
             errno => Self::Other { device, len, errno },

@@ -124,6 +124,12 @@ impl BarMapping {
         Ok(Self { mapping: Mapping::of_file(fd, at, len).map_err(refused)?, device, window })
     }
 
+    /// Any mapping in the place of a BAR's.
+    #[cfg(test)]
+    pub(super) fn of(mapping: Mapping, device: PciAddr, window: BarRange) -> Self {
+        Self { mapping, device, window }
+    }
+
     /// What is mapped: whole pages, except at the end of a BAR that is smaller than one.
     pub fn window(&self) -> BarRange {
         self.window
@@ -208,7 +214,7 @@ impl BarMapping {
 }
 
 /// The pages around `range` that can be mapped, cut at the BAR's end.
-fn mapped_window(device: PciAddr, region: &Region, range: BarRange) -> Result<BarRange, MapBarError> {
+pub(super) fn mapped_window(device: PciAddr, region: &Region, range: BarRange) -> Result<BarRange, MapBarError> {
     let size = region.size;
     let outside = MapBarError::Outside { device, range, size };
     if range.end() > size {

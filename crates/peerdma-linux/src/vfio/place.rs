@@ -13,8 +13,8 @@ use super::error::{Neighbour, OpenError};
 use crate::tree::Tree;
 use peerdma::pcie::PciAddr;
 
-const DEVICES: &str = "sys/bus/pci/devices";
-const GROUPS: &str = "sys/kernel/iommu_groups";
+pub(super) const DEVICES: &str = "sys/bus/pci/devices";
+pub(super) const GROUPS: &str = "sys/kernel/iommu_groups";
 /// Drivers that leave a group's DMA to whoever takes it (they set `driver_managed_dma`).
 const HARMLESS: [&str; 2] = ["pcieport", "pci-stub"];
 
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
+pub(super) fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
     tree.link_name(&format!("{DEVICES}/{device}/driver"))
 }
 

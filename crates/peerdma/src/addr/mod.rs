@@ -4,7 +4,8 @@
 //! without any error, so the kind is part of the type: [`PhysAddr`] is what the
 //! CPU and the host bridge's upstream side use, [`BusAddr`] is what is compared
 //! with windows and BARs on the wires below a host bridge, [`Iova`] is what an
-//! IOMMU translates, and [`ProcVa`] means nothing outside one process. On most
+//! IOMMU translates, [`ProcVa`] means nothing outside one process, and [`GuestPhys`]
+//! nothing outside one virtual machine. On most
 //! x86 machines the first two are equal in number, which is exactly why they must
 //! differ in type.
 
@@ -140,6 +141,10 @@ address! {
 address! {
     /// Address in a process, as the CPU uses it while that process runs.
     ProcVa
+}
+address! {
+    /// Address as a virtual machine's CPU sees its memory and its devices; means nothing outside one guest.
+    GuestPhys
 }
 
 /// A non-empty range of addresses of one kind, `start..start + len`.

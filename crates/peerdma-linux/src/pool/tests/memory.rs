@@ -39,7 +39,7 @@ fn a_pool_is_pinned_as_a_whole_and_lets_go_with_its_last_buffer() {
     assert_eq!(pin.range(), pool.range());
     assert_eq!(pool.range().start().as_u64() % (2 * MIB), 0, "as huge pages lie");
     let Pages::Ordinary { huge } = pool.pages() else { unreachable!("no hugetlb was asked for") };
-    assert!(huge.as_u64() <= 4 * MIB);
+    assert!(huge.as_u64() <= 4 * MIB && huge.as_u64().is_multiple_of(2 * MIB), "whole huge pages of it: {huge}");
     let buffer = pool.take(Bytes::new(1), pool.owner("last").unwrap()).unwrap();
     drop(pool);
     buffer.write(Bytes::ZERO, &[1]).unwrap();

@@ -3,8 +3,8 @@
 //! A BAR that VFIO exported is a dma-buf like any other to whoever holds it, and iommufd takes
 //! only those of VFIO. Both can be seen by asking.
 //!
-//! UNSAFETY: `ioctl` with hand-made structures of `linux/dma-buf.h`, `linux/udmabuf.h` and
-//! `linux/dma-heap.h`.
+//! UNSAFETY: `ioctl` with hand-made structures of `linux/dma-buf.h`, `linux/udmabuf.h`,
+//! `linux/dma-heap.h` and `drm/drm.h`.
 //!
 //! Not here: exporting a BAR; see [`super::export`].
 
@@ -31,6 +31,16 @@ const DMA_HEAP_ALLOC: Opcode = 0xc018_4800;
 /// request for 2^50 bytes has the caller killed for memory instead.
 const MAX_HEAP: u64 = 1 << 24;
 
+/// `DRM_IOCTL_PRIME_FD_TO_HANDLE`: `_IOWR('d', 0x2e, struct drm_prime_handle)`.
+const PRIME_FD_TO_HANDLE: Opcode = 0xc00c_642e;
+
+#[repr(C)]
+struct Prime {
+    handle: u32,
+    flags: u32,
+    fd: i32,
+}
+
 #[repr(C)]
 struct Udmabuf {
     memfd: u32,
@@ -53,10 +63,10 @@ struct ExportSyncFile {
     fd: i32,
 }
 
-// Sizes stand in the numbers of these three, so a wrong one answers ENOTTY.
+// Sizes stand in the numbers of these, so a wrong one answers ENOTTY.
 const _: () = assert!(size_of::<Udmabuf>() == 24 && std::mem::offset_of!(Udmabuf, offset) == 8);
 const _: () = assert!(size_of::<HeapAllocation>() == 24 && std::mem::offset_of!(HeapAllocation, heap_flags) == 16);
-const _: () = assert!(size_of::<ExportSyncFile>() == 8);
+const _: () = assert!(size_of::<ExportSyncFile>() == 8 && size_of::<Prime>() == 12);
 
 /// Which half of a CPU's access to a dma-buf is announced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,6 +140,17 @@ pub fn heap(heap: impl AsFd, len: Bytes) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel reads and writes one `dma_heap_allocation_data`, all plain numbers.
     unsafe { exchange(heap.as_fd(), DMA_HEAP_ALLOC, &mut request) }.map_err(errno)?;
     descriptor(i32::try_from(request.fd).map_err(|_| Errno::EBADF)?)
+}
+
+/// Has a DRM driver import a dma-buf, through an open node of its; the handle goes with the node.
+///
+/// # Errors
+/// The kernel's answer as it is.
+pub fn prime_import(drm: impl AsFd, dma_buf: impl AsFd) -> Result<u32, Errno> {
+    let mut request = Prime { handle: 0, flags: 0, fd: dma_buf.as_fd().as_raw_fd() };
+    // SAFETY: the kernel reads and writes one `drm_prime_handle`, all plain numbers.
+    unsafe { exchange(drm.as_fd(), PRIME_FD_TO_HANDLE, &mut request) }.map_err(errno)?;
+    Ok(request.handle)
 }
 
 #[cfg(test)]

@@ -1,0 +1,97 @@
+//! The machine inside the guest: one processor and a page of code.
+
+use super::super::claim::{Stop, equal};
+use super::page;
+use peerdma::access::Prot;
+use peerdma::addr::{Bytes, GuestPhys};
+use peerdma_linux::kvm::{Exit, Kvm, Registers, Slot, SlotMemory, Vcpu, Vm};
+use peerdma_linux::memory::Pages;
+use std::sync::Arc;
+
+/// Where its code is.
+const CODE: u64 = 0x1000;
+
+/// Where it says what it did.
+pub(super) const PORT: u16 = 0x10;
+
+/// `mov [ebx], eax; out 0x10, eax; hlt`
+const STORES: [u8; 5] = [0x89, 0x03, 0xe7, 0x10, 0xf4];
+/// `mov eax, [ebx]; out 0x10, eax; hlt`
+const LOADS: [u8; 5] = [0x8b, 0x03, 0xe7, 0x10, 0xf4];
+/// `again: mov [ebx], eax; inc eax; out 0x10, eax; jmp again`
+const COUNTS: [u8; 7] = [0x89, 0x03, 0x40, 0xe7, 0x10, 0xeb, 0xf9];
+
+/// Offsets of the three in the page of code.
+const PROGRAMS: [(u64, &[u8]); 3] = [(0, &STORES), (0x100, &LOADS), (0x200, &COUNTS)];
+
+/// A machine with nothing but code.
+pub(super) struct Inner {
+    pub(super) vcpu: Vcpu,
+    _code: Slot,
+}
+
+impl Inner {
+    pub(super) fn new(kvm: &Kvm, vm: &Vm) -> Result<Self, Stop> {
+        let pages = Arc::new(Pages::zeroed(page().len)?);
+        for (offset, code) in PROGRAMS {
+            pages.write(Bytes::new(offset), code)?;
+        }
+        let code = vm.add(GuestPhys::new(CODE), &SlotMemory::of_pages(&pages), page(), Prot::ReadWrite)?;
+        let mut vcpu = kvm.create_vcpu(vm, 0)?;
+        vcpu.start_flat(code.range().start())?;
+        Ok(Self { vcpu, _code: code })
+    }
+
+    fn begin(&mut self, program: u64, at: GuestPhys, value: u32) -> Result<(), Stop> {
+        let registers = Registers { rax: value.into(), rbx: at.as_u64(), rip: CODE + program, ..Registers::default() };
+        Ok(self.vcpu.set_registers(registers)?)
+    }
+
+    /// Begins to store, and runs until it leaves.
+    pub(super) fn store(&mut self, at: GuestPhys, value: u32) -> Result<Exit, Stop> {
+        self.begin(0, at, value)?;
+        Ok(self.vcpu.run()?)
+    }
+
+    /// Begins to load, and runs until it leaves.
+    pub(super) fn load(&mut self, at: GuestPhys) -> Result<Exit, Stop> {
+        self.begin(0x100, at, 0)?;
+        Ok(self.vcpu.run()?)
+    }
+
+    /// Begins to count from `value` on, in memory and at the port.
+    pub(super) fn count(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
+        self.begin(0x200, at, value)
+    }
+
+    /// Stores, and expects that it comes to an end.
+    pub(super) fn stored(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
+        let exit = self.store(at, value)?;
+        equal("the inner guest after a store", &said(value), &exit)
+    }
+
+    /// Loads, and gives what it got.
+    pub(super) fn loaded(&mut self, at: GuestPhys) -> Result<u32, Stop> {
+        let exit = self.load(at)?;
+        told(&exit).ok_or_else(|| Stop::broken(format!("the inner guest after a load: {exit:?}")))
+    }
+
+    /// Goes on, and expects that what it was at comes to an end with this value.
+    pub(super) fn goes_on(&mut self, value: u32) -> Result<(), Stop> {
+        let exit = self.vcpu.run()?;
+        equal("the inner guest that goes on", &said(value), &exit)
+    }
+}
+
+/// What it says of a value.
+fn said(value: u32) -> Exit {
+    Exit::Out { port: PORT, bytes: value.to_le_bytes().to_vec() }
+}
+
+/// The value that it says.
+pub(super) fn told(exit: &Exit) -> Option<u32> {
+    match exit {
+        Exit::Out { port: PORT, bytes } => bytes.as_slice().try_into().ok().map(u32::from_le_bytes),
+        _ => None,
+    }
+}

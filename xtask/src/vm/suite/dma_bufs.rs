@@ -1,0 +1,40 @@
+//! dma-bufs of every maker: `peerdma-guest checks dma-bufs`, and what `peerdma buffers --machine` says of them.
+
+use super::checks::count;
+use super::setup::{Laboratory, Setup, Which};
+use super::{Done, Test};
+use crate::failure::Failure;
+use crate::vm::guest::Job;
+
+/// An `ivshmem-plain` below the switch of the topology `default`.
+const TARGET: &str = "0000:06:00.0";
+
+pub(super) fn tests() -> Vec<Test> {
+    [
+        // Two more claims are about vgem.
+        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], 22),
+        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], 20),
+    ]
+    .map(|(name, kernel, modules, fewest)| {
+        Test::new("dma-bufs", name, move |laboratory| tried(laboratory, kernel, modules, fewest))
+    })
+    .into()
+}
+
+fn tried(laboratory: &Laboratory, kernel: Which, modules: &[&str], fewest: usize) -> Result<Done, Failure> {
+    let setup = Setup::named(kernel, "default").vfio(&[TARGET]);
+    // Nobody mounts the groups of processes in these guests.
+    let script = format!(
+        "mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; \
+         peerdma buffers --machine > /out/said 2>&1 && peerdma-guest checks dma-bufs --target {TARGET}"
+    );
+    let mut job = Job::new(vec!["sh".into(), "-c".into(), script]);
+    job.modules = modules.iter().map(|&name| name.into()).collect();
+    let outcome = laboratory.boot_job(&setup, &mut job)?;
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    let done = count(&said, outcome.exit, fewest).map_err(|failure| {
+        let listed = String::from_utf8_lossy(outcome.files.get("said").map_or(&[], Vec::as_slice)).into_owned();
+        Failure::Found(format!("{failure}\n{listed}{}", String::from_utf8_lossy(&outcome.stderr)))
+    })?;
+    Ok(Done { claims: done.claims + 1, ..done })
+}
