@@ -59,18 +59,25 @@ pub(super) fn build(root: &Path, top: &Path, programs: &[Own]) -> Result<Vec<Pat
 }
 
 /// Builds the guest's checks once more, linked dynamically, for what loads libraries at run time.
-///
-/// Unoptimised and in the workspace's own folder, where the tests' build has most of it already: what it does is wait
-/// for adapters.
 pub(super) fn build_dynamic(root: &Path, top: &Path) -> Result<PathBuf, Failure> {
+    dynamic(root, top, &["-p", Own::Guest.package()], Own::Guest.name())
+}
+
+/// Builds an example of a package, linked dynamically.
+pub(super) fn build_example(root: &Path, top: &Path, package: &str, example: &str) -> Result<PathBuf, Failure> {
+    dynamic(root, top, &["-p", package, "--example", example], &format!("examples/{example}"))
+}
+
+/// Unoptimised and in the workspace's own folder, where the tests' build has most of it already: what such programs do is
+/// wait for devices.
+fn dynamic(root: &Path, top: &Path, what: &[&str], built: &str) -> Result<PathBuf, Failure> {
     let target = top.parent().unwrap_or(top);
     let mut command = bound("cargo");
-    command.current_dir(root).args(["build", "-p", Own::Guest.package()]);
-    command.env("CARGO_TARGET_DIR", target);
+    command.current_dir(root).arg("build").args(what).env("CARGO_TARGET_DIR", target);
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
-    say!("vm: building {}, linked dynamically", Own::Guest.name());
+    say!("vm: building {built}, linked dynamically");
     run(command)?;
-    Ok(target.join("debug").join(Own::Guest.name()))
+    Ok(target.join("debug").join(built))
 }
 
 /// Runs cargo.

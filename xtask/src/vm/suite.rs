@@ -11,6 +11,7 @@ mod boots;
 mod checks;
 mod copies;
 mod dma_bufs;
+mod driver;
 mod fixes;
 mod judged;
 mod kvm;
@@ -161,6 +162,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
     tests.extend(rdma::tests());
+    tests.extend(driver::tests());
     tests
 }
 

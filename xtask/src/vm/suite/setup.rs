@@ -102,7 +102,7 @@ pub(super) struct Setup {
     pub(super) user: User,
     pub(super) vfio: Vec<&'static str>,
     /// A property of the devices that this guest gives another value.
-    pub(super) replace: Option<(&'static str, &'static str)>,
+    pub(super) replace: Option<(&'static str, String)>,
     /// What its memory consists of.
     pub(super) memory: Memory,
 }
@@ -180,7 +180,7 @@ impl Setup {
 
     pub(super) fn machine(&self) -> Result<Machine, Failure> {
         let mut devices = self.topology.as_ref().map(topology::Model::arguments).unwrap_or_default();
-        if let Some((from, to)) = self.replace {
+        if let Some((from, to)) = &self.replace {
             devices.iter_mut().for_each(|device| *device = device.replace(from, to));
         }
         Ok(Machine {

@@ -140,7 +140,16 @@ impl File {
 
     fn find(&self, name: &CStr, version: &CStr) -> Option<NonNull<c_void>> {
         // SAFETY: 1. The handle is of `dlopen` and was not closed. 2. Both texts end with a zero and outlive the call.
-        NonNull::new(unsafe { libc::dlvsym(self.0.as_ptr(), name.as_ptr(), version.as_ptr()) })
+        #[cfg(target_env = "gnu")]
+        let found = unsafe { libc::dlvsym(self.0.as_ptr(), name.as_ptr(), version.as_ptr()) };
+        // Other C libraries know no versions, and find the newest.
+        #[cfg(not(target_env = "gnu"))]
+        let found = {
+            let _ = version;
+            // SAFETY: as above.
+            unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) }
+        };
+        NonNull::new(found)
     }
 }
 
