@@ -40,11 +40,11 @@ pub enum NewError {
     },
 }
 
-/// Somebody uses memory and did not leave in time. Nothing has changed; contexts wait until a later call gets through.
+/// Somebody uses memory and did not leave in time. Nothing has changed; contexts wait until it has left.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{} did not leave in time{}; stop the device, or wait longer", .who.join(", "), Refused(*.refused))]
 pub struct StillInUse {
-    /// The names of the contexts.
+    /// The names of the contexts; or another change, which waits for them and was not over in time.
     pub who: Vec<String>,
     /// Why nobody can be said to be outside, if the barrier was refused.
     pub refused: Option<BarrierRefused>,
@@ -163,6 +163,12 @@ pub enum AccessError {
     Late {
         /// The first address that is not there.
         at: ProcVa,
+    },
+    /// The memory was about to change until it was too late: somebody else does not leave it.
+    #[error("{at} was closed until it was too late, since another context does not leave; see what keeps that")]
+    Closed {
+        /// The range.
+        at: AddrRange<ProcVa>,
     },
     /// No range holds this.
     #[error("{len} from {at} on reach past the end of all addresses")]

@@ -65,6 +65,7 @@ mod quiet;
 mod serve;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turn;
 
 use crate::bell::Bell;
 use crate::membarrier::CheapestFence;
@@ -88,12 +89,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use turn::Turn;
 
 /// Contexts of one mirror at most.
 pub const MOST_CONTEXTS: u32 = peerdma::mirror::queue::MOST_SEATS;
 
 /// Keeps pages in their place while it lives: a [`Pin`], or what else does.
-pub trait Holds: Send {
+pub trait Holds: Send + Sync {
     /// Whose pages.
     fn holds(&self) -> AddrRange<ProcVa>;
 }
@@ -133,8 +135,8 @@ struct Shared<T> {
     /// Readable when there is a message, or when somebody has asked while whoever serves slept.
     ready: OwnedFd,
     uffd: Option<Uffd>,
-    turn: Mutex<()>,
-    /// Somebody did not leave in time, and the gate is closed for nobody.
+    turn: Turn,
+    /// Somebody did not leave in time, and the gate is closed for nobody; it is changed by whose turn it is.
     left_closed: AtomicBool,
 }
 
@@ -184,7 +186,7 @@ impl<T: DeviceTable + Send> Mirror<T> {
             bell,
             ready,
             uffd,
-            turn: Mutex::new(()),
+            turn: Turn::default(),
             left_closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -165,7 +165,7 @@ impl<T: DeviceTable> Owned<T> {
         self.take_down(until)
     }
 
-    fn take_down(&mut self, until: Instant) -> Result<(), ChangeError> {
+    pub(super) fn take_down(&mut self, until: Instant) -> Result<(), ChangeError> {
         let Some(region) = self.region.take() else { return Ok(()) };
         let mut region = Some(region);
         let taken = self.shared.announce(&Event::Unmap(self.range), until, || region.take().map(Region::unmap));

@@ -10,7 +10,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Messages that are heard while the gate is closed, before contexts go on.
@@ -79,9 +78,7 @@ impl<T: DeviceTable + Send> Mirror<T> {
         {
             self.shared.hear(uffd, &mut served)?;
         }
-        if self.shared.left_closed.load(Ordering::Acquire) {
-            drop(self.shared.quiet(Instant::now() + LEAVING)?);
-        }
+        self.shared.reopen();
         served.requests = self.poll_requests();
         Ok(served)
     }

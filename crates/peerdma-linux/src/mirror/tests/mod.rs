@@ -1,6 +1,7 @@
 //! A mirror on this kernel: what is owned, what is foreign, what is pinned, and what nobody is told of.
 
 mod foreign;
+mod late;
 mod owned;
 mod pinned;
 mod unprivileged;
