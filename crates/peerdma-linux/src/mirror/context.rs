@@ -88,6 +88,10 @@ impl<T: DeviceTable + Send> Context<T> {
         loop {
             if self.asking.is_waiting() || wanted.is_some() {
                 let missing = wanted.take().unwrap_or(Wanted { at, access });
+                // Pages that come may be gone again when the next one does.
+                if Instant::now() >= until {
+                    return Err(AccessError::Late { at: missing.at });
+                }
                 self.ask(missing, until)?;
             }
             let shared = Arc::clone(&self.shared);

@@ -158,8 +158,10 @@ pub enum AccessError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Nobody answered in time.
-    #[error("nobody served the request for the page at {at} in time; call `serve` in another thread")]
+    /// Nobody answered in time, or pages were taken away faster than others came.
+    #[error(
+        "the page at {at} did not come in time; call `serve` in another thread, and discard less while a device reads"
+    )]
     Late {
         /// The first address that is not there.
         at: ProcVa,

@@ -5,6 +5,7 @@ mod late;
 mod owned;
 mod pinned;
 mod unprivileged;
+mod waking;
 
 use super::*;
 use crate::sys::region::Region;
