@@ -123,6 +123,15 @@ pub enum ChangeError {
         /// What there is.
         own: AddrRange<ProcVa>,
     },
+    /// Where it is to go somebody else's range is registered, of whose end nobody has heard yet.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It is pinned, and a move would part it from its pin.
+    #[error("{at} is pinned where it is, and a device knows it by that address; unmap it and make other memory")]
+    Pinned {
+        /// The range.
+        at: AddrRange<ProcVa>,
+    },
     /// The kernel refuses.
     #[error("cannot change {at}; the device sees it as it is, and asks for its pages anew")]
     Kernel {

@@ -4,6 +4,7 @@ use super::error::StillInUse;
 use super::turn::Mine;
 use super::{Inner, Shared};
 use crate::membarrier::CheapestFence;
+use peerdma::addr::{AddrRange, ProcVa};
 use peerdma::buffer::guard::Drained;
 use peerdma::mirror::{DeviceTable, Event, Invalidation, Parked};
 use std::sync::atomic::Ordering;
@@ -79,6 +80,36 @@ impl<T: DeviceTable> Shared<T> {
         };
         let done = deed();
         let parked = self.inner().end(invalidation);
+        drop(quiet);
+        self.answer_all(parked);
+        Ok(done)
+    }
+
+    /// Owned memory is about to move: the device is stopped and its table forgets where it is; that it is elsewhere is noted
+    /// once it is, with the device still stopped.
+    ///
+    /// Rejected: noting the move before it, and its undoing when the kernel refuses. In between the state names a place at which
+    /// there is nothing, and others map what they like.
+    pub(super) fn move_over<R, E>(
+        &self,
+        from: AddrRange<ProcVa>,
+        event: &Event,
+        until: Instant,
+        deed: impl FnOnce() -> Result<R, E>,
+    ) -> Result<Result<R, E>, StillInUse> {
+        let quiet = self.quiet(until)?;
+        let emptied = {
+            let mut inner = self.inner();
+            inner.table.quiesce();
+            // Requests that come meanwhile wait for its end.
+            inner.begin(&Event::Discard(from))
+        };
+        let done = deed();
+        let mut inner = self.inner();
+        let moved = done.is_ok().then(|| inner.begin(event));
+        let mut parked = moved.map(|moved| inner.end(moved)).unwrap_or_default();
+        parked.extend(inner.end(emptied));
+        drop(inner);
         drop(quiet);
         self.answer_all(parked);
         Ok(done)

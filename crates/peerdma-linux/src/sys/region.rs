@@ -83,16 +83,35 @@ impl Region {
     /// Moves it to where `place` is, with that one's length; `place` is nothing any more then.
     ///
     /// # Errors
-    /// The kernel's answer; it is where it was, and `place` is unmapped.
+    /// The kernel's answer; it is where it was, whole, and `place` is nobody's.
     pub(crate) fn remap(&mut self, place: Self) -> Result<(), Errno> {
-        let (from, old, new) = (pointer(self.at.start()), len(self.at.len())?, len(place.at.len())?);
-        let to = pointer(place.at.start());
+        let (old, new) = (len(self.at.len())?, len(place.at.len())?);
+        let (from, to) = (pointer(self.at.start()), pointer(place.at.start()));
+        // What is too long goes after the move: the kernel cuts it off before it finds out whether it moves the rest.
+        let moving = old.min(new);
         // SAFETY: 1. The range is this mapping, of which nobody has a reference (invariants 1, 2). 2. What is replaced is
         // `place`, of which the same holds.
-        unsafe { mremap_fixed(from, old, new, MremapFlags::MAYMOVE, to) }?;
+        if let Err(error) = unsafe { mremap_fixed(from, moving, new, MremapFlags::MAYMOVE, to) } {
+            place.abandon();
+            return Err(error);
+        }
+        if let Some(rest) = self.at.len().as_u64().checked_sub(new as u64).filter(|rest| *rest > 0) {
+            let rest = self.at.slice(Bytes::new(new as u64), Bytes::new(rest)).map(|at| Self { at });
+            // Dropped, which unmaps it: it is this mapping's, of which no other part is left there.
+            drop(rest);
+        }
         self.at = place.at;
         std::mem::forget(place);
         Ok(())
+    }
+
+    /// Unmaps it if it is still there, after a call that may have unmapped it and then failed.
+    fn abandon(self) {
+        let at = self.at;
+        std::mem::forget(self);
+        // Where it can be had anew it was gone, and this one goes; else it stays for good, or is somebody else's by now. The
+        // kernel unmaps a place before it finds out that nothing can move there (Linux 6.12 `mremap_to`).
+        drop(Self::map(Some(at.start()), at.len()));
     }
 
     /// Puts new zeroed pages where it is, by which the kernel unmaps what was there.

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod late;
+mod moving;
 mod owned;
 mod pinned;
 mod unprivileged;
