@@ -3,7 +3,7 @@
 use crate::uffd::{OpenError, ReadError, WatchError};
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use peerdma::buffer::guard::BarrierRefused;
-use peerdma::mirror::{Answer, RegisterError, UnknownRange};
+use peerdma::mirror::{Answer, RangeId, RegisterError, UnknownRange};
 use std::io;
 use thiserror::Error;
 
@@ -139,6 +139,14 @@ pub enum ChangeError {
         at: AddrRange<ProcVa>,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// It is the mirror's own, and goes with its handle.
+    #[error("range {id} at {at} is the mirror's own; unmap it, or drop it")]
+    Owned {
+        /// Its name.
+        id: RangeId,
+        /// Its first part.
+        at: AddrRange<ProcVa>,
     },
     /// It is not registered any more.
     #[error(transparent)]

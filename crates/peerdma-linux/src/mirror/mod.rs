@@ -60,6 +60,7 @@
 
 mod context;
 mod error;
+mod kept;
 mod owned;
 mod quiet;
 mod serve;
@@ -76,6 +77,7 @@ use crate::sys::region::Region;
 use crate::uffd::{Forks, Uffd, Watch};
 pub use context::{Context, copy_in, copy_out};
 pub use error::{AccessError, ChangeError, NewError, RangeError, ServeError, StillInUse};
+use kept::Kept;
 pub use owned::Owned;
 use peerdma::access::Prot;
 use peerdma::addr::{AddrRange, Granule, ProcVa};
@@ -143,8 +145,14 @@ struct Shared<T> {
 struct Inner<T> {
     state: MirrorState,
     table: T,
-    /// Foreign ranges, with what holds them if they are pinned.
-    foreign: BTreeMap<RangeId, Option<Box<dyn Holds>>>,
+    foreign: BTreeMap<RangeId, Foreign>,
+}
+
+/// A range of somebody else's memory.
+struct Foreign {
+    /// What holds it, if it is pinned.
+    _pin: Option<Box<dyn Holds>>,
+    kept: Kept,
 }
 
 impl<T: DeviceTable + Send> Mirror<T> {
@@ -197,7 +205,9 @@ impl<T: DeviceTable + Send> Mirror<T> {
     /// `prot` is what the device may do at most; what the memory permits is found out for each page, when it is asked for.
     /// Whoever registers memory vouches for it: that nothing in it is borrowed by code that does not expect a device, and that
     /// it is none of the allocator's, which may unmap with its locks held and wait for a server that allocates.
-    /// Children of this process do not inherit it from here on (`MADV_DONTFORK`).
+    /// Children of this process do not inherit it from here on (`MADV_DONTFORK`), until it is [left](Self::leave) or the mirror
+    /// is dropped. To know what was so before, `/proc/self/smaps` is read up to the range, a millisecond for each 100 MiB of memory
+    /// in small pages.
     ///
     /// # Errors
     /// [`RangeError`]; nothing has changed.
@@ -226,43 +236,55 @@ impl<T: DeviceTable + Send> Mirror<T> {
         // Held throughout: a message that is read meanwhile takes effect afterwards.
         let mut inner = self.shared.inner();
         let id = inner.register(at, prot, pin.as_deref())?;
-        let watched = uffd.watch(at, Watch::Events).map_err(RangeError::from).and_then(|()| {
-            let kept = process_memory::keep_from_children(at, true);
-            kept.map_err(|error| RangeError::Children { at, source: error.into() })
+        let kept = uffd.watch(at, Watch::Events).map_err(RangeError::from).and_then(|()| {
+            Kept::new(at).map_err(|error| {
+                // Nothing to leave where the call before has failed: another one may watch it, whom older kernels would
+                // take it from.
+                let _ = uffd.leave(at);
+                RangeError::Children { at, source: error.into() }
+            })
         });
-        if let Err(error) = watched {
-            // Where it was not watched there is nothing to leave.
-            let _ = uffd.leave(at);
-            inner.forget(id);
-            return Err(error);
+        match kept {
+            Ok(kept) => {
+                inner.foreign.insert(id, Foreign { _pin: pin, kept });
+                Ok(id)
+            }
+            Err(error) => {
+                inner.forget(id);
+                Err(error)
+            }
         }
-        inner.foreign.insert(id, pin);
-        Ok(id)
     }
 
     /// Takes a foreign range, or what is left of it, from the device.
     ///
     /// # Errors
-    /// [`ChangeError::StillInUse`] with nothing changed; [`ChangeError::Unknown`] if nothing was left of it.
+    /// [`ChangeError::StillInUse`] with nothing changed; [`ChangeError::Unknown`] if nothing was left of it;
+    /// [`ChangeError::Owned`] for memory of the mirror's own, which is unmapped instead.
     pub fn leave(&self, id: RangeId, until: Instant) -> Result<(), ChangeError> {
         let quiet = self.shared.quiet(until)?;
         let mut inner = self.shared.inner();
         let pieces: Vec<_> = inner.state.pieces_of(id).collect();
+        let foreign = inner.foreign.remove(&id);
+        if let (None, Some(at)) = (&foreign, pieces.first().copied()) {
+            return Err(ChangeError::Owned { id, at });
+        }
         inner.table.quiesce();
-        let pin = inner.foreign.remove(&id);
         let invalidation = inner.state.unregister(id)?;
         inner.unmap(&invalidation);
         for piece in pieces {
             if let Some(uffd) = &self.shared.uffd {
                 // What was unmapped meanwhile is not watched any more.
                 let _ = uffd.leave(piece);
-                let _ = process_memory::keep_from_children(piece, false);
+            }
+            if let Some(foreign) = &foreign {
+                foreign.kept.let_go(piece);
             }
         }
         let parked = inner.end(invalidation);
         drop(inner);
         drop(quiet);
-        drop(pin);
+        drop(foreign);
         self.shared.answer_all(parked);
         Ok(())
     }
@@ -320,6 +342,16 @@ impl<T: DeviceTable> Inner<T> {
             self.unmap(&invalidation);
             // Nobody can have asked: the lock was held.
             let _ = self.end(invalidation);
+        }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // Nobody has a device's copy to fear any more.
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (id, foreign) in &inner.foreign {
+            inner.state.pieces_of(*id).for_each(|piece| foreign.kept.let_go(piece));
         }
     }
 }

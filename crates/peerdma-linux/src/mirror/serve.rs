@@ -128,6 +128,7 @@ impl<T: DeviceTable> Shared<T> {
             served.heard.push(heard.message);
             if let Some(event) = heard.message.event() {
                 let mut inner = self.inner();
+                inner.foreign.values_mut().for_each(|foreign| foreign.kept.heard(&event));
                 let invalidation = inner.begin(&event);
                 served.diverged.extend(&invalidation.diverged);
                 parked.extend(inner.end(invalidation));

@@ -122,6 +122,14 @@ impl Region {
         unsafe { mmap_anonymous(pointer(self.at.start()), len(self.at.len())?, prot, flags) }.map(|_| ())
     }
 
+    /// Unmaps a part in its middle, where nobody maps anything as long as this lives.
+    #[cfg(test)]
+    pub(crate) fn punch(&self, at: AddrRange<ProcVa>) -> Result<(), Errno> {
+        self.own(at)?;
+        // SAFETY: the range is within this mapping, of which nobody has a reference (invariants 1, 2).
+        unsafe { munmap(pointer(at.start()), len(at.len())?) }
+    }
+
     /// Copies bytes out.
     pub(crate) fn read(&self, at: ProcVa, into: &mut [u8]) -> Result<(), Errno> {
         self.own_bytes(at, into.len())?;

@@ -1,5 +1,6 @@
 //! A mirror on this kernel: what is owned, what is foreign, what is pinned, and what nobody is told of.
 
+mod children;
 mod foreign;
 mod late;
 mod moving;
