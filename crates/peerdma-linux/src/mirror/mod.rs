@@ -24,6 +24,8 @@
 //! privilege, and which the process cannot do for itself: glibc's `fork` waits for the message with the locks of its allocator
 //! held, and a device or a server that allocates meanwhile never comes to where the message is read.
 //!
+//! A forked child has no use for a mirror: it may drop what it has of one, which does nothing, and nothing else.
+//!
 //! Nothing runs by itself: [`Mirror::serve`] hears messages and brings pages, on the thread that calls it. That thread must
 //! not itself unmap what is watched, and must not be inside a context. While nobody serves, whoever changes watched memory
 //! waits, for good if need be: leave it first, or drop the mirror.
@@ -140,6 +142,8 @@ struct Shared<T> {
     turn: Turn,
     /// Somebody did not leave in time, and the gate is closed for nobody; it is changed by whose turn it is.
     left_closed: AtomicBool,
+    /// The process whose memory it is.
+    process: u32,
 }
 
 struct Inner<T> {
@@ -196,6 +200,7 @@ impl<T: DeviceTable + Send> Mirror<T> {
             uffd,
             turn: Turn::default(),
             left_closed: AtomicBool::new(false),
+            process: std::process::id(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -348,6 +353,10 @@ impl<T: DeviceTable> Inner<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A forked child has something else at these addresses, or nothing.
+            return;
+        }
         // Nobody has a device's copy to fear any more.
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (id, foreign) in &inner.foreign {

@@ -19,7 +19,7 @@ const DROPPING: Duration = Duration::from_secs(10);
 /// Zeroed private memory of this process that a device uses by its addresses.
 ///
 /// The mirror is told of every change before it: the device is stopped, its table forgets, and then the kernel is called. Children do not
-/// inherit it (`MADV_DONTFORK`), so that no page of it becomes a copy. Bytes are copied in and out by the kernel, so that
+/// inherit it (`MADV_DONTFORK`), so that no page of it becomes a copy; a child may drop this, which does nothing, and not change it. Bytes are copied in and out by the kernel, so that
 /// a page which is closed is an error.
 pub struct Owned<T: DeviceTable> {
     shared: Arc<Shared<T>>,
@@ -92,7 +92,7 @@ impl<T: DeviceTable> Owned<T> {
     /// Copies bytes out, as the CPU.
     ///
     /// # Errors
-    /// `EINVAL` outside of it, `EFAULT` where it is closed.
+    /// `EINVAL` outside of it, `EFAULT` where it is closed, and in a forked child.
     pub fn read(&self, at: ProcVa, into: &mut [u8]) -> io::Result<()> {
         Ok(self.mapped()?.read(at, into)?)
     }
@@ -199,7 +199,9 @@ fn kernel(at: AddrRange<ProcVa>) -> impl Fn(Errno) -> ChangeError {
 
 impl<T: DeviceTable> Drop for Owned<T> {
     fn drop(&mut self) {
-        if self.take_down(Instant::now() + DROPPING).is_err() {
+        // A forked child has neither memory nor device, and locks that nobody will open.
+        let forked = self.region.as_ref().is_some_and(|region| !region.is_here());
+        if forked || self.take_down(Instant::now() + DROPPING).is_err() {
             // A device that does not stop goes on in memory which nobody else gets.
             std::mem::forget((self.region.take(), self.pin.take()));
         }

@@ -17,12 +17,16 @@ use std::ffi::c_void;
 
 /// An anonymous private mapping of this process, unmapped when dropped.
 ///
+/// A forked child may have been kept from it (`MADV_DONTFORK`) and have something of its own there: in a child accesses and changes
+/// are refused with EFAULT, and dropping it unmaps nothing.
+///
 /// # Invariants
-/// 1. `at` is a mapping made here, of whole pages, that nobody else unmaps, moves or replaces.
+/// 1. In the process `of`, `at` is a mapping made here, of whole pages, that nobody else unmaps, moves or replaces.
 /// 2. No pointer or reference to its bytes exists.
 #[derive(Debug)]
 pub(crate) struct Region {
     at: AddrRange<ProcVa>,
+    of: u32,
 }
 
 fn pointer(at: ProcVa) -> *mut c_void {
@@ -47,7 +51,7 @@ impl Region {
         let place = at.map_or(std::ptr::null_mut(), pointer);
         // SAFETY: without an address, and with MAP_FIXED_NOREPLACE, nothing that is mapped is touched.
         let start = unsafe { mmap_anonymous(place, len(size)?, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
-        let region = Self { at: range(start, size)? };
+        let region = Self { at: range(start, size)?, of: std::process::id() };
         match at {
             // Kernels before 4.17 take the address for a hint.
             Some(at) if region.at.start() != at => Err(Errno::EXIST),
@@ -85,6 +89,7 @@ impl Region {
     /// # Errors
     /// The kernel's answer; it is where it was, whole, and `place` is nobody's.
     pub(crate) fn remap(&mut self, place: Self) -> Result<(), Errno> {
+        self.own(self.at)?;
         let (old, new) = (len(self.at.len())?, len(place.at.len())?);
         let (from, to) = (pointer(self.at.start()), pointer(place.at.start()));
         // What is too long goes after the move: the kernel cuts it off before it finds out whether it moves the rest.
@@ -96,7 +101,7 @@ impl Region {
             return Err(error);
         }
         if let Some(rest) = self.at.len().as_u64().checked_sub(new as u64).filter(|rest| *rest > 0) {
-            let rest = self.at.slice(Bytes::new(new as u64), Bytes::new(rest)).map(|at| Self { at });
+            let rest = self.at.slice(Bytes::new(new as u64), Bytes::new(rest)).map(|at| Self { at, of: self.of });
             // Dropped, which unmaps it: it is this mapping's, of which no other part is left there.
             drop(rest);
         }
@@ -142,7 +147,15 @@ impl Region {
         process_memory::write(at, from)
     }
 
+    /// Whether this process is the one that mapped it, and no child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.of == std::process::id()
+    }
+
     fn own(&self, at: AddrRange<ProcVa>) -> Result<(), Errno> {
+        if !self.is_here() {
+            return Err(Errno::FAULT);
+        }
         self.at.contains_range(&at).then_some(()).ok_or(Errno::INVAL)
     }
 
@@ -160,7 +173,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Ok(len) = len(self.at.len()) {
+        if let Ok(len) = len(self.at.len())
+            && self.is_here()
+        {
             // SAFETY: the range is this value's own mapping, of which nobody has a reference (invariants 1, 2).
             // An error would mean that it was no mapping; there is nobody to tell.
             let _ = unsafe { munmap(pointer(self.at.start()), len) };

@@ -3,7 +3,6 @@
 use super::*;
 use crate::own::smaps;
 use crate::pin::Pinner;
-use std::io::Write;
 
 fn are_kept_from(at: AddrRange<ProcVa>) -> bool {
     let kept: u64 = smaps::kept_from_children(at).unwrap().iter().map(|part| part.len().as_u64()).sum();
@@ -64,7 +63,7 @@ fn a_pool_stays_kept_from_children_when_a_mirror_leaves_it() {
     let pinner = match Pinner::new() {
         Ok(pinner) => pinner,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED mirror-pool: {error}");
+            let _ = std::io::stderr().write_all(format!("SKIPPED mirror-pool: {error}\n").as_bytes());
             return;
         }
     };
@@ -92,4 +91,29 @@ fn a_range_with_a_hole_is_refused_and_changes_nothing_for_children() {
     assert!(!are_kept_from(first) && !are_kept_from(last));
     let id = mirror.watch(first, Prot::Read).unwrap();
     mirror.leave(id, soon()).unwrap();
+}
+
+/// Memory that a child maps where its parent's is stays the child's when the parent's handle is dropped there.
+#[test]
+fn a_child_that_drops_a_handle_keeps_what_it_has_at_those_addresses() {
+    let mirror = Mirror::new(()).unwrap();
+    let owned = mirror.create(pages(2)).unwrap();
+    let (foreign, at) = (Region::map(None, pages(1)).unwrap(), owned.range());
+    mirror.watch(foreign.at(), Prot::ReadWrite).unwrap();
+    let mut handles = Some((owned, mirror));
+    let answer = crate::sys::disturb::in_a_forked_child(Duration::from_secs(30), || {
+        let Ok(own) = Region::map(Some(at.start()), at.len()) else { return 1 };
+        let Ok(()) = own.write(at.start(), &[7; 8]) else { return 2 };
+        let Some((owned, mirror)) = handles.take() else { return 3 };
+        if owned.read(at.start(), &mut [0; 8]).is_ok() || owned.write(at.start(), &[1; 8]).is_ok() {
+            return 4;
+        }
+        drop((owned, mirror));
+        let mut bytes = [0; 8];
+        u8::from(own.read(at.start(), &mut bytes).is_err() || bytes != [7; 8])
+    });
+    assert_eq!(answer, Some(0));
+    let (owned, mirror) = handles.unwrap();
+    owned.write(at.start(), &[1; 8]).unwrap();
+    served(&mirror, || drop(foreign));
 }
