@@ -1,5 +1,6 @@
 //! Why something about a mirror was not done.
 
+use crate::pin::Standing;
 use crate::uffd::{OpenError, ReadError, WatchError};
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use peerdma::buffer::guard::BarrierRefused;
@@ -84,6 +85,14 @@ pub enum RangeError {
         /// What is held.
         holds: AddrRange<ProcVa>,
     },
+    /// What is said to hold the pages holds others by now than the process has there.
+    #[error("the pin of {at} and its addresses have parted ({}); pin it anew", parted(.standing))]
+    Parted {
+        /// The range.
+        at: AddrRange<ProcVa>,
+        /// What became of it.
+        standing: Standing,
+    },
     /// The device's table did not take it.
     #[error("{at} could not be put into the device's table; it may be full")]
     Table {
@@ -106,6 +115,14 @@ pub enum RangeError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+fn parted(standing: &Standing) -> String {
+    match standing {
+        Standing::Moved { to } => format!("its pages are at {to} now"),
+        Standing::Stale { at } => format!("at {at} the process has other pages"),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Why a range of the mirror's own was not changed.

@@ -73,7 +73,7 @@ mod turn;
 use crate::bell::Bell;
 use crate::membarrier::CheapestFence;
 use crate::memory::page_size;
-use crate::pin::{Pin, Slice};
+use crate::pin::{Pin, Slice, Standing};
 use crate::sys::process_memory;
 use crate::sys::region::Region;
 use crate::uffd::{Forks, Uffd, Watch};
@@ -102,11 +102,20 @@ pub const MOST_CONTEXTS: u32 = peerdma::mirror::queue::MOST_SEATS;
 pub trait Holds: Send + Sync {
     /// Whose pages.
     fn holds(&self) -> AddrRange<ProcVa>;
+
+    /// Whether the CPU finds these pages at these addresses; by default nothing is known of that.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 }
 
 impl Holds for Pin {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self))
     }
 }
 
@@ -114,11 +123,27 @@ impl Holds for Arc<Pin> {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
     }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self))
+    }
 }
 
 impl Holds for Slice {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self.pin()))
+    }
+}
+
+/// Refuses what is known to hold other pages than the process has there.
+fn together(at: AddrRange<ProcVa>, pin: Option<&dyn Holds>) -> Result<(), RangeError> {
+    match pin.and_then(Holds::standing) {
+        Some(standing @ (Standing::Stale { .. } | Standing::Moved { .. })) => Err(RangeError::Parted { at, standing }),
+        _ => Ok(()),
     }
 }
 
@@ -222,7 +247,7 @@ impl<T: DeviceTable + Send> Mirror<T> {
 
     /// The same for memory that is pinned: all of it is in the device's table from now on.
     ///
-    /// `pin` is dropped with the range. Where the memory is discarded, unmapped or moved all the same, the device loses that part, and
+    /// `pin` is dropped with the range. A pin that is known to [hold other pages](Pin::standing) by now is refused. Where the memory is discarded, unmapped or moved all the same, the device loses that part, and
     /// [`Served::diverged`] says so.
     ///
     /// # Errors
@@ -240,13 +265,17 @@ impl<T: DeviceTable + Send> Mirror<T> {
         let uffd = self.shared.uffd.as_ref().ok_or(RangeError::Untold { at })?;
         // Held throughout: a message that is read meanwhile takes effect afterwards.
         let mut inner = self.shared.inner();
+        together(at, pin.as_deref())?;
         let id = inner.register(at, prot, pin.as_deref())?;
         let kept = uffd.watch(at, Watch::Events).map_err(RangeError::from).and_then(|()| {
-            Kept::new(at).map_err(|error| {
+            let kept = Kept::new(at).map_err(|error| RangeError::Children { at, source: error.into() });
+            // Asked anew: from here on one is told, and before one was not.
+            let kept =
+                kept.and_then(|kept| together(at, pin.as_deref()).inspect_err(|_| kept.let_go(at)).map(|()| kept));
+            kept.inspect_err(|_| {
                 // Nothing to leave where the call before has failed: another one may watch it, whom older kernels would
                 // take it from.
                 let _ = uffd.leave(at);
-                RangeError::Children { at, source: error.into() }
             })
         });
         match kept {
