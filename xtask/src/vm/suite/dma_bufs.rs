@@ -12,8 +12,8 @@ const TARGET: &str = "0000:06:00.0";
 pub(super) fn tests() -> Vec<Test> {
     [
         // Two more claims are about vgem.
-        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], 22),
-        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], 20),
+        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], 23),
+        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], 21),
     ]
     .map(|(name, kernel, modules, fewest)| {
         Test::new("dma-bufs", name, move |laboratory| tried(laboratory, kernel, modules, fewest))
@@ -26,6 +26,7 @@ fn tried(laboratory: &Laboratory, kernel: Which, modules: &[&str], fewest: usize
     // Nobody mounts the groups of processes in these guests.
     let script = format!(
         "mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; \
+         ls /sys/fs/cgroup > /out/groups; \
          peerdma buffers --machine > /out/said 2>&1 && peerdma-guest checks dma-bufs --target {TARGET}"
     );
     let mut job = Job::new(vec!["sh".into(), "-c".into(), script]);
@@ -33,7 +34,8 @@ fn tried(laboratory: &Laboratory, kernel: Which, modules: &[&str], fewest: usize
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
     let done = count(&said, outcome.exit, fewest).map_err(|failure| {
-        let listed = String::from_utf8_lossy(outcome.files.get("said").map_or(&[], Vec::as_slice)).into_owned();
+        let file = |name: &str| outcome.files.get(name).map_or(&[][..], Vec::as_slice);
+        let listed = [file("said"), file("groups")].map(String::from_utf8_lossy).concat();
         Failure::Found(format!("{failure}\n{listed}{}", String::from_utf8_lossy(&outcome.stderr)))
     })?;
     Ok(Done { claims: done.claims + 1, ..done })
