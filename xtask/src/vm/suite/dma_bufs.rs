@@ -15,8 +15,8 @@ const TARGET: &str = "0000:06:00.0";
 pub(super) fn tests() -> Vec<Test> {
     [
         // Two more claims are about vgem, and five about pins of such memory.
-        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], &["dma-bufs", "pinned"][..], 27),
-        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], &["dma-bufs"], 20),
+        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], &["dma-bufs", "pinned"][..], 28),
+        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], &["dma-bufs"], 21),
     ]
     .map(|(name, kernel, modules, groups, fewest)| {
         Test::new("dma-bufs", name, move |laboratory| tried(laboratory, kernel, modules, (groups, fewest)))
@@ -34,7 +34,8 @@ fn tried(
     // Nobody mounts the groups of processes in these guests.
     let checks = |group: &&str| format!(" && peerdma-guest checks {group} --target {TARGET} --shared {SHARED}");
     let script = format!(
-        "mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; peerdma buffers --machine > /out/said 2>&1{}",
+        "mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; ls /sys/fs/cgroup > /out/groups; \
+         peerdma buffers --machine > /out/said 2>&1{}",
         groups.iter().map(checks).collect::<String>()
     );
     let mut job = Job::new(vec!["sh".into(), "-c".into(), script]);
@@ -42,7 +43,8 @@ fn tried(
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
     let done = count(&said, outcome.exit, fewest).map_err(|failure| {
-        let listed = String::from_utf8_lossy(outcome.files.get("said").map_or(&[], Vec::as_slice)).into_owned();
+        let file = |name: &str| outcome.files.get(name).map_or(&[][..], Vec::as_slice);
+        let listed = [file("said"), file("groups")].map(String::from_utf8_lossy).concat();
         Failure::Found(format!("{failure}\n{listed}{}", String::from_utf8_lossy(&outcome.stderr)))
     })?;
     Ok(Done { claims: done.claims + 1, ..done })
