@@ -63,7 +63,7 @@ struct Inner {
 
 /// Where contexts ask, and whoever serves them looks; clones are handles of the same.
 ///
-/// Any number of contexts, each in its own thread; one server at a time.
+/// Any number of contexts, each in its own thread, and one server that sleeps; others may [`serve`](Queue::serve) beside it.
 ///
 /// ```
 /// use peerdma::access::Access;
