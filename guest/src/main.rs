@@ -16,6 +16,7 @@ mod nvme_pairs;
 mod oracle;
 mod pins;
 mod probes;
+mod rdma;
 mod setpci;
 mod virtual_functions;
 
@@ -29,11 +30,12 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 5] = [
+const SUBCOMMANDS: [Subcommand; 6] = [
     Subcommand { name: "oracle", usage: oracle::USAGE, run: oracle::run },
     Subcommand { name: "nvme-pairs", usage: nvme_pairs::USAGE, run: nvme_pairs::run },
     Subcommand { name: "setpci", usage: setpci::USAGE, run: setpci::run },
     Subcommand { name: "pins", usage: pins::USAGE, run: pins::run },
+    Subcommand { name: "rdma", usage: rdma::USAGE, run: rdma::run },
     Subcommand { name: "checks", usage: checks::USAGE, run: checks::run },
 ];
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`force`]: what a force is, and the knobs of the kernel's. [`within`]: those that move pages within memory: collapse, compaction, KSM.
-//! - [`nodes`]: between NUMA nodes. [`away`]: out of memory that is wanted for something else: CMA, offline.
+//! - [`zones`]: where memory of which kind lies. [`nodes`]: between NUMA nodes. [`away`]: out of memory that is wanted for something else: CMA, offline.
 //!
 //! Not here: what is right. The suite outside judges.
 
@@ -18,6 +18,7 @@ mod away;
 mod force;
 mod nodes;
 mod within;
+mod zones;
 
 use crate::failure::Failure;
 use force::{Force, Missing};

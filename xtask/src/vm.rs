@@ -28,6 +28,7 @@ mod small;
 mod stock;
 mod suite;
 mod topology;
+mod userland;
 
 use crate::failure::Failure;
 use crate::repo;

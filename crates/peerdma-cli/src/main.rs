@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Share(arguments) => commands::share::run(arguments),
         Command::Attach(arguments) => commands::attach::run(arguments),
         Command::Buffers(arguments) => commands::buffers::run(arguments),
+        Command::Vfio(arguments) => commands::vfio::run(arguments),
     };
     // A command that judges nothing is done, also where nobody reads to the end.
     let result = result.or_else(|failure| output::concluded(Exit::Done, Err(failure)));

@@ -74,6 +74,7 @@ pub mod sysfs;
 pub mod tree;
 pub mod type1;
 pub mod uffd;
+pub mod verbs;
 pub mod verified;
 pub mod vfio;
 

@@ -39,6 +39,8 @@ static LOCKED: Mutex<Vec<AddrRange<ProcVa>>> = Mutex::new(Vec::new());
 #[must_use = "memory is locked while the value lives"]
 pub struct Locked<M: Steady> {
     memory: Arc<M>,
+    /// The process that locked it; a forked child has not.
+    process: u32,
 }
 
 /// Why memory is not locked.
@@ -57,8 +59,14 @@ pub enum LockError {
         /// The limit.
         limit: Limit,
     },
+    /// Not all of it has pages: some is not mapped, or lies past the end of its file, or there is no memory for it.
+    #[error("{range} is not locked: not all of it can be brought to RAM; map all of it, or free memory")]
+    NoPages {
+        /// What was to be locked.
+        range: AddrRange<ProcVa>,
+    },
     /// Anything else.
-    #[error("{range} is not locked: the kernel refuses ({errno})")]
+    #[error("{range} is not locked: the kernel refuses ({errno}); see mlock(2)")]
     Kernel {
         /// What was to be locked.
         range: AddrRange<ProcVa>,
@@ -71,19 +79,20 @@ impl<M: Steady> Locked<M> {
     /// Locks memory; all of its pages are in RAM when this returns.
     ///
     /// # Errors
-    /// [`LockError::Limit`]: raise `RLIMIT_MEMLOCK`. [`LockError::Kernel`]: there is not enough memory, most likely.
+    /// [`LockError::Limit`]: raise `RLIMIT_MEMLOCK`. [`LockError::NoPages`]: map it, or free memory. Nothing is locked then that
+    /// was not before.
     pub fn new(memory: Arc<M>) -> Result<Self, LockError> {
         let range = memory.range();
         // Held across the call, so that no unlock of an overlapping range comes in between.
         let mut locked = LOCKED.lock().unwrap_or_else(PoisonError::into_inner);
-        lock::lock(range).map_err(|errno| match (errno, Limit::of_this_thread()) {
-            (Errno::PERM | Errno::NOMEM, limit @ Limit::Memlock(_)) => {
-                LockError::Limit { range, len: range.len(), limit }
-            }
-            (errno, _) => LockError::Kernel { range, errno },
-        })?;
+        let before = own_locked();
+        if let Err(errno) = lock::lock(range) {
+            // The kernel marks mappings before it brings pages, and leaves them marked (Linux 6.18 `do_mlock`).
+            range.outside(&locked).into_iter().for_each(|rest| _ = lock::unlock(rest));
+            return Err(refusal(range, errno, before));
+        }
         locked.push(range);
-        Ok(Self { memory })
+        Ok(Self { memory, process: std::process::id() })
     }
 
     /// What is locked.
@@ -97,8 +106,34 @@ impl<M: Steady> Locked<M> {
     }
 }
 
+/// What this process has locked, by `/proc`; nothing where that cannot be read.
+fn own_locked() -> Bytes {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmLck:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    Bytes::new(kib.map_or(0, |kib: u64| kib.saturating_mul(1024)))
+}
+
+/// Linux 6.18 `do_mlock` answers ENOMEM for the limit, for a hole and for pages that cannot be had; without any limit, EPERM.
+fn refusal(range: AddrRange<ProcVa>, errno: Errno, before: Bytes) -> LockError {
+    let limit = Limit::of_this_thread();
+    let over = |most: Bytes| before.checked_add(range.len()).is_none_or(|sum| sum > most);
+    match errno {
+        Errno::PERM => LockError::Limit { range, len: range.len(), limit },
+        Errno::NOMEM | Errno::AGAIN if limit.bytes().is_some_and(over) => {
+            LockError::Limit { range, len: range.len(), limit }
+        }
+        Errno::NOMEM | Errno::AGAIN => LockError::NoPages { range },
+        errno => LockError::Kernel { range, errno },
+    }
+}
+
 impl<M: Steady> Drop for Locked<M> {
     fn drop(&mut self) {
+        // A thread of the parent's may have had the lock at the fork, and what it counts is not locked here.
+        if self.process != std::process::id() {
+            return;
+        }
         let range = self.range();
         let mut locked = LOCKED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = locked.iter().position(|other| *other == range) {
@@ -122,6 +157,33 @@ mod tests {
         let head = format!("{:x}-", range.start().as_u64());
         let flags = smaps.split(&head).nth(1).and_then(|rest| rest.lines().find(|line| line.starts_with("VmFlags:")));
         flags.unwrap().split_whitespace().any(|flag| flag == "lo")
+    }
+
+    /// Mapped, and past the end of its file.
+    #[derive(Debug)]
+    struct Cut(crate::sys::disturb::Disturbed);
+
+    impl crate::pin::sealed::Sealed for Cut {}
+
+    impl Steady for Cut {
+        fn range(&self) -> AddrRange<ProcVa> {
+            self.0.range()
+        }
+    }
+
+    /// It stayed locked, with nobody to unlock it.
+    #[test]
+    fn what_cannot_be_locked_whole_is_not_locked_in_part() {
+        let file = rustix::fs::memfd_create("cut", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, page_size().as_u64()).unwrap();
+        let prot = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        let len = Bytes::new(4 * page_size().as_u64());
+        let mapped =
+            crate::sys::disturb::Disturbed::of_file(std::os::fd::AsFd::as_fd(&file), len, false, prot).unwrap();
+        let cut = Arc::new(Cut(mapped));
+        let refused = Locked::new(Arc::clone(&cut)).unwrap_err();
+        assert!(matches!(refused, LockError::NoPages { .. }), "{refused}");
+        assert!(!locked_of(cut.range()));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! Not here: finding out whether bytes arrived by the route that the kernel chose.
 
 use crate::sys::p2pmem::Pages;
-use peerdma::addr::Bytes;
+use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use rustix::io::Errno;
 use std::fs::OpenOptions;
 use std::io;
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct P2pMemory {
     pages: Pages,
+    len: Bytes,
 }
 
 /// Why no memory was taken.
@@ -100,11 +101,16 @@ impl P2pMemory {
             .open(allocate)
             .map_err(|source| AllocateError::Open { path: path(), source })?;
         match Pages::take(file.as_fd(), count) {
-            Ok(pages) => Ok(Self { pages }),
+            Ok(pages) => Ok(Self { pages, len }),
             Err(Errno::NOMEM) => Err(AllocateError::Exhausted { path: path(), len }),
             Err(Errno::NODEV) => Err(AllocateError::Withdrawn { path: path() }),
             Err(errno) => Err(AllocateError::Kernel { path: path(), source: errno.into() }),
         }
+    }
+
+    /// Where the process has it, half-open: for whoever asks the kernel what it does with such addresses.
+    pub fn process_range(&self) -> Option<AddrRange<ProcVa>> {
+        AddrRange::new(self.pages.address(), self.len)
     }
 
     /// Fills the memory from `file`, starting `offset` bytes into it; the bytes that came.

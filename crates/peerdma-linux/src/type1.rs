@@ -21,7 +21,7 @@
 use crate::sys::vfio;
 use crate::vfio::place::Place;
 use crate::vfio::type1_info::Type1Info;
-use crate::vfio::{Damage, Nodes, OpenError, VfioDevice, errno};
+use crate::vfio::{Damage, Nodes, OpenError, ShownGroup, VfioDevice, errno};
 use peerdma::addr::{AddrRange, Bytes, Iova};
 use peerdma::dma::{
     Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Prot, Source, SourceKind,
@@ -55,7 +55,8 @@ use vfio_bindings::bindings::vfio as uapi;
 #[derive(Debug)]
 pub struct Type1Space {
     container: OwnedFd,
-    groups: Vec<OwnedFd>,
+    /// With their numbers, where those are known.
+    groups: Vec<(Option<u32>, OwnedFd)>,
     abilities: Abilities,
     mapped: Mapped,
 }
@@ -122,7 +123,7 @@ impl Type1Space {
         let bytes = vfio::iommu_info(fd).map_err(refused("VFIO_IOMMU_GET_INFO"))?;
         let info = Type1Info::parse(&bytes).map_err(|damage| OpenError::DamagedSpace { damage: damage.into() })?;
         let abilities = abilities(&info)?;
-        let groups = groups.into_iter().map(|(_, fd)| fd).collect();
+        let groups = groups.into_iter().map(|(name, fd)| (name.parse().ok(), fd)).collect();
         Ok(Self { container, groups, abilities, mapped: Mapped::new() })
     }
 
@@ -134,7 +135,7 @@ impl Type1Space {
     pub fn device(&self, device: PciAddr) -> Result<VfioDevice, OpenError> {
         let object = || OpenError::kernel("VFIO_GROUP_GET_DEVICE_FD", device, Errno::INVAL);
         let name = CString::new(device.to_string()).map_err(|_| object())?;
-        for group in &self.groups {
+        for (_, group) in &self.groups {
             match vfio::device_of_group(group.as_fd(), &name) {
                 Ok(fd) => return VfioDevice::from_fd(fd, device),
                 Err(Errno::NODEV) => {}
@@ -142,6 +143,13 @@ impl Type1Space {
             }
         }
         Err(OpenError::NotInContainer { device })
+    }
+    /// The open groups, to be shown at a [hot reset](VfioDevice::hot_reset).
+    ///
+    /// They borrow the space. Where it stands behind a lock that imports take on their way out, clone the descriptors
+    /// and give the lock back before.
+    pub fn groups(&self) -> impl Iterator<Item = ShownGroup<'_>> {
+        self.groups.iter().map(|(number, fd)| ShownGroup { number: *number, group: fd.as_fd() })
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why a claim ended early.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// It does not hold: what was expected and what was seen.
     Broken(String),
     /// There is nothing to try it on.
@@ -14,7 +14,7 @@ pub(super) enum Stop {
 
 impl Stop {
     /// It does not hold.
-    pub(super) fn broken(why: impl Into<String>) -> Self {
+    pub(crate) fn broken(why: impl Into<String>) -> Self {
         Self::Broken(why.into())
     }
 }
@@ -28,7 +28,7 @@ impl<E: Error> From<E> for Stop {
 }
 
 /// An error and its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -45,19 +45,19 @@ pub(super) fn chain(error: &dyn Error) -> String {
 type Tries<B> = Box<dyn Fn(&mut B) -> Result<(), Stop>>;
 
 /// A sentence and what tries it on a `B`.
-pub(super) struct Claim<B> {
-    pub(super) sentence: String,
-    pub(super) tries: Tries<B>,
+pub(crate) struct Claim<B> {
+    pub(crate) sentence: String,
+    pub(crate) tries: Tries<B>,
 }
 
 impl<B> Claim<B> {
-    pub(super) fn new(sentence: impl Into<String>, tries: impl Fn(&mut B) -> Result<(), Stop> + 'static) -> Self {
+    pub(crate) fn new(sentence: impl Into<String>, tries: impl Fn(&mut B) -> Result<(), Stop> + 'static) -> Self {
         Self { sentence: sentence.into(), tries: Box::new(tries) }
     }
 }
 
 /// Breaks the claim unless two values are equal.
-pub(super) fn equal<T: PartialEq + fmt::Debug>(what: &str, expected: &T, seen: &T) -> Result<(), Stop> {
+pub(crate) fn equal<T: PartialEq + fmt::Debug>(what: &str, expected: &T, seen: &T) -> Result<(), Stop> {
     if expected == seen {
         return Ok(());
     }

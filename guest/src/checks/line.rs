@@ -5,26 +5,26 @@ use serde::{Deserialize, Serialize};
 
 /// One line of output.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Line {
-    pub(super) group: String,
-    pub(super) claim: String,
-    pub(super) result: Word,
+pub(crate) struct Line {
+    pub(crate) group: String,
+    pub(crate) claim: String,
+    pub(crate) result: Word,
     /// Why not; empty for one that held.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 /// What became of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Word {
+pub(crate) enum Word {
     Held,
     Broken,
     DoesNotApply,
 }
 
 impl Line {
-    pub(super) fn new(group: &str, claim: &str, outcome: Result<(), Stop>) -> Self {
+    pub(crate) fn new(group: &str, claim: &str, outcome: Result<(), Stop>) -> Self {
         let (result, why) = match outcome {
             Ok(()) => (Word::Held, String::new()),
             Err(Stop::Broken(why)) => (Word::Broken, why),

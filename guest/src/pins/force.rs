@@ -1,5 +1,6 @@
 //! What a force is, and the knobs of the kernel's that make one.
 
+use super::zones::{self, Zone};
 use super::{Said, moved};
 use crate::failure::Failure;
 use peerdma::addr::Bytes;
@@ -93,18 +94,24 @@ fn samples(fill: Fill, size: Bytes) -> Result<Samples, Failure> {
     Ok([one(Keep::Plain)?, one(Keep::Locked)?, one(Keep::Pinned)?])
 }
 
-/// Of so many samples, made one after the other, those of plain and locked memory that lie lowest; the rest is free again.
+/// Of so many samples, made one after the other, those of plain and locked memory that lie lowest in a zone for movable
+/// memory, or in any zone if none lies in such; the rest is free again.
 pub(super) fn lowest_of(count: usize, size: Bytes) -> Result<Samples, Failure> {
     let one = |keep| Sample::new(keep, size, Fill::Distinct).map_err(Failure::Sample);
-    let mut lowest: [Vec<(u64, Sample)>; 2] = [Vec::new(), Vec::new()];
+    let zones = zones::all();
+    let mut lowest: [Vec<((bool, f64), Sample)>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..count {
         for (kind, keep) in lowest.iter_mut().zip([Keep::Plain, Keep::Locked]) {
             let sample = one(keep)?;
-            let highest = sample.frames().map_err(Failure::Sample)?.into_iter().max().unwrap_or(u64::MAX);
-            kind.push((highest, sample));
+            let frames = sample.frames().map_err(Failure::Sample)?;
+            let height = |zone: &Zone| Some((!zone.movable, zone.height(&frames)?));
+            kind.push((zones.iter().find_map(height).unwrap_or((true, f64::INFINITY)), sample));
         }
     }
-    let mut chosen = lowest.into_iter().map(|kind| kind.into_iter().min_by_key(|(highest, _)| *highest));
+    let by_height = |one: &((bool, f64), Sample), other: &((bool, f64), Sample)| {
+        one.0.0.cmp(&other.0.0).then(one.0.1.total_cmp(&other.0.1))
+    };
+    let mut chosen = lowest.into_iter().map(|kind| kind.into_iter().min_by(by_height));
     let (Some(Some((_, plain))), Some(Some((_, locked)))) = (chosen.next(), chosen.next()) else {
         return Err(Failure::Nothing { what: "no sample was made", next: "make one at least" });
     };

@@ -33,7 +33,8 @@ pub(super) const COMPACTION: Force = Force {
     make: low,
     ready: || need("/proc/sys/vm/compact_memory", "CONFIG_COMPACTION"),
     apply: compact,
-    tries: Tries::Anew(2),
+    // How far the two scanners come is the kernel's affair each time.
+    tries: Tries::Anew(6),
 };
 
 /// So many samples of each kind fill most of the movable memory of a node.

@@ -4,7 +4,7 @@ use super::process::{bound, tail};
 use crate::failure::Failure;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// What the guest runs without a C library of its own.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -54,15 +54,43 @@ pub(super) fn build(root: &Path, top: &Path, programs: &[Own]) -> Result<Vec<Pat
     // Cargo set these for this very process, and they name another package.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
     say!("vm: building {}", programs.iter().map(|program| program.name()).collect::<Vec<_>>().join(" and "));
+    run(command)?;
+    Ok(programs.iter().map(|program| target.join(TARGET).join("release").join(program.name())).collect())
+}
+
+/// Builds the guest's checks once more, linked dynamically, for what loads libraries at run time.
+pub(super) fn build_dynamic(root: &Path, top: &Path) -> Result<PathBuf, Failure> {
+    dynamic(root, top, &["-p", Own::Guest.package()], Own::Guest.name())
+}
+
+/// Builds an example of a package, linked dynamically.
+pub(super) fn build_example(root: &Path, top: &Path, package: &str, example: &str) -> Result<PathBuf, Failure> {
+    dynamic(root, top, &["-p", package, "--example", example], &format!("examples/{example}"))
+}
+
+/// Unoptimised and in the workspace's own folder, where the tests' build has most of it already: what such programs do is
+/// wait for devices.
+fn dynamic(root: &Path, top: &Path, what: &[&str], built: &str) -> Result<PathBuf, Failure> {
+    let target = top.parent().unwrap_or(top);
+    let mut command = bound("cargo");
+    command.current_dir(root).arg("build").args(what).env("CARGO_TARGET_DIR", target);
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
+    say!("vm: building {built}, linked dynamically");
+    run(command)?;
+    Ok(target.join("debug").join(built))
+}
+
+/// Runs cargo.
+fn run(mut command: Command) -> Result<(), Failure> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|error| Failure::Stopped(format!("cannot run cargo: {error}")))?;
-    if !output.status.success() {
-        let said = tail(&String::from_utf8_lossy(&output.stderr), 30);
-        return Err(Failure::Stopped(format!("the guest's programs do not build:\n{said}")));
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(programs.iter().map(|program| target.join(TARGET).join("release").join(program.name())).collect())
+    let said = tail(&String::from_utf8_lossy(&output.stderr), 30);
+    Err(Failure::Stopped(format!("the guest's programs do not build:\n{said}")))
 }
 
 /// Reads a program for the guest, and refuses one that would not start there.

@@ -11,12 +11,15 @@ mod boots;
 mod checks;
 mod copies;
 mod dma_bufs;
+mod driver;
 mod fixes;
 mod judged;
 mod kvm;
 mod pins;
 mod platforms;
+mod rdma;
 mod setup;
+mod vfio;
 
 use super::kernel::Kernel;
 use super::program::{self, Own};
@@ -153,10 +156,13 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(fixes::tests());
     tests.extend(platforms::tests());
     tests.extend(checks::tests());
+    tests.extend(vfio::tests());
     tests.extend(kvm::tests());
     tests.extend(dma_bufs::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));
+    tests.extend(rdma::tests());
+    tests.extend(driver::tests());
     tests
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct MemlockArguments {
     /// Compare with this limit, such as 8MiB or unlimited, and with no capability [default: this process's].
     #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     pub(crate) limit: Option<LimitArgument>,
-    /// Count what the processes of the user with this number hold, and no capability [default: this process's user].
+    /// Ask for the user with this number: his processes' limit, what they hold, and no capability [default: this process's user].
     #[arg(long, value_name = "UID")]
     pub(crate) user: Option<u32>,
     #[command(flatten)]

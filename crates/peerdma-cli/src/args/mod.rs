@@ -17,6 +17,7 @@ mod pins;
 mod share;
 mod trace;
 mod verify;
+mod vfio;
 mod whatif;
 mod whose;
 
@@ -37,6 +38,7 @@ pub(crate) use pins::PinsArguments;
 pub(crate) use share::{EnforcementArgument, ShareArguments};
 pub(crate) use trace::TraceArguments;
 pub(crate) use verify::VerifyArguments;
+pub(crate) use vfio::{VfioArguments, VfioChangeArguments, VfioCommand, VfioListArguments};
 pub(crate) use whatif::{WhatifArguments, bit};
 pub(crate) use whose::{AddressArgument, WhoseArguments};
 
@@ -70,6 +72,7 @@ Examples:
   peerdma pins                             who holds how much pinned and locked memory here
   peerdma memlock plan.toml                what RLIMIT_MEMLOCK a plan needs, and where to set it
   peerdma pin --prove                      pinned memory keeps its place, plain and locked memory moves
+  peerdma vfio list                        drivers, groups and users of each function; bind, unbind, reset
   peerdma share memfd --socket /tmp/frames   memory for other processes; peerdma attach /tmp/frames maps it
 
 Exit codes: 0 done or permitted, 1 refused or found wanting, 2 usage, 3 unknown (too little input or \
@@ -121,6 +124,8 @@ pub(crate) enum Command {
     Pin(PinArguments),
     /// Show who has attached to the buffers of a running machine, and who keeps whom waiting.
     Buffers(BuffersArguments),
+    /// Show which functions can be taken through VFIO, hand them to it and back, and reset them.
+    Vfio(VfioArguments),
 }
 
 /// Where the machine comes from.

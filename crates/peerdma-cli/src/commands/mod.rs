@@ -22,5 +22,6 @@ pub(crate) mod share;
 pub(crate) mod topo;
 pub(crate) mod trace;
 pub(crate) mod verify;
+pub(crate) mod vfio;
 pub(crate) mod whatif;
 pub(crate) mod whose;

@@ -21,6 +21,7 @@ pub(crate) mod share;
 mod topology;
 mod trace;
 pub(crate) mod verify;
+pub(crate) mod vfio;
 pub(crate) mod whatif;
 pub(crate) mod whose;
 

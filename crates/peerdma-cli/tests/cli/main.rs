@@ -20,5 +20,6 @@ mod pin;
 mod pins;
 mod share;
 mod verify;
+mod vfio;
 mod whatif;
 mod whose;

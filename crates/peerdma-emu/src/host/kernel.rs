@@ -26,7 +26,7 @@ const LARGE_PAGE: u64 = 2 << 20;
 /// The first MiB is not given out, as firmware keeps parts of it on every machine.
 const LOW: u64 = 1 << 20;
 
-/// RAM that was given out; it is not taken back before the machine ends.
+/// RAM that was given out; it is not taken back before the machine ends, but for what stands for pages of processes.
 #[derive(Clone, Debug)]
 pub struct Buffer {
     range: AddrRange<PhysAddr>,
@@ -49,6 +49,30 @@ impl Buffer {
     /// The memory that it is a part of, and where in it.
     pub fn memory(&self) -> (&dyn crate::memory::Memory, Bytes) {
         (&*self.memory, self.offset)
+    }
+}
+
+/// RAM that is left, lowest first, in pieces that do not touch; clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Left(Arc<Mutex<Vec<AddrRange<PhysAddr>>>>);
+
+impl Left {
+    /// Takes back what was given out in whole pages, and what nobody reaches any more.
+    pub(super) fn give_back(&self, range: AddrRange<PhysAddr>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = free.partition_point(|piece| piece.start() < range.start());
+        let touch = |low: &AddrRange<PhysAddr>, high: &AddrRange<PhysAddr>| {
+            low.last().as_u64().checked_add(1) == Some(high.start().as_u64())
+        };
+        let (mut first, mut last) = (range.start(), range.last());
+        let (mut from, mut to) = (at, at);
+        if let Some(below) = at.checked_sub(1).and_then(|below| free.get(below)).filter(|below| touch(below, &range)) {
+            (first, from) = (below.start(), at - 1);
+        }
+        if let Some(above) = free.get(at).filter(|above| touch(&range, above)) {
+            (last, to) = (above.last(), at + 1);
+        }
+        free.splice(from..to, AddrRange::from_inclusive(first, last));
     }
 }
 
@@ -88,8 +112,7 @@ pub struct Kernel {
     machine: Arc<Machine>,
     topology: Topology,
     modes: Vec<(PciAddr, IommuMode)>,
-    /// RAM that is left, lowest first.
-    free: Mutex<Vec<AddrRange<PhysAddr>>>,
+    left: Left,
     /// Where the platform states its RAM.
     ram_stated: Location,
     next_domain: AtomicU32,
@@ -115,7 +138,7 @@ impl Kernel {
             .map(|function| (function.address, function.iommu_mode.unwrap_or(mode)))
             .collect();
         let kernel = Self {
-            free: Mutex::new(free(&machine, platform)),
+            left: Left(Arc::new(Mutex::new(free(&machine, platform)))),
             ram_stated: platform.ram_stated(),
             machine,
             topology,
@@ -161,12 +184,17 @@ impl Kernel {
     /// # Errors
     /// [`NoRoom`].
     pub fn allocate_aligned(&self, len: Bytes, align: Bytes) -> Result<Buffer, NoRoom> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.take(&mut free, len, align).ok_or_else(|| NoRoom {
             len,
             longest: free.iter().map(AddrRange::len).max().unwrap_or(Bytes::ZERO),
             stated: self.ram_stated.clone(),
         })
+    }
+
+    /// Where RAM goes that is given back.
+    pub(super) fn left(&self) -> Left {
+        self.left.clone()
     }
 
     /// Takes RAM from what is free; `None`, with nothing taken, if no piece is long enough.

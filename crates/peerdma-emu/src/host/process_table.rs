@@ -1,6 +1,6 @@
 //! The address space of a process outside of the machine, as one context of a device has it.
 
-use super::kernel::{Kernel, NoRoom};
+use super::kernel::{Kernel, Left, NoRoom};
 use super::seat::SeatError;
 use super::space::DomainSpace;
 use crate::device::PageResponse;
@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// Pages are mapped in this size.
 const PAGE: u64 = 4096;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a process has no table on a device.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -40,6 +43,25 @@ struct Group {
     worst: Option<Answer>,
 }
 
+impl Group {
+    /// One of its requests has an answer; what the group is answered, if that was the last.
+    fn answered(&mut self, answer: Answer) -> Option<PageResponse> {
+        self.waiting = self.waiting.saturating_sub(1);
+        if answer != Answer::Success {
+            let worst = self.worst.filter(|worst| *worst == Answer::Failure || answer != Answer::Failure);
+            self.worst = Some(worst.unwrap_or(answer));
+        }
+        if self.waiting > 0 || !self.complete {
+            return None;
+        }
+        Some(match self.worst {
+            None | Some(Answer::Success) => PageResponse::Success,
+            Some(Answer::Invalid) => PageResponse::Invalid,
+            Some(Answer::Failure) => PageResponse::Failure,
+        })
+    }
+}
+
 /// A device's table for one process: IOMMU page tables under a PASID, which lead to frames that are lent to the process.
 ///
 /// Whoever drives it decides what is in it, and learns from [`asked`](Self::asked) what a device asks for.
@@ -55,8 +77,11 @@ pub struct ProcessTable {
     space: DomainSpace,
     ram: LentRam,
     process: Arc<dyn ProcessMemory>,
-    /// Frames that stand for no page just now. The kernel takes none back before the machine ends.
+    /// Frames that stand for no page just now.
     free: Vec<PhysAddr>,
+    /// All frames, until the process is unbound; and the kernel's RAM, which they go back to.
+    frames: Option<AddrRange<PhysAddr>>,
+    left: Left,
     mapped: BTreeMap<u64, (PhysAddr, Prot)>,
     groups: BTreeMap<u16, Group>,
 }
@@ -74,14 +99,15 @@ impl ProcessTable {
         process: Arc<dyn ProcessMemory>,
         pages: u32,
     ) -> Result<Self, ProcessTableError> {
-        let frames = kernel.allocate(Bytes::new(u64::from(pages.max(1)) * PAGE))?;
         let space = kernel.process_space(node, pasid)?;
-        let start = frames.range().start();
+        let frames = kernel.allocate(Bytes::new(u64::from(pages.max(1)) * PAGE))?.range();
+        let start = frames.start();
         let free = (0..u64::from(pages.max(1))).rev().filter_map(|number| start.checked_add(Bytes::new(number * PAGE)));
         let machine = kernel.machine().clone();
         let requester = machine.fabric().tree().node(node).address;
         let (free, mapped, groups) = (free.collect(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { machine, node, requester, pasid, space, ram, process, free, mapped, groups })
+        let (frames, left) = (Some(frames), kernel.left());
+        Ok(Self { machine, node, requester, pasid, space, ram, process, free, frames, left, mapped, groups })
     }
 
     /// Whose it is: function and PASID, as they stand in page requests.
@@ -106,13 +132,18 @@ impl ProcessTable {
     }
 
     /// Takes the process from the device: no request that names its PASID arrives any more when this returns, and those
-    /// under way have. Requests for pages that wait are answered.
+    /// under way have. Requests for pages that wait are answered, the frames are the kernel's again, and nothing can be mapped
+    /// any more.
     pub fn unbind(&mut self) {
         let responses = self.space.unbind(self.requester, self.pasid);
         self.groups.clear();
         for (_, (frame, _)) in std::mem::take(&mut self.mapped) {
             self.ram.take_back(frame);
-            self.free.push(frame);
+        }
+        self.free.clear();
+        // Also those that an entry may still lead to: no request reaches the entries now.
+        if let Some(frames) = self.frames.take() {
+            self.left.give_back(frames);
         }
         responses.into_iter().for_each(|response| self.deliver(response));
     }
@@ -175,6 +206,9 @@ impl DeviceTable for ProcessTable {
     }
 
     fn quiesce(&mut self) {
+        // What waits on its way up is the device's doing too, and whoever reads from the device pushes it: into the next
+        // owner's memory, if the page is given away meanwhile.
+        self.machine.push_up(self.node);
         self.machine.drain();
     }
 
@@ -182,21 +216,8 @@ impl DeviceTable for ProcessTable {
         let number = asked.0 as u16;
         // An unbinding has answered it already.
         let Some(group) = self.groups.get_mut(&number) else { return };
-        group.waiting = group.waiting.saturating_sub(1);
-        if answer != Answer::Success {
-            group.worst =
-                Some(group.worst.map_or(answer, |worst| if worst == Answer::Failure { worst } else { answer }));
-        }
-        if group.waiting > 0 || !group.complete {
-            return;
-        }
-        let worst = group.worst;
+        let Some(response) = group.answered(answer) else { return };
         self.groups.remove(&number);
-        let response = match worst {
-            None | Some(Answer::Success) => PageResponse::Success,
-            Some(Answer::Invalid) => PageResponse::Invalid,
-            Some(Answer::Failure) => PageResponse::Failure,
-        };
         let Some(iommu) = self.machine.fabric().root().iommu() else { return };
         if let Some(response) = iommu.respond(self.requester, Some(self.pasid), number, response) {
             self.deliver(response);

@@ -127,10 +127,8 @@ pub struct Machine {
     memory: Vec<Stretch>,
     delivery: Delivery,
     queues: Mutex<Queues>,
-    /// How many writes are in them, so that nobody looks who need not.
+    /// How many writes are in them or were taken out and are nowhere else yet, so that nobody looks who need not.
     waiting: AtomicUsize,
-    /// Writes that a thread has taken from a queue and not put where they go.
-    in_hand: AtomicUsize,
     log: Log,
     interrupts: Mutex<Interrupts>,
     counts: Mutex<Counts>,
@@ -178,7 +176,6 @@ impl Machine {
             delivery,
             queues: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            in_hand: AtomicUsize::new(0),
             log: Log::new(LOG_CAPACITY),
             interrupts: Mutex::default(),
             counts: Mutex::default(),
@@ -278,10 +275,11 @@ impl Machine {
     /// the IOTLB invalidate register). Whoever gives device memory to others reads from that device
     /// first, which pushes what is on its way there.
     pub fn drain(&self) {
+        // Another thread may have translated what it took on its way up, and not put it down yet.
+        self.await_hands();
         for host in self.fabric.root().hosts() {
             self.flush(Egress::Memory(host));
         }
-        self.await_hands();
     }
 
     /// Tells a function to forget translations of a range, in one address space or in all of them.

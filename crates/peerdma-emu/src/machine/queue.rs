@@ -34,6 +34,10 @@ pub(super) struct Queues {
     by_egress: BTreeMap<Egress, Queue>,
     /// Those that hold something.
     busy: Vec<Egress>,
+    /// Those of which a write has been taken that is nowhere else yet, with the number of the taking.
+    hands: Vec<(Egress, u64)>,
+    /// How often a write was taken.
+    takings: u64,
 }
 
 /// What waits for one egress.
@@ -63,8 +67,38 @@ impl Queues {
         queue.waiting.push_back(posted);
     }
 
-    /// One of an egress, by position.
-    pub(super) fn take(&mut self, egress: Egress, position: usize) -> Option<Posted> {
+    /// One of an egress, by position, into the caller's hand, and the number of the taking.
+    ///
+    /// To be asked only where [`in_hand`](Self::in_hand) says no: two writes in two hands would be put down in any
+    /// order.
+    pub(super) fn take(&mut self, egress: Egress, position: usize) -> Option<(Posted, u64)> {
+        let posted = self.remove(egress, position)?;
+        self.takings += 1;
+        self.hands.push((egress, self.takings));
+        Some((posted, self.takings))
+    }
+
+    /// Says that what was taken is somewhere else now.
+    pub(super) fn put_down(&mut self, taking: u64) {
+        self.hands.retain(|(_, other)| *other != taking);
+    }
+
+    /// Whether somebody has a write of this egress in hand.
+    pub(super) fn in_hand(&self, egress: Egress) -> bool {
+        self.hands.iter().any(|(other, _)| *other == egress)
+    }
+
+    /// Whether what was taken up to this taking is still in a hand.
+    pub(super) fn hands_up_to(&self, taking: u64) -> bool {
+        self.hands.iter().any(|(_, other)| *other <= taking)
+    }
+
+    /// The number of the last taking.
+    pub(super) const fn takings(&self) -> u64 {
+        self.takings
+    }
+
+    fn remove(&mut self, egress: Egress, position: usize) -> Option<Posted> {
         let queue = self.by_egress.get_mut(&egress)?;
         let posted = queue.waiting.remove(position)?;
         queue.passing -= usize::from(posted.may_pass());
@@ -159,7 +193,14 @@ mod tests {
                 queues.push(egresses[index], Posted { number, ..posted(1, Attributes::default()) });
                 model[index].push_back(number);
             } else {
-                let taken = queues.take(egresses[index], 0).map(|posted| posted.number);
+                let taken = queues.take(egresses[index], 0);
+                assert_eq!(queues.in_hand(egresses[index]), taken.is_some());
+                let taken = taken.map(|(posted, taking)| {
+                    assert!(queues.hands_up_to(taking));
+                    queues.put_down(taking);
+                    assert!(!queues.hands_up_to(taking));
+                    posted.number
+                });
                 assert_eq!(taken, model[index].pop_front());
             }
             let mut busy: Vec<Egress> = (0..queues.busy()).filter_map(|index| queues.egress(index)).collect();

@@ -3,6 +3,8 @@
 use super::Machine;
 use super::bus::Port;
 use super::function::locked;
+use super::queue::Queues;
+use super::travel::Advanced;
 use crate::device::Progress;
 use crate::fabric::NodeId;
 use crate::faults::Moment;
@@ -18,18 +20,19 @@ impl Machine {
         self.tick(Moment::Step);
         let (writes, engines) = (locked(&self.queues).busy(), self.awake.len());
         if writes + engines == 0 {
-            return false;
+            // What another thread has in hand is on its way.
+            return !self.nothing_waits();
         }
         let index = locked(&self.random).usize(..writes + engines);
         // With steps in several threads what was counted may be gone; then another step is to find out.
         match index.checked_sub(writes) {
             None => {
-                let queues = locked(&self.queues);
-                let Some(egress) = queues.egress(index) else { return true };
-                let ready = queues.ready(egress);
-                drop(queues);
-                let position = locked(&self.random).choice(&ready).copied();
-                self.advance(egress, position.unwrap_or(0));
+                let Some(egress) = locked(&self.queues).egress(index) else { return true };
+                // Chosen where it is taken, since other threads move what stands before it.
+                let choose = |queues: &Queues| locked(&self.random).choice(&queues.ready(egress)).copied().unwrap_or(0);
+                if self.advance(egress, choose) == Advanced::InHand {
+                    std::thread::yield_now();
+                }
             }
             Some(engine) => {
                 let Some(function) = self.awake.at(engine) else { return true };

@@ -12,6 +12,7 @@ use peerdma::pcie::{DevFn, PciAddr};
 
 mod drain;
 mod faults;
+mod hands;
 mod interface;
 mod pages;
 mod refusals;

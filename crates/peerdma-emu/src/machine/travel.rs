@@ -15,7 +15,7 @@ use crate::fabric::{Arrival, Egress, Ending, HostId, NodeId, Site};
 use crate::faults::Stop;
 use crate::wire::{Failure, Head, Kind};
 use peerdma::addr::{BusAddr, Bytes};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Where a request has come to.
 #[derive(Clone, Debug)]
@@ -123,22 +123,25 @@ impl Machine {
         self.count(ending);
     }
 
-    /// Moves one write of an egress to where it goes next; `false` if there is none.
-    pub(super) fn advance(&self, egress: Egress, position: usize) -> bool {
-        let (posted, _hand) = {
+    /// Moves one write of an egress to where it goes next: the one at the position that `choose` names.
+    pub(super) fn advance(&self, egress: Egress, choose: impl FnOnce(&Queues) -> usize) -> Advanced {
+        let (posted, hand) = {
             let mut queues = super::function::locked(&self.queues);
+            // One at a time, or else the second could be put down before the first, and a read could pass both.
+            if queues.in_hand(egress) {
+                return Advanced::InHand;
+            }
+            let position = choose(&queues);
             if position > 0 {
                 self.note_overtaken(&queues, egress, position);
             }
-            // Under the lock: who finds it taken finds it in a hand.
-            (queues.take(egress, position), Hand::of(&self.in_hand))
+            let Some((posted, taking)) = queues.take(egress, position) else { return Advanced::Nothing };
+            (posted, Hand { machine: self, taking })
         };
-        let Some(posted) = posted else { return false };
         let arrival = self.fabric.arrive(egress, posted.head);
         self.put(posted, Some(egress), arrival);
-        // It waits until it is somewhere, or else nothing would seem to wait while it is in this hand.
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
-        true
+        drop(hand);
+        Advanced::One
     }
 
     fn note_overtaken(&self, queues: &Queues, egress: Egress, position: usize) {
@@ -148,25 +151,37 @@ impl Machine {
         }
     }
 
-    /// Moves on every write that waits for an egress.
+    /// Moves on every write that waits for an egress; those that other threads have taken from there have arrived
+    /// where they go next when this returns.
+    ///
+    /// Not to be called by whoever has a write of this egress in hand. Who puts a write down pushes only where that
+    /// is a page request that the IOMMU does not take, whose answer goes down while the message came up.
     #[inline]
     pub(super) fn flush(&self, egress: Egress) {
         if self.nothing_waits() {
             return;
         }
-        while self.advance(egress, 0) {}
+        loop {
+            match self.advance(egress, |_| 0) {
+                Advanced::One => {}
+                Advanced::InHand => std::thread::yield_now(),
+                Advanced::Nothing => return,
+            }
+        }
     }
 
-    /// Awaits the writes that other threads have taken from queues; an invalidation that did not would end before them.
+    /// Awaits the writes that threads have taken from queues before this, and none that they take after.
     ///
     /// Not to be called by whoever has one, which only what carries requests does.
     pub(super) fn await_hands(&self) {
-        while self.in_hand.load(Ordering::Acquire) > 0 {
+        let last = super::function::locked(&self.queues).takings();
+        while super::function::locked(&self.queues).hands_up_to(last) {
             std::thread::yield_now();
         }
     }
 
-    fn nothing_waits(&self) -> bool {
+    /// Whether no write is on its way, in a hand neither.
+    pub(super) fn nothing_waits(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
@@ -301,18 +316,27 @@ fn pieces(posted: Posted, head: Head, cut: Option<Bytes>) -> Vec<Posted> {
     chunks.map(piece).collect()
 }
 
-/// A write that is taken from a queue, for as long as it is nowhere else; also where putting it panics.
-struct Hand<'m>(&'m AtomicUsize);
+/// What came of moving one write on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advanced {
+    /// One went on.
+    One,
+    /// Another thread has one of this egress in hand, and the next goes after it.
+    InHand,
+    /// There is none.
+    Nothing,
+}
 
-impl<'m> Hand<'m> {
-    fn of(count: &'m AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
+/// A write that is taken from a queue, for as long as it is nowhere else; also where putting it down panics.
+struct Hand<'m> {
+    machine: &'m Machine,
+    taking: u64,
 }
 
 impl Drop for Hand<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        super::function::locked(&self.machine.queues).put_down(self.taking);
+        // It waits until it is somewhere, or else nothing would seem to wait while it is in this hand.
+        self.machine.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -168,3 +168,65 @@ impl Memory for Stretch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::process::Gone;
+    use super::*;
+    use crate::memory::Striped;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    /// A process whose memory takes its time.
+    #[derive(Debug)]
+    struct Slow {
+        reading: Barrier,
+        go_on: Barrier,
+        over: AtomicBool,
+    }
+
+    impl ProcessMemory for Slow {
+        fn read(&self, _at: ProcVa, into: &mut [u8]) -> Result<(), Gone> {
+            self.reading.wait();
+            self.go_on.wait();
+            into.fill(7);
+            self.over.store(true, Ordering::Release);
+            Ok(())
+        }
+
+        fn write(&self, at: ProcVa, from: &[u8]) -> Result<(), Gone> {
+            Err(Gone { at, len: Bytes::new(from.len() as u64) })
+        }
+    }
+
+    #[test]
+    fn a_frame_is_taken_back_when_nobody_reads_the_process_there() {
+        let ram = LentRam::default();
+        let range = AddrRange::new(PhysAddr::new(0x10_0000), Bytes::new(0x4000)).unwrap();
+        let seen = ram.behind(range, Arc::new(Striped::new(range.len())));
+        let slow = Arc::new(Slow { reading: Barrier::new(2), go_on: Barrier::new(2), over: AtomicBool::new(false) });
+        let frame = PhysAddr::new(0x10_1000);
+        assert!(ram.lend(frame, slow.clone(), ProcVa::new(0x7000)));
+        std::thread::scope(|scope| {
+            let device = scope.spawn(|| {
+                let mut bytes = [0; 8];
+                seen.read(Bytes::new(0x1000), &mut bytes).map(|()| bytes)
+            });
+            slow.reading.wait();
+            let taking = scope.spawn(|| {
+                ram.take_back(frame);
+                assert!(slow.over.load(Ordering::Acquire), "a read of the process is under way");
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!taking.is_finished());
+            slow.go_on.wait();
+            assert_eq!(device.join().unwrap(), Ok([7; 8]));
+            taking.join().unwrap();
+        });
+        let mut bytes = [1; 8];
+        seen.read(Bytes::new(0x1000), &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 8], "the machine's own again");
+        assert!(!ram.lend(PhysAddr::new(0x20_0000), slow, ProcVa::new(0)), "no such RAM");
+    }
+}

@@ -5,7 +5,7 @@ use crate::memory::BeyondPages;
 use crate::sys::dma_buf;
 use crate::sys::map::{Mapping, Outside};
 use crate::vfio::errno;
-use peerdma::addr::Bytes;
+use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use std::os::fd::AsFd;
 
 /// What is done with a dma-buf.
@@ -74,6 +74,11 @@ impl DmaBufMapping {
     /// Its length.
     pub fn len(&self) -> Bytes {
         self.mapping.len()
+    }
+
+    /// Where the process has it, half-open: for whoever asks the kernel what it does with such addresses.
+    pub fn process_range(&self) -> Option<AddrRange<ProcVa>> {
+        AddrRange::new(self.mapping.address(), self.mapping.len())
     }
 
     /// Always false; a dma-buf has a page at least.

@@ -4,6 +4,7 @@
 //! inherited is listed in both; `VmPin` stays with the process that registered.
 
 use super::{gone, text};
+use crate::own::ring_info::{self, Filled};
 use peerdma::addr::Bytes;
 use std::fs;
 use std::io;
@@ -27,7 +28,7 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Reads them; fails where one may not look into the process.
+    /// Reads them; fails where one may not look into the process, or while it fills slots all the time.
     pub(super) fn read(process: &Path) -> io::Result<Self> {
         let mut sum = Self::default();
         for entry in fs::read_dir(process.join("fd"))? {
@@ -36,8 +37,9 @@ impl Registered {
             if !fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == RING) {
                 continue;
             }
-            match text(&process.join("fdinfo").join(entry.file_name()), MOST) {
-                Ok(info) => sum.add(&info),
+            let path = process.join("fdinfo").join(entry.file_name());
+            match ring_info::buffers(|| text(&path, MOST)) {
+                Ok(slots) => sum.add(&slots),
                 Err(error) if gone(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -45,20 +47,11 @@ impl Registered {
         Ok(sum)
     }
 
-    /// Adds one ring's `UserBufs: n` and the lines `index: 0xaddress/length` behind it.
-    pub(super) fn add(&mut self, info: &str) {
+    /// Adds one ring.
+    fn add(&mut self, slots: &[Filled]) {
         self.rings += 1;
-        let lines = info.lines().skip_while(|line| !line.starts_with("UserBufs:")).skip(1);
-        for line in lines {
-            // The next heading ends the list; an empty slot is a line without an address.
-            let Some((index, buffer)) = line.split_once(':') else { break };
-            if index.trim().parse::<u32>().is_err() {
-                break;
-            }
-            let Some((_, len)) = buffer.trim().split_once('/') else { continue };
-            let Ok(len) = len.parse::<u64>() else { continue };
-            self.buffers += 1;
-            self.bytes = Bytes::new(self.bytes.as_u64().saturating_add(len));
-        }
+        self.buffers += slots.len();
+        let all = slots.iter().fold(self.bytes.as_u64(), |sum, slot| sum.saturating_add(slot.len));
+        self.bytes = Bytes::new(all);
     }
 }

@@ -23,6 +23,7 @@ mod tests;
 
 pub use fdinfo::Registered;
 pub use limits::MemLimit;
+pub(crate) use observe::asked_twice;
 pub use observe::{observe, of_this_process};
 pub use process::Process;
 
@@ -52,7 +53,8 @@ pub struct Held {
     pub processes: Vec<Process>,
     /// Processes that are there and may not be read, by number.
     pub unread: Vec<u32>,
-    /// Whether `/proc` is mounted so that processes of others do not appear (`hidepid`).
+    /// Whether processes of others do not appear: `/proc` is mounted so (`hidepid`), or shows a namespace of processes within
+    /// another, as in most containers, where the same user's processes outside count against the same limit.
     pub hidden: bool,
 }
 
@@ -135,8 +137,16 @@ fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
-/// Whether this procfs shows a user only his own processes, by the mounts that it lists itself.
+/// Inode of the first namespace of processes (Linux 7.2 `PROC_PID_INIT_INO`).
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whether this procfs shows less than all processes of the machine, by the mounts and the namespace that it lists itself.
 fn hides(proc: &Path) -> bool {
+    // A copy has no such link; who made it knows where.
+    let namespace = fs::read_link(proc.join("self/ns/pid")).ok();
+    if namespace.is_some_and(|namespace| namespace.as_os_str() != FIRST_NAMESPACE) {
+        return true;
+    }
     let Ok(mounts) = text(&proc.join("self/mounts"), 1 << 20) else { return false };
     let here = proc.to_str();
     let shows_all = |option: &str| {
@@ -152,13 +162,16 @@ fn hides(proc: &Path) -> bool {
     options.next_back().is_some_and(|options| !options.split(',').all(shows_all))
 }
 
-/// A regular file as text, so much of it at most.
+/// A regular file as text; a longer one than `most` is damaged, as what is missing of it would read as what is not there.
 fn text(path: &Path, most: u64) -> io::Result<String> {
     // A FIFO in somebody's copy would hang.
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

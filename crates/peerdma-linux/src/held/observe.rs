@@ -2,8 +2,9 @@
 
 use super::{Held, Process, sum};
 use peerdma::addr::{Bytes, Granule};
-use peerdma::pin::{Counter, Holder, Ledger, Outside, Precision};
+use peerdma::pin::{ChargeError, Counter, Holder, Ledger, Outside, Precision, SharedLedger};
 use rustix::process::{Resource, getrlimit, getuid};
+use std::path::Path;
 
 /// A ledger of this process: its limit, the machine's pages, and whether it has `CAP_IPC_LOCK`, as they are now.
 ///
@@ -23,6 +24,21 @@ pub fn of_this_process() -> Ledger {
 /// What it says is true for the moment; tell it anew before relying on it.
 pub fn observe(ledger: &mut Ledger, held: &Held) {
     observe_as(ledger, held, std::process::id(), getuid().as_raw());
+}
+
+/// Asks a ledger, and where it refuses asks again with what other processes have in its books, so that the refusal names
+/// them.
+pub(crate) fn asked_twice<T>(
+    ledger: &SharedLedger,
+    ask: impl Fn() -> Result<T, ChargeError>,
+) -> Result<T, ChargeError> {
+    ask().or_else(|error| {
+        let (ChargeError::OverLimit(_), Ok(held)) = (&error, Held::read(Path::new("/proc"))) else {
+            return Err(error);
+        };
+        ledger.with(|ledger| observe(ledger, &held));
+        ask()
+    })
 }
 
 pub(super) fn observe_as(ledger: &mut Ledger, held: &Held, pid: u32, uid: u32) {

@@ -26,14 +26,17 @@ pub struct Process {
     pub limit: Option<MemLimit>,
     /// Whether it has `CAP_IPC_LOCK` in the initial user namespace, and is not held to the limit; `None` if that cannot be told.
     pub bypass: Option<bool>,
-    /// Its registered buffers; `None` where one may not look into it.
+    /// Its registered buffers; `None` where one may not look into it, or where it fills slots all the time.
     pub registered: Option<Registered>,
 }
+
+/// A process may be in 65536 groups, each ten digits of a line.
+const STATUS: u64 = 4 << 20;
 
 impl Process {
     /// Reads a process's folder; `None` for what has no memory.
     pub(super) fn read(folder: &Path, pid: u32) -> io::Result<Option<Self>> {
-        let status = match Status::parse(&text(&folder.join("status"), 1 << 16)?) {
+        let status = match Status::parse(&text(&folder.join("status"), STATUS)?) {
             Ok(status) => status,
             Err(NoStatus::NoMemory) => return Ok(None),
             Err(NoStatus::Damaged) => return Err(io::ErrorKind::InvalidData.into()),

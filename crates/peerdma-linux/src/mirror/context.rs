@@ -24,7 +24,7 @@ pub struct Context<T> {
 impl<T: DeviceTable + Send> Context<T> {
     pub(super) fn new(shared: &Arc<Shared<T>>, name: &str) -> Option<Self> {
         let asking = shared.queue.seat()?;
-        let slot = opening(shared).slot(name);
+        let slot = opening(shared, None)?.slot(name);
         Some(Self { shared: Arc::clone(shared), slot, asking })
     }
 
@@ -33,13 +33,19 @@ impl<T: DeviceTable + Send> Context<T> {
     ///
     /// Waits while the gate is closed. It is to be short, and not to wait for whoever serves.
     pub fn run<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let Some(done) = self.run_until(None, f) else { unreachable!("without a deadline nothing is late") };
+        done
+    }
+
+    /// The same; `None`, with nothing done, where the gate does not open in time.
+    fn run_until<R>(&mut self, until: Option<Instant>, f: impl FnOnce() -> R) -> Option<R> {
         loop {
             if let Ok(guard) = self.slot.enter() {
                 let done = f();
                 drop(guard);
-                return done;
+                return Some(done);
             }
-            let renewed = self.slot.renew(&opening(&self.shared));
+            let renewed = self.slot.renew(&opening(&self.shared, until)?);
             assert!(renewed.is_ok(), "a context's slot is its own mirror's");
         }
     }
@@ -82,14 +88,18 @@ impl<T: DeviceTable + Send> Context<T> {
         loop {
             if self.asking.is_waiting() || wanted.is_some() {
                 let missing = wanted.take().unwrap_or(Wanted { at, access });
+                // Pages that come may be gone again when the next one does.
+                if Instant::now() >= until {
+                    return Err(AccessError::Late { at: missing.at });
+                }
                 self.ask(missing, until)?;
             }
             let shared = Arc::clone(&self.shared);
-            let outcome = self.run(|| {
+            let outcome = self.run_until(Some(until), || {
                 let leads = shared.inner().state.leads(range, access);
                 leads.map(|()| copy(at))
             });
-            match outcome {
+            match outcome.ok_or(AccessError::Closed { at: range })? {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => return Err(AccessError::Stale { at: range, source: error.into() }),
                 Err(missing) => wanted = Some(missing),
@@ -121,15 +131,18 @@ impl<T: DeviceTable + Send> Context<T> {
     }
 }
 
-/// The generation that is open, once one is.
-fn opening<T>(shared: &Shared<T>) -> Opening<CheapestFence> {
+/// The generation that is open, once one is; `None` where none is until a moment.
+fn opening<T>(shared: &Shared<T>, until: Option<Instant>) -> Option<Opening<CheapestFence>> {
     let mut pauses = 0;
     loop {
         if let Ok(opening) = shared.gate.opening() {
-            return opening;
+            return Some(opening);
         }
-        // Whoever closed it opens it, or a later turn does.
-        pause(&mut pauses, Instant::now() + Duration::from_secs(1));
+        // Whoever closed it opens it, unless somebody did not leave in time.
+        shared.reopen();
+        if !pause(&mut pauses, until.unwrap_or_else(|| Instant::now() + Duration::from_secs(1))) && until.is_some() {
+            return None;
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Why something about a mirror was not done.
 
+use crate::pin::Standing;
 use crate::uffd::{OpenError, ReadError, WatchError};
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use peerdma::buffer::guard::BarrierRefused;
-use peerdma::mirror::{Answer, RegisterError, UnknownRange};
+use peerdma::mirror::{Answer, RangeId, RegisterError, UnknownRange};
 use std::io;
 use thiserror::Error;
 
@@ -40,11 +41,11 @@ pub enum NewError {
     },
 }
 
-/// Somebody uses memory and did not leave in time. Nothing has changed; contexts wait until a later call gets through.
+/// Somebody uses memory and did not leave in time. Nothing has changed; contexts wait until it has left.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{} did not leave in time{}; stop the device, or wait longer", .who.join(", "), Refused(*.refused))]
 pub struct StillInUse {
-    /// The names of the contexts.
+    /// The names of the contexts; or another change, which waits for them and was not over in time.
     pub who: Vec<String>,
     /// Why nobody can be said to be outside, if the barrier was refused.
     pub refused: Option<BarrierRefused>,
@@ -84,6 +85,14 @@ pub enum RangeError {
         /// What is held.
         holds: AddrRange<ProcVa>,
     },
+    /// What is said to hold the pages holds others by now than the process has there.
+    #[error("the pin of {at} and its addresses have parted ({}); pin it anew", parted(.standing))]
+    Parted {
+        /// The range.
+        at: AddrRange<ProcVa>,
+        /// What became of it.
+        standing: Standing,
+    },
     /// The device's table did not take it.
     #[error("{at} could not be put into the device's table; it may be full")]
     Table {
@@ -108,6 +117,14 @@ pub enum RangeError {
     },
 }
 
+fn parted(standing: &Standing) -> String {
+    match standing {
+        Standing::Moved { to } => format!("its pages are at {to} now"),
+        Standing::Stale { at } => format!("at {at} the process has other pages"),
+        other => format!("{other:?}"),
+    }
+}
+
 /// Why a range of the mirror's own was not changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -123,6 +140,15 @@ pub enum ChangeError {
         /// What there is.
         own: AddrRange<ProcVa>,
     },
+    /// Where it is to go somebody else's range is registered, of whose end nobody has heard yet.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It is pinned, and a move would part it from its pin.
+    #[error("{at} is pinned where it is, and a device knows it by that address; unmap it and make other memory")]
+    Pinned {
+        /// The range.
+        at: AddrRange<ProcVa>,
+    },
     /// The kernel refuses.
     #[error("cannot change {at}; the device sees it as it is, and asks for its pages anew")]
     Kernel {
@@ -130,6 +156,14 @@ pub enum ChangeError {
         at: AddrRange<ProcVa>,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// It is the mirror's own, and goes with its handle.
+    #[error("range {id} at {at} is the mirror's own; unmap it, or drop it")]
+    Owned {
+        /// Its name.
+        id: RangeId,
+        /// Its first part.
+        at: AddrRange<ProcVa>,
     },
     /// It is not registered any more.
     #[error(transparent)]
@@ -158,11 +192,19 @@ pub enum AccessError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Nobody answered in time.
-    #[error("nobody served the request for the page at {at} in time; call `serve` in another thread")]
+    /// Nobody answered in time, or pages were taken away faster than others came.
+    #[error(
+        "the page at {at} did not come in time; call `serve` in another thread, and discard less while a device reads"
+    )]
     Late {
         /// The first address that is not there.
         at: ProcVa,
+    },
+    /// The memory was about to change until it was too late: somebody else does not leave it.
+    #[error("{at} was closed until it was too late, since another context does not leave; see what keeps that")]
+    Closed {
+        /// The range.
+        at: AddrRange<ProcVa>,
     },
     /// No range holds this.
     #[error("{len} from {at} on reach past the end of all addresses")]

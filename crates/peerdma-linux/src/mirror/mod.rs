@@ -24,6 +24,8 @@
 //! privilege, and which the process cannot do for itself: glibc's `fork` waits for the message with the locks of its allocator
 //! held, and a device or a server that allocates meanwhile never comes to where the message is read.
 //!
+//! A forked child has no use for a mirror: it may drop what it has of one, which does nothing, and nothing else.
+//!
 //! Nothing runs by itself: [`Mirror::serve`] hears messages and brings pages, on the thread that calls it. That thread must
 //! not itself unmap what is watched, and must not be inside a context. While nobody serves, whoever changes watched memory
 //! waits, for good if need be: leave it first, or drop the mirror.
@@ -60,21 +62,24 @@
 
 mod context;
 mod error;
+mod kept;
 mod owned;
 mod quiet;
 mod serve;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turn;
 
 use crate::bell::Bell;
 use crate::membarrier::CheapestFence;
 use crate::memory::page_size;
-use crate::pin::{Pin, Slice};
+use crate::pin::{Pin, Slice, Standing};
 use crate::sys::process_memory;
 use crate::sys::region::Region;
 use crate::uffd::{Forks, Uffd, Watch};
 pub use context::{Context, copy_in, copy_out};
 pub use error::{AccessError, ChangeError, NewError, RangeError, ServeError, StillInUse};
+use kept::Kept;
 pub use owned::Owned;
 use peerdma::access::Prot;
 use peerdma::addr::{AddrRange, Granule, ProcVa};
@@ -88,19 +93,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use turn::Turn;
 
 /// Contexts of one mirror at most.
 pub const MOST_CONTEXTS: u32 = peerdma::mirror::queue::MOST_SEATS;
 
 /// Keeps pages in their place while it lives: a [`Pin`], or what else does.
-pub trait Holds: Send {
+pub trait Holds: Send + Sync {
     /// Whose pages.
     fn holds(&self) -> AddrRange<ProcVa>;
+
+    /// Whether the CPU finds these pages at these addresses; by default nothing is known of that.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 }
 
 impl Holds for Pin {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self))
     }
 }
 
@@ -108,11 +123,27 @@ impl Holds for Arc<Pin> {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
     }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self))
+    }
 }
 
 impl Holds for Slice {
     fn holds(&self) -> AddrRange<ProcVa> {
         self.range()
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Pin::standing(self.pin()))
+    }
+}
+
+/// Refuses what is known to hold other pages than the process has there.
+fn together(at: AddrRange<ProcVa>, pin: Option<&dyn Holds>) -> Result<(), RangeError> {
+    match pin.and_then(Holds::standing) {
+        Some(standing @ (Standing::Stale { .. } | Standing::Moved { .. })) => Err(RangeError::Parted { at, standing }),
+        _ => Ok(()),
     }
 }
 
@@ -133,16 +164,24 @@ struct Shared<T> {
     /// Readable when there is a message, or when somebody has asked while whoever serves slept.
     ready: OwnedFd,
     uffd: Option<Uffd>,
-    turn: Mutex<()>,
-    /// Somebody did not leave in time, and the gate is closed for nobody.
+    turn: Turn,
+    /// Somebody did not leave in time, and the gate is closed for nobody; it is changed by whose turn it is.
     left_closed: AtomicBool,
+    /// The process whose memory it is.
+    process: u32,
 }
 
 struct Inner<T> {
     state: MirrorState,
     table: T,
-    /// Foreign ranges, with what holds them if they are pinned.
-    foreign: BTreeMap<RangeId, Option<Box<dyn Holds>>>,
+    foreign: BTreeMap<RangeId, Foreign>,
+}
+
+/// A range of somebody else's memory.
+struct Foreign {
+    /// What holds it, if it is pinned.
+    _pin: Option<Box<dyn Holds>>,
+    kept: Kept,
 }
 
 impl<T: DeviceTable + Send> Mirror<T> {
@@ -184,8 +223,9 @@ impl<T: DeviceTable + Send> Mirror<T> {
             bell,
             ready,
             uffd,
-            turn: Mutex::new(()),
+            turn: Turn::default(),
             left_closed: AtomicBool::new(false),
+            process: std::process::id(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -195,7 +235,9 @@ impl<T: DeviceTable + Send> Mirror<T> {
     /// `prot` is what the device may do at most; what the memory permits is found out for each page, when it is asked for.
     /// Whoever registers memory vouches for it: that nothing in it is borrowed by code that does not expect a device, and that
     /// it is none of the allocator's, which may unmap with its locks held and wait for a server that allocates.
-    /// Children of this process do not inherit it from here on (`MADV_DONTFORK`).
+    /// Children of this process do not inherit it from here on (`MADV_DONTFORK`), until it is [left](Self::leave) or the mirror
+    /// is dropped. To know what was so before, `/proc/self/smaps` is read up to the range, a millisecond for each 100 MiB of memory
+    /// in small pages.
     ///
     /// # Errors
     /// [`RangeError`]; nothing has changed.
@@ -205,7 +247,7 @@ impl<T: DeviceTable + Send> Mirror<T> {
 
     /// The same for memory that is pinned: all of it is in the device's table from now on.
     ///
-    /// `pin` is dropped with the range. Where the memory is discarded, unmapped or moved all the same, the device loses that part, and
+    /// `pin` is dropped with the range. A pin that is known to [hold other pages](Pin::standing) by now is refused. Where the memory is discarded, unmapped or moved all the same, the device loses that part, and
     /// [`Served::diverged`] says so.
     ///
     /// # Errors
@@ -223,44 +265,60 @@ impl<T: DeviceTable + Send> Mirror<T> {
         let uffd = self.shared.uffd.as_ref().ok_or(RangeError::Untold { at })?;
         // Held throughout: a message that is read meanwhile takes effect afterwards.
         let mut inner = self.shared.inner();
+        together(at, pin.as_deref())?;
         let id = inner.register(at, prot, pin.as_deref())?;
-        let watched = uffd.watch(at, Watch::Events).map_err(RangeError::from).and_then(|()| {
-            let kept = process_memory::keep_from_children(at, true);
-            kept.map_err(|error| RangeError::Children { at, source: error.into() })
+        let kept = uffd.watch(at, Watch::Events).map_err(RangeError::from).and_then(|()| {
+            let kept = Kept::new(at).map_err(|error| RangeError::Children { at, source: error.into() });
+            // Asked anew: from here on one is told, and before one was not.
+            let kept =
+                kept.and_then(|kept| together(at, pin.as_deref()).inspect_err(|_| kept.let_go(at)).map(|()| kept));
+            kept.inspect_err(|_| {
+                // Nothing to leave where the call before has failed: another one may watch it, whom older kernels would
+                // take it from.
+                let _ = uffd.leave(at);
+            })
         });
-        if let Err(error) = watched {
-            // Where it was not watched there is nothing to leave.
-            let _ = uffd.leave(at);
-            inner.forget(id);
-            return Err(error);
+        match kept {
+            Ok(kept) => {
+                inner.foreign.insert(id, Foreign { _pin: pin, kept });
+                Ok(id)
+            }
+            Err(error) => {
+                inner.forget(id);
+                Err(error)
+            }
         }
-        inner.foreign.insert(id, pin);
-        Ok(id)
     }
 
     /// Takes a foreign range, or what is left of it, from the device.
     ///
     /// # Errors
-    /// [`ChangeError::StillInUse`] with nothing changed; [`ChangeError::Unknown`] if nothing was left of it.
+    /// [`ChangeError::StillInUse`] with nothing changed; [`ChangeError::Unknown`] if nothing was left of it;
+    /// [`ChangeError::Owned`] for memory of the mirror's own, which is unmapped instead.
     pub fn leave(&self, id: RangeId, until: Instant) -> Result<(), ChangeError> {
         let quiet = self.shared.quiet(until)?;
         let mut inner = self.shared.inner();
         let pieces: Vec<_> = inner.state.pieces_of(id).collect();
+        let foreign = inner.foreign.remove(&id);
+        if let (None, Some(at)) = (&foreign, pieces.first().copied()) {
+            return Err(ChangeError::Owned { id, at });
+        }
         inner.table.quiesce();
-        let pin = inner.foreign.remove(&id);
         let invalidation = inner.state.unregister(id)?;
         inner.unmap(&invalidation);
         for piece in pieces {
             if let Some(uffd) = &self.shared.uffd {
                 // What was unmapped meanwhile is not watched any more.
                 let _ = uffd.leave(piece);
-                let _ = process_memory::keep_from_children(piece, false);
+            }
+            if let Some(foreign) = &foreign {
+                foreign.kept.let_go(piece);
             }
         }
         let parked = inner.end(invalidation);
         drop(inner);
         drop(quiet);
-        drop(pin);
+        drop(foreign);
         self.shared.answer_all(parked);
         Ok(())
     }
@@ -318,6 +376,20 @@ impl<T: DeviceTable> Inner<T> {
             self.unmap(&invalidation);
             // Nobody can have asked: the lock was held.
             let _ = self.end(invalidation);
+        }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A forked child has something else at these addresses, or nothing.
+            return;
+        }
+        // Nobody has a device's copy to fear any more.
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (id, foreign) in &inner.foreign {
+            inner.state.pieces_of(*id).for_each(|piece| foreign.kept.let_go(piece));
         }
     }
 }

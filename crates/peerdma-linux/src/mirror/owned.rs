@@ -7,7 +7,7 @@ use crate::sys::process_memory;
 use crate::sys::region::Region;
 use peerdma::access::Prot;
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
-use peerdma::mirror::{DeviceTable, Event, RangeId};
+use peerdma::mirror::{DeviceTable, Event, RangeId, RegisterError};
 use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const DROPPING: Duration = Duration::from_secs(10);
 /// Zeroed private memory of this process that a device uses by its addresses.
 ///
 /// The mirror is told of every change before it: the device is stopped, its table forgets, and then the kernel is called. Children do not
-/// inherit it (`MADV_DONTFORK`), so that no page of it becomes a copy. Bytes are copied in and out by the kernel, so that
+/// inherit it (`MADV_DONTFORK`), so that no page of it becomes a copy; a child may drop this, which does nothing, and not change it. Bytes are copied in and out by the kernel, so that
 /// a page which is closed is an error.
 pub struct Owned<T: DeviceTable> {
     shared: Arc<Shared<T>>,
@@ -92,7 +92,7 @@ impl<T: DeviceTable> Owned<T> {
     /// Copies bytes out, as the CPU.
     ///
     /// # Errors
-    /// `EINVAL` outside of it, `EFAULT` where it is closed.
+    /// `EINVAL` outside of it, `EFAULT` where it is closed, and in a forked child.
     pub fn read(&self, at: ProcVa, into: &mut [u8]) -> io::Result<()> {
         Ok(self.mapped()?.read(at, into)?)
     }
@@ -132,28 +132,30 @@ impl<T: DeviceTable> Owned<T> {
 
     /// Moves it, to an address where nothing is or wherever there is room, and makes it as long as this.
     ///
+    /// The device is stopped throughout, and asks for its pages anew, at the new place or, after an error, at the old one.
+    /// Memory whose parts were [closed](Self::protect) differently cannot be moved before they are alike.
+    ///
     /// # Errors
-    /// [`ChangeError`]; it is where it was.
+    /// [`ChangeError`]; it is where it was. [`ChangeError::Pinned`] for pinned memory: a device knows that by its old address.
     pub fn remap(&mut self, to: Option<ProcVa>, size: Bytes, until: Instant) -> Result<(), ChangeError> {
         let from = self.range;
+        if self.pin.is_some() {
+            return Err(ChangeError::Pinned { at: from });
+        }
         let whole = size.as_u64().checked_next_multiple_of(page_size().as_u64()).map(Bytes::new);
         let whole = whole.ok_or(Errno::NOMEM).map_err(kernel(from))?;
         // Taken beforehand, so that where it goes is known before it goes there.
         let place = Region::map(to, whole).map_err(kernel(from))?;
         let there = place.at();
         let region = self.region.as_mut().ok_or(Errno::INVAL).map_err(kernel(from))?;
-        let event = Event::Remap { from, to: there.start(), len: there.len() };
-        match self.shared.announce(&event, until, || region.remap(place))? {
-            Ok(()) => {
-                self.range = there;
-                Ok(())
-            }
-            Err(error) => {
-                let back = Event::Remap { from: there, to: from.start(), len: from.len() };
-                self.shared.announce(&back, until, || ())?;
-                Err(kernel(from)(error))
-            }
+        // The message of its end would take the new one.
+        if let Some((other, id)) = self.shared.inner().state.registered_in(there) {
+            return Err(RegisterError::Overlap { at: there, other, id }.into());
         }
+        let event = Event::Remap { from, to: there.start(), len: there.len() };
+        self.shared.move_over(from, &event, until, || region.remap(place))?.map_err(kernel(from))?;
+        self.range = there;
+        Ok(())
     }
 
     /// Takes it from the device and unmaps it.
@@ -165,7 +167,7 @@ impl<T: DeviceTable> Owned<T> {
         self.take_down(until)
     }
 
-    fn take_down(&mut self, until: Instant) -> Result<(), ChangeError> {
+    pub(super) fn take_down(&mut self, until: Instant) -> Result<(), ChangeError> {
         let Some(region) = self.region.take() else { return Ok(()) };
         let mut region = Some(region);
         let taken = self.shared.announce(&Event::Unmap(self.range), until, || region.take().map(Region::unmap));
@@ -197,7 +199,9 @@ fn kernel(at: AddrRange<ProcVa>) -> impl Fn(Errno) -> ChangeError {
 
 impl<T: DeviceTable> Drop for Owned<T> {
     fn drop(&mut self) {
-        if self.take_down(Instant::now() + DROPPING).is_err() {
+        // A forked child has neither memory nor device, and locks that nobody will open.
+        let forked = self.region.as_ref().is_some_and(|region| !region.is_here());
+        if forked || self.take_down(Instant::now() + DROPPING).is_err() {
             // A device that does not stop goes on in memory which nobody else gets.
             std::mem::forget((self.region.take(), self.pin.take()));
         }

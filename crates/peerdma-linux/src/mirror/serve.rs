@@ -10,7 +10,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Messages that are heard while the gate is closed, before contexts go on.
@@ -42,13 +41,15 @@ impl Served {
 impl<T: DeviceTable + Send> Mirror<T> {
     /// Hears messages and answers page requests that wait, or waits for some until `until`; what that came to.
     ///
-    /// One thread at a time is to call this; others may use every other method meanwhile. Whoever changes watched memory
-    /// waits in the kernel until somebody does.
+    /// Others may use every other method meanwhile. Whoever changes watched memory waits in the kernel until somebody does this.
     ///
     /// # Errors
     /// [`ServeError::StillInUse`] if a context has not left within half a minute: call again, and see what keeps it.
     pub fn serve(&self, until: Instant) -> Result<Served, ServeError> {
         loop {
+            self.shared.queue.awake();
+            // Before the look: who rings after it is seen by the next.
+            self.shared.bell.silence();
             let served = self.poll()?;
             let idle = self.shared.queue.fall_asleep();
             if !served.is_nothing() || Instant::now() >= until {
@@ -65,23 +66,20 @@ impl<T: DeviceTable + Send> Mirror<T> {
         }
     }
 
-    /// The same without waiting, and without asking to be woken: for whoever looks all the time.
+    /// The same without waiting, and without asking to be woken: for whoever looks all the time, also beside one who
+    /// [serves](Self::serve).
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
     pub fn poll(&self) -> Result<Served, ServeError> {
+        // Whether somebody sleeps, and whether the bell has rung, is left as it is: it is not this one's to wake up.
         let mut served = Served::default();
-        self.shared.queue.awake();
-        // Before the look: who rings after it is seen by the next.
-        self.shared.bell.silence();
         if let Some(uffd) = &self.shared.uffd
             && readable(uffd.as_fd(), Duration::ZERO)?
         {
             self.shared.hear(uffd, &mut served)?;
         }
-        if self.shared.left_closed.load(Ordering::Acquire) {
-            drop(self.shared.quiet(Instant::now() + LEAVING)?);
-        }
+        self.shared.reopen();
         served.requests = self.poll_requests();
         Ok(served)
     }
@@ -130,6 +128,7 @@ impl<T: DeviceTable> Shared<T> {
             served.heard.push(heard.message);
             if let Some(event) = heard.message.event() {
                 let mut inner = self.inner();
+                inner.foreign.values_mut().for_each(|foreign| foreign.kept.heard(&event));
                 let invalidation = inner.begin(&event);
                 served.diverged.extend(&invalidation.diverged);
                 parked.extend(inner.end(invalidation));

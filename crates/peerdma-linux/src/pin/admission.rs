@@ -30,6 +30,9 @@ pub struct Need {
 }
 
 /// Whether pins may be made; called before the kernel is, and once a pin is gone. One value serves one pinner.
+///
+/// It is not asked for [`Pinner::clone_pins`](super::Pinner::clone_pins), and is told that a pin is released when its
+/// own slot is, although the kernel goes on charging for what a clone or another process keeps.
 pub trait Admission: Send + Sync + Debug {
     /// Says whether it may be; what it returns without an error is counted until [`released`](Self::released).
     ///
@@ -41,6 +44,8 @@ pub trait Admission: Send + Sync + Debug {
     fn released(&self, need: &Need);
 
     /// Says whether another ring may be made, which takes some of the limit itself.
+    ///
+    /// Called with a lock of the pinner's held, so that it must not call the pinner.
     ///
     /// # Errors
     /// Why not; it becomes the source of [`RingError::NotAdmitted`](super::RingError::NotAdmitted).

@@ -2,15 +2,14 @@
 
 use super::admission::{Admission, Need};
 use super::inner::lock;
-use crate::held::{self, Held};
+use crate::held;
 use crate::sys::uring::ENTRIES;
 use peerdma::pin::{Charge, ChargeError, OwnerId, Request, RingHandle, RingShape, SharedLedger, Via};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
 use std::sync::Mutex;
 
-/// Has every ring and slot of one pinner charged to an owner in a ledger, before the kernel is asked.
+/// Has every ring and slot of one pinner, and no second one, charged to an owner in a ledger, before the kernel is asked.
 ///
 /// What the ledger refuses it refuses by name: whose limit, who has how much of it, and how much is missing. Other
 /// processes are looked at when the ledger refuses, not each time; call [`held::observe`] to have them counted before.
@@ -48,15 +47,8 @@ impl Booked {
         Self { ledger, owner, rings: Mutex::default(), charges: Mutex::default() }
     }
 
-    /// Asks again with what other processes have in the books, so that a refusal names them.
     fn charged<T>(&self, ask: impl Fn() -> Result<T, ChargeError>) -> Result<T, ChargeError> {
-        ask().or_else(|error| {
-            let (ChargeError::OverLimit(_), Ok(held)) = (&error, Held::read(Path::new("/proc"))) else {
-                return Err(error);
-            };
-            self.ledger.with(|ledger| held::observe(ledger, &held));
-            ask()
-        })
+        held::asked_twice(&self.ledger, ask)
     }
 }
 
@@ -79,6 +71,12 @@ impl Admission for Booked {
     }
 
     fn admit_ring(&self, ring: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // Ring and slot name a charge, so that two pinners would take each other's.
+        if lock(&self.rings).contains_key(&ring) {
+            return Err(
+                format!("ring {ring} is in these books already, of another pinner; make a Booked for each").into()
+            );
+        }
         let handle = self.charged(|| self.ledger.open_ring(self.owner, RingShape::new(ENTRIES)))?;
         lock(&self.rings).insert(ring, handle);
         Ok(())

@@ -56,6 +56,9 @@ pub enum RingError {
         /// Who has how much of it.
         holders: Holders,
     },
+    /// There is no memory for the ring.
+    #[error("the kernel has no memory left for a ring, and no limit applies; free some")]
+    NoMemory,
     /// Whoever keeps the books refuses.
     #[error("no ring is made: {0}")]
     NotAdmitted(Box<dyn Error + Send + Sync>),
@@ -69,7 +72,7 @@ pub enum RingError {
     #[error("the thread that serves the ring cannot be started; raise the limit of threads")]
     Thread(#[source] io::Error),
     /// Anything else.
-    #[error("the kernel makes no ring ({errno})")]
+    #[error("the kernel makes no ring ({errno}); see io_uring_setup(2)")]
     Kernel {
         /// What it answered.
         errno: Errno,
@@ -82,7 +85,10 @@ impl RingError {
         match errno {
             Errno::PERM => Self::refused(errno, Signs::of_this_thread()),
             Errno::NOSYS => Self::absent(Signs::of_this_thread()),
-            Errno::NOMEM => Self::Limit { limit: Limit::of_this_thread(), holders: Holders::now() },
+            Errno::NOMEM => match Limit::of_this_thread() {
+                Limit::None => Self::NoMemory,
+                limit => Self::Limit { limit, holders: Holders::now() },
+            },
             Errno::MFILE | Errno::NFILE => Self::Descriptors { errno },
             Errno::ACCESS => Self::Refused { errno, filtered: Signs::of_this_thread().filtered },
             errno => Self::Kernel { errno },
@@ -218,7 +224,9 @@ pub enum PinError {
         range: AddrRange<ProcVa>,
     },
     /// The kernel refuses, for a reason of its own.
-    #[error("{range} is not pinned: the kernel refuses ({errno})")]
+    #[error(
+        "{range} is not pinned: the kernel refuses ({errno}); see IORING_REGISTER_BUFFERS_UPDATE in io_uring_register(2)"
+    )]
     Kernel {
         /// What was to be pinned.
         range: AddrRange<ProcVa>,

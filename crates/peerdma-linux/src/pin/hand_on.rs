@@ -6,12 +6,14 @@
 //! (`IORING_REGISTER_CLONE_BUFFERS`) stays in the address space.
 
 use super::{Pinner, RingKind};
+use crate::own::ring_info;
 use crate::sys::uring::Ring;
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// Why pins cannot be handed on, or taken over.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ pub enum HandOnError {
         is: String,
     },
     /// The kernel refuses.
-    #[error("the kernel refuses ({doing}: {errno})")]
+    #[error("the kernel refuses ({doing}: {errno}); see the call's manual for what it asks of this process")]
     Kernel {
         /// Which call.
         doing: &'static str,
@@ -94,9 +96,12 @@ impl Pinner {
 
     /// A holder of its own for what is pinned now; the pages stay when this pinner has gone, and are not charged twice.
     ///
+    /// The books of an [`Admission`](super::Admission) know nothing of it: when the pin is dropped they are told that it is
+    /// released, and the kernel charges for it until the clone has gone too. Where nothing is pinned it holds nothing.
+    ///
     /// # Errors
-    /// [`HandOnError::RegisteredOnly`]; [`HandOnError::NoClone`] before Linux 6.12; [`HandOnError::Kernel`] with `ENXIO`
-    /// where nothing is pinned.
+    /// [`HandOnError::RegisteredOnly`]; [`HandOnError::NoClone`] before Linux 6.12; [`HandOnError::Kernel`] where no other ring can
+    /// be made.
     pub fn clone_pins(&self) -> Result<Held, HandOnError> {
         let rings = self.descriptors()?;
         let copy = |ring: &OwnedFd| -> Result<OwnedFd, HandOnError> {
@@ -158,12 +163,15 @@ impl Held {
     /// What is pinned, by the addresses of the process that pinned it.
     ///
     /// # Errors
-    /// What reading `/proc/self/fdinfo` says.
+    /// What reading `/proc/self/fdinfo` says; [`io::ErrorKind::WouldBlock`] while somebody fills slots of a ring all the time,
+    /// since the kernel shows none meanwhile: try again.
     pub fn ranges(&self) -> io::Result<Vec<AddrRange<ProcVa>>> {
         let mut ranges = Vec::new();
         for ring in &self.rings {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ring.as_raw_fd()))?;
-            ranges.extend(buffers(&info));
+            let path = PathBuf::from(format!("/proc/self/fdinfo/{}", ring.as_raw_fd()));
+            let slots = ring_info::buffers(|| std::fs::read_to_string(&path))?;
+            ranges
+                .extend(slots.iter().filter_map(|slot| AddrRange::new(ProcVa::new(slot.start), Bytes::new(slot.len))));
         }
         Ok(ranges)
     }
@@ -181,31 +189,5 @@ fn check(ring: BorrowedFd<'_>) -> Result<(), HandOnError> {
     match link.to_string_lossy() {
         link if link == "anon_inode:[io_uring]" => Ok(()),
         link => Err(HandOnError::NotARing { fd, is: link.into_owned() }),
-    }
-}
-
-/// The lines below `UserBufs:` of a ring's fdinfo: `    3: 0x7f0000000000/4096`.
-fn buffers(info: &str) -> impl Iterator<Item = AddrRange<ProcVa>> {
-    info.lines()
-        .skip_while(|line| !line.starts_with("UserBufs:"))
-        .skip(1)
-        .map_while(|line| line.split_once(':'))
-        .map_while(|(number, buffer)| number.trim().parse::<u32>().is_ok().then_some(buffer.trim()))
-        .filter_map(|buffer| {
-            let (start, len) = buffer.split_once('/')?;
-            let start = u64::from_str_radix(start.strip_prefix("0x")?, 16).ok()?;
-            AddrRange::new(ProcVa::new(start), Bytes::new(len.parse().ok()?))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_read_from_fdinfo_and_empty_ones_passed_over() {
-        let info = "pos:\t0\nUserFiles:\t0\nUserBufs:\t3\n    0: 0x7f0000001000/4096\n    1: <none>\n    2: 0x7f0000005001/17\nPollList:\n  op=6, task_works=0\n";
-        let found: Vec<_> = buffers(info).map(|range| (range.start().as_u64(), range.len().as_u64())).collect();
-        assert_eq!(found, [(0x7f00_0000_1000, 4096), (0x7f00_0000_5001, 17)]);
     }
 }

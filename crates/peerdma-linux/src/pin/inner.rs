@@ -177,7 +177,7 @@ impl Inner {
             (Errno::NOMEM, Limit::None) => PinError::NoMemory { range },
             (Errno::NOMEM, limit) => PinError::Limit { range, charge, limit, holders: Holders::now() },
             (errno, _) if why::is_one_of_many(errno) => {
-                let (at, why) = Look::at(self.maps.as_ref(), range).explained();
+                let (at, why) = Look::at(self.maps.as_ref(), range).explained(errno);
                 PinError::Refused { range, at, why }
             }
             (errno, _) => PinError::Kernel { range, errno },
@@ -225,6 +225,12 @@ impl Inner {
         }
     }
 
+    /// Leaves the books to the parent, in a forked child: what keeps them may take a lock as it goes, which a thread of
+    /// the parent's had at the fork.
+    pub(super) fn forget_books(&self) {
+        std::mem::forget(Arc::clone(&self.admission));
+    }
+
     /// Closes all rings; nothing is in them any more.
     pub(super) fn close(&self) {
         let rings = std::mem::take(&mut *lock(&self.rings));
@@ -254,14 +260,16 @@ impl Inner {
         self.maps.as_ref().and_then(|maps| maps.areas(range).ok()).unwrap_or_default()
     }
 
-    /// Everything that is mapped.
+    /// Everything that is mapped and may be accessed: address space that is only reserved has no pages, and much of it.
     pub(super) fn all_areas(&self) -> Vec<AddrRange<ProcVa>> {
         let Some(all) = AddrRange::from_inclusive(ProcVa::new(0), ProcVa::new(i64::MAX as u64)) else {
             return Vec::new();
         };
         let mapped = |area| match area {
-            Area::Mapped(found) => AddrRange::from_inclusive(ProcVa::new(found.start), ProcVa::new(found.end - 1)),
-            Area::Hole(_) => None,
+            Area::Mapped(found) if found.readable || found.writable => {
+                AddrRange::from_inclusive(ProcVa::new(found.start), ProcVa::new(found.end.saturating_sub(1)))
+            }
+            Area::Mapped(_) | Area::Hole(_) => None,
         };
         self.areas(all).into_iter().filter_map(mapped).collect()
     }

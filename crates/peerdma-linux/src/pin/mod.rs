@@ -58,10 +58,13 @@ pub(crate) use limit::is_bypassed;
 pub use options::{MOST_SLOTS, Options, Ring, RingKind};
 pub use standing::{ProbeError, Standing, Unknown};
 pub use steady::Steady;
+#[cfg(test)]
+pub(crate) use steady::sealed;
 pub use table::PinId;
 pub use transfer::TransferError;
 pub use unpin::UnpinError;
 pub use why::Refusal;
+pub(crate) use why::explained;
 
 use inner::Inner;
 use peerdma::addr::{AddrRange, Bytes, ProcVa};

@@ -5,7 +5,7 @@ use crate::pool::Region;
 use crate::share::Memory;
 use peerdma::addr::{AddrRange, ProcVa};
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::memory::Pages {}
     impl Sealed for crate::share::Memory {}

@@ -129,11 +129,13 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.settle() > 0 {
+        if !self.is_of_this_process() {
+            self.forget_books();
+        } else if self.settle() > 0 {
             // A device may still write there, and nobody is left who would hear when it stops. The slots keep their
             // rings, and so the pages, until the process ends; its device files are closed before that.
             std::mem::forget(std::mem::take(&mut *lock(&self.left)));
-        } else if self.is_of_this_process() {
+        } else {
             self.close();
         }
     }

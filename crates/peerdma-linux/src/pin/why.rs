@@ -41,6 +41,18 @@ pub enum Refusal {
         /// What is mapped.
         name: String,
     },
+    /// Peer memory that has pages, as of a drive's controller memory buffer (`p2pmem`): no pin for writing takes those
+    /// (Linux 7.2 `try_grab_folio`, EREMOTEIO).
+    PeerMemory {
+        /// What is mapped.
+        name: String,
+    },
+    /// A file whose pages are the storage itself (fsdax): a long-term pin would stop the file system from moving its blocks
+    /// (EOPNOTSUPP).
+    Dax {
+        /// The file.
+        name: String,
+    },
     /// A guard page (`MADV_GUARD_INSTALL`).
     GuardPage,
     /// The mapping goes on past the end of its file.
@@ -78,6 +90,13 @@ impl fmt::Display for Refusal {
                 f,
                 "is memory without pages ({name}), as of a device; it does not move, and is reached by the driver that mapped it"
             ),
+            Self::PeerMemory { name } => write!(
+                f,
+                "is memory of another device ({name}), which stays where it is; give the device its bus address instead"
+            ),
+            Self::Dax { name } => {
+                write!(f, "is storage that is mapped itself ({name}, fsdax); read it into memory, or use a device-dax node")
+            }
             Self::GuardPage => f.write_str("has a guard page (MADV_GUARD_INSTALL); leave it out, or remove it"),
             Self::BeyondFile { name, size } => write!(f, "goes on past the end of {name}, which has {size}; extend the file"),
             Self::UserFault => f.write_str(
@@ -100,7 +119,12 @@ impl fmt::Display for InFilesystem<'_> {
 }
 
 /// Where it is wrong, and what.
-pub(super) type Wrong = (AddrRange<ProcVa>, Refusal);
+pub(crate) type Wrong = (AddrRange<ProcVa>, Refusal);
+
+/// What explains that the kernel did not pin a range and answered this, by what is mapped there now.
+pub(crate) fn explained(range: AddrRange<ProcVa>, errno: Errno) -> Wrong {
+    Look::at(Maps::of_this_process().ok().as_ref(), range).explained(errno)
+}
 
 /// What a look at the mappings of a range gave.
 pub(super) struct Look {
@@ -155,8 +179,15 @@ impl Look {
         })
     }
 
-    /// What explains that the kernel refused.
-    pub(super) fn explained(&self) -> Wrong {
+    /// What explains that the kernel refused with this.
+    pub(super) fn explained(&self, errno: Errno) -> Wrong {
+        let name = |found: &Found| printable(&found.name);
+        let first = self.mapped().find_map(|found| Some((self.part(found)?, name(found))));
+        match (errno, first) {
+            (Errno::REMOTEIO, Some((at, name))) => return (at, Refusal::PeerMemory { name }),
+            (Errno::OPNOTSUPP, Some((at, name))) => return (at, Refusal::Dax { name }),
+            _ => {}
+        }
         let details = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
         self.certain()
             .or_else(|| self.mapped().find_map(|found| Some((self.part(found)?, self.of(found, &details)?))))
@@ -164,10 +195,10 @@ impl Look {
     }
 
     fn of(&self, found: &Found, details: &str) -> Option<Refusal> {
-        let name = || String::from_utf8_lossy(&found.name).into_owned();
+        let name = || printable(&found.name);
         let flags = flags(details, found);
         let has = |flag: &str| flags.contains(&flag);
-        if found.name.starts_with(b"/secretmem") {
+        if found.name == b"/secretmem (deleted)" {
             return Some(Refusal::Secret);
         }
         if has("io") || has("pf") {
@@ -251,7 +282,13 @@ fn free_huge_pages() -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("HugePages_Free:"))?.trim().parse().ok()
 }
 
-/// Whether an answer of the kernel is the one that stands for all of these.
+/// A name of somebody's file, without what would end the line or hide the rest of it.
+fn printable(name: &[u8]) -> String {
+    let mark = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+    String::from_utf8_lossy(name).chars().map(mark).collect()
+}
+
+/// Whether an answer of the kernel is one that is explained by what is mapped.
 pub(super) fn is_one_of_many(errno: Errno) -> bool {
-    errno == Errno::FAULT
+    matches!(errno, Errno::FAULT | Errno::REMOTEIO | Errno::OPNOTSUPP)
 }

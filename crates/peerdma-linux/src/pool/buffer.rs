@@ -1,6 +1,7 @@
 //! Parts of a pool that somebody has, and a thread's stock of them.
 
 use super::Inner;
+use super::error::BufferError;
 use crate::memory::BeyondPages;
 use peerdma::addr::{Bytes, Iova, ProcVa};
 use peerdma::pool::{self, Block, Full, Owner};
@@ -46,8 +47,8 @@ impl Buffer {
     /// Copies bytes out.
     ///
     /// # Errors
-    /// [`BeyondPages`], with nothing read, where the buffer does not have all of them.
-    pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
+    /// [`BufferError`], with nothing read.
+    pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BufferError> {
         self.beyond(offset, into.len())?;
         self.inner.region.read(self.offset(offset), into)
     }
@@ -55,8 +56,8 @@ impl Buffer {
     /// Copies bytes in.
     ///
     /// # Errors
-    /// [`BeyondPages`], with nothing written, where the buffer does not have all of them.
-    pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
+    /// [`BufferError`], with nothing written.
+    pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BufferError> {
         self.beyond(offset, from.len())?;
         self.inner.region.write(self.offset(offset), from)
     }

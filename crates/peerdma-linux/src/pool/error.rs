@@ -1,5 +1,6 @@
 //! Why a pool is not made, and why a device does not get it.
 
+use crate::memory::BeyondPages;
 use crate::pin::PinError;
 use peerdma::addr::Bytes;
 use peerdma::dma::{MapError, UnmapError};
@@ -54,6 +55,18 @@ pub enum PoolError {
     /// It cannot be cut into blocks.
     #[error(transparent)]
     Area(#[from] AreaError),
+}
+
+/// Why bytes of a buffer were not copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BufferError {
+    /// The buffer does not have all of them.
+    #[error(transparent)]
+    Beyond(#[from] BeyondPages),
+    /// The buffer is that of the parent of this process, which has no such memory.
+    #[error("the buffer belongs to the process that this one was forked from; make a pool here")]
+    Forked,
 }
 
 /// Why a device's address space does not get a pool; the space is handed back.

@@ -38,7 +38,7 @@ mod tests;
 
 pub use attached::Attached;
 pub use buffer::{Buffer, Cache};
-pub use error::{AttachError, DetachError, NotAttached, PoolError};
+pub use error::{AttachError, BufferError, DetachError, NotAttached, PoolError};
 pub use options::{Options, Pages, Stay};
 pub use region::Region;
 
@@ -67,7 +67,8 @@ struct Inner {
 ///
 /// # Fork
 /// A child has no memory at the pool's addresses (`MADV_DONTFORK`): else the kernel would copy all pinned pages at each
-/// fork. A child that accesses a buffer ends with a signal; it may drop them.
+/// fork. A child's accesses to buffers are refused ([`BufferError::Forked`]); what it drops stays the parent's, and what the child
+/// has mapped at the pool's addresses stays the child's.
 #[derive(Clone, Debug)]
 pub struct Pool {
     inner: Arc<Inner>,
@@ -93,6 +94,11 @@ impl Pool {
     /// Where it lies, for the CPU and in the same numbers for devices.
     pub fn range(&self) -> AddrRange<ProcVa> {
         self.inner.region.range()
+    }
+
+    /// The memory itself, for whoever maps or registers all of it; it stays mapped while that is held.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.inner.region
     }
 
     /// Which pages it is made of.

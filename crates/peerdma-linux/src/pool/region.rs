@@ -1,18 +1,15 @@
 //! The memory of a pool: where it is mapped, and which pages it is made of.
 
-use super::error::PoolError;
+use super::error::{BufferError, PoolError};
 use super::gaps;
 use super::options::{Options, Pages};
-use crate::memory::{BeyondPages, huge_page_size, page_size};
+use crate::memory::{BeyondPages, huge_page_size, page_size, transparent_huge_page_size};
 use crate::own::smaps;
 use crate::sys::map::{Mapping, Outside};
 use peerdma::addr::{AddrRange, Bytes, Granule, ProcVa};
 use peerdma::pool::place;
 use rustix::io::Errno;
 use std::fs;
-
-/// What huge pages are aligned to where the kernel does not say.
-const USUAL_HUGE: Bytes = Bytes::new(2 << 20);
 
 /// How often a place is looked for again that another thread took meanwhile.
 const TRIES: u32 = 16;
@@ -40,10 +37,11 @@ impl Region {
             check_free(size, unit, len as u64 / unit.as_u64())?;
         }
         // Where huge pages begin, so that all of the pool can be in them; a pool of less than one needs none of that.
-        let huge = huge.unwrap_or(USUAL_HUGE);
+        // The default size of hugetlb may be another one than that of transparent huge pages.
+        let huge = huge.filter(|_| hugetlb).unwrap_or_else(transparent_huge_page_size);
         let align = if hugetlb || len as u64 >= huge.as_u64() { huge } else { page_size() };
         let align = Granule::new(align).unwrap_or(Granule::PAGE_4K);
-        let mapping = map_where_all_reach(size, len, align, options, hugetlb)?;
+        let mut mapping = map_where_all_reach(size, len, align, options, hugetlb)?;
         let failed = |source: Errno| PoolError::Map { size, source: source.into() };
         // Nobody else's memory is copied for a child that will never look at it.
         mapping.keep_from_children().map_err(failed)?;
@@ -72,21 +70,27 @@ impl Region {
     }
 
     /// Copies bytes out.
-    pub(super) fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(at, into.len());
-        let at = usize::try_from(at.as_u64()).map_err(|_| beyond)?;
-        self.mapping.read(at, into).map_err(|Outside| beyond)
+    pub(super) fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), BufferError> {
+        let at = self.here(at, into.len())?;
+        self.mapping.read(at, into).map_err(|Outside| self.beyond(at, into.len()).into())
     }
 
     /// Copies bytes in.
-    pub(super) fn write(&self, at: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(at, from.len());
-        let at = usize::try_from(at.as_u64()).map_err(|_| beyond)?;
-        self.mapping.write(at, from).map_err(|Outside| beyond)
+    pub(super) fn write(&self, at: Bytes, from: &[u8]) -> Result<(), BufferError> {
+        let at = self.here(at, from.len())?;
+        self.mapping.write(at, from).map_err(|Outside| self.beyond(at, from.len()).into())
     }
 
-    fn beyond(&self, at: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset: at, len: Bytes::new(len as u64), size: self.mapping.len() }
+    /// Refuses a forked child, which has no such memory.
+    fn here(&self, at: Bytes, len: usize) -> Result<usize, BufferError> {
+        if !self.mapping.is_here() {
+            return Err(BufferError::Forked);
+        }
+        usize::try_from(at.as_u64()).map_err(|_| BeyondPages { offset: at, ..self.beyond(0, len) }.into())
+    }
+
+    fn beyond(&self, at: usize, len: usize) -> BeyondPages {
+        BeyondPages { offset: Bytes::new(at as u64), len: Bytes::new(len as u64), size: self.mapping.len() }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Trial {
 pub enum Verdict {
     /// Plain and locked memory moved, pinned memory did not.
     Proven,
-    /// Pinned memory moved.
+    /// Pinned memory moved, or does not hold any more what it did.
     Refuted,
     /// Less than nine tenths of plain or locked memory moved, or one of the three could not be tried.
     Inconclusive,
@@ -184,8 +184,9 @@ impl Proof {
             trial.and_then(|trial| trial.moved.as_ref().ok())
         };
         let moves = |keep| moved(keep).is_some_and(|moved| moved.share() >= MOVED);
+        let pinned_is_intact = self.trials.iter().all(|trial| trial.keep != Keep::Pinned || trial.intact);
         match moved(Keep::Pinned) {
-            Some(pinned) if pinned.moved > 0 => Verdict::Refuted,
+            Some(pinned) if pinned.moved > 0 || !pinned_is_intact => Verdict::Refuted,
             Some(_) if moves(Keep::Plain) && moves(Keep::Locked) => Verdict::Proven,
             _ => Verdict::Inconclusive,
         }

@@ -30,6 +30,14 @@ fn what_pinned_memory_did_counts_only_where_the_others_moved() {
     assert_eq!(proof([Ok(0), Ok(0), Ok(1)]).verdict(), Verdict::Refuted);
 }
 
+/// It was proven, with a note.
+#[test]
+fn pinned_memory_that_holds_something_else_afterwards_refutes() {
+    let mut proof = proof([Ok(1000), Ok(1000), Ok(0)]);
+    proof.trials[2].intact = false;
+    assert_eq!(proof.verdict(), Verdict::Refuted);
+}
+
 #[test]
 fn a_sample_of_no_huge_pages_is_refused() {
     for len in [0, 4096, u64::MAX, u64::MAX - (2 << 20) + 1] {

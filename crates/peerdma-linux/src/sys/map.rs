@@ -35,6 +35,8 @@ pub(crate) struct Outside;
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    /// The process that has it, where its children do not ([`keep_from_children`](Self::keep_from_children)).
+    kept_by: Option<u32>,
 }
 
 // SAFETY: 1. The mapping belongs to the process, not to a thread (invariant 1). 2. Its
@@ -102,14 +104,24 @@ impl Mapping {
             return Err(Errno::INVAL);
         }
         let start = NonNull::new(map(len)?.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        Ok(Self { start, len })
+        Ok(Self { start, len, kept_by: None })
     }
 
     /// Leaves the mapping out of the address spaces of children (`MADV_DONTFORK`).
-    pub(crate) fn keep_from_children(&self) -> Result<(), Errno> {
-        // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. The advice changes nothing in this process;
-        // in a child the range is a hole, and no code of a child's uses this value: whoever owns one checks that.
+    ///
+    /// A child has a hole there, or by then something else of its own. Dropping this value unmaps nothing in a child; whoever
+    /// owns one refuses accesses where it [is not here](Self::is_here).
+    pub(crate) fn keep_from_children(&mut self) -> Result<(), Errno> {
+        self.kept_by = Some(std::process::id());
+        // SAFETY: 1. The range is this value's own mapping (invariant 1). 2. The advice changes nothing in this process. 3. In
+        // a child the value is not dropped to any effect, as the process's number shows, and every owner (pools, rings) asks
+        // for that before an access.
         unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork) }
+    }
+
+    /// Whether this process has the mapping: a forked child does not have one that it was kept from. Costs a system call then.
+    pub(crate) fn is_here(&self) -> bool {
+        self.kept_by.is_none_or(|process| process == std::process::id())
     }
 
     /// One load of a `u32` that another processor, or the kernel, stored with release order.
@@ -259,7 +271,10 @@ access!(load_u64, store_u64, u64);
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: 1. The range is this value's own mapping (invariant 1), whole pages of
+        if !self.is_here() {
+            return;
+        }
+        // SAFETY: 1. The range is this value's own mapping (invariant 1), in this process as just seen, whole pages of
         // which munmap takes. 2. No reference to it exists (invariant 3), and no more
         // access can follow a drop.
         // An error would mean that the range was no mapping; there is nobody to tell.

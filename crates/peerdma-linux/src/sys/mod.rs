@@ -32,5 +32,6 @@ pub mod raw;
 pub(crate) mod region;
 pub(crate) mod uffd;
 pub(crate) mod uring;
+pub(crate) mod verbs;
 pub(crate) mod vfio;
 pub(crate) mod window;

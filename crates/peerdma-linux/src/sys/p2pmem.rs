@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code)]
 
+use peerdma::addr::ProcVa;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,7 +18,7 @@ use std::ptr::NonNull;
 /// 1. `start..start + len` is one mapping made by this module, page aligned, readable and
 ///    writable, that nobody else unmaps or replaces.
 /// 2. `len` is not zero and fits `isize`.
-/// 3. The address never leaves this module and no reference to a byte of it exists.
+/// 3. The address leaves this module as a number alone, and no reference to a byte of it exists.
 #[derive(Debug)]
 pub(crate) struct Pages {
     start: NonNull<u8>,
@@ -36,6 +37,11 @@ impl Pages {
             mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, allocate, 0)
         }?;
         Ok(Self { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, len })
+    }
+
+    /// Where they are mapped.
+    pub(crate) fn address(&self) -> ProcVa {
+        ProcVa::new(self.start.as_ptr().expose_provenance() as u64)
     }
 
     /// Reads all of the pages from `file`; the bytes that came.

@@ -17,12 +17,16 @@ use std::ffi::c_void;
 
 /// An anonymous private mapping of this process, unmapped when dropped.
 ///
+/// A forked child may have been kept from it (`MADV_DONTFORK`) and have something of its own there: in a child accesses and changes
+/// are refused with EFAULT, and dropping it unmaps nothing.
+///
 /// # Invariants
-/// 1. `at` is a mapping made here, of whole pages, that nobody else unmaps, moves or replaces.
+/// 1. In the process `of`, `at` is a mapping made here, of whole pages, that nobody else unmaps, moves or replaces.
 /// 2. No pointer or reference to its bytes exists.
 #[derive(Debug)]
 pub(crate) struct Region {
     at: AddrRange<ProcVa>,
+    of: u32,
 }
 
 fn pointer(at: ProcVa) -> *mut c_void {
@@ -47,7 +51,7 @@ impl Region {
         let place = at.map_or(std::ptr::null_mut(), pointer);
         // SAFETY: without an address, and with MAP_FIXED_NOREPLACE, nothing that is mapped is touched.
         let start = unsafe { mmap_anonymous(place, len(size)?, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
-        let region = Self { at: range(start, size)? };
+        let region = Self { at: range(start, size)?, of: std::process::id() };
         match at {
             // Kernels before 4.17 take the address for a hint.
             Some(at) if region.at.start() != at => Err(Errno::EXIST),
@@ -83,16 +87,36 @@ impl Region {
     /// Moves it to where `place` is, with that one's length; `place` is nothing any more then.
     ///
     /// # Errors
-    /// The kernel's answer; it is where it was, and `place` is unmapped.
+    /// The kernel's answer; it is where it was, whole, and `place` is nobody's.
     pub(crate) fn remap(&mut self, place: Self) -> Result<(), Errno> {
-        let (from, old, new) = (pointer(self.at.start()), len(self.at.len())?, len(place.at.len())?);
-        let to = pointer(place.at.start());
+        self.own(self.at)?;
+        let (old, new) = (len(self.at.len())?, len(place.at.len())?);
+        let (from, to) = (pointer(self.at.start()), pointer(place.at.start()));
+        // What is too long goes after the move: the kernel cuts it off before it finds out whether it moves the rest.
+        let moving = old.min(new);
         // SAFETY: 1. The range is this mapping, of which nobody has a reference (invariants 1, 2). 2. What is replaced is
         // `place`, of which the same holds.
-        unsafe { mremap_fixed(from, old, new, MremapFlags::MAYMOVE, to) }?;
+        if let Err(error) = unsafe { mremap_fixed(from, moving, new, MremapFlags::MAYMOVE, to) } {
+            place.abandon();
+            return Err(error);
+        }
+        if let Some(rest) = self.at.len().as_u64().checked_sub(new as u64).filter(|rest| *rest > 0) {
+            let rest = self.at.slice(Bytes::new(new as u64), Bytes::new(rest)).map(|at| Self { at, of: self.of });
+            // Dropped, which unmaps it: it is this mapping's, of which no other part is left there.
+            drop(rest);
+        }
         self.at = place.at;
         std::mem::forget(place);
         Ok(())
+    }
+
+    /// Unmaps it if it is still there, after a call that may have unmapped it and then failed.
+    fn abandon(self) {
+        let at = self.at;
+        std::mem::forget(self);
+        // Where it can be had anew it was gone, and this one goes; else it stays for good, or is somebody else's by now. The
+        // kernel unmaps a place before it finds out that nothing can move there (Linux 6.12 `mremap_to`).
+        drop(Self::map(Some(at.start()), at.len()));
     }
 
     /// Puts new zeroed pages where it is, by which the kernel unmaps what was there.
@@ -101,6 +125,14 @@ impl Region {
         let (flags, prot) = (MapFlags::PRIVATE | MapFlags::FIXED, ProtFlags::READ | ProtFlags::WRITE);
         // SAFETY: what is replaced is this mapping, of which nobody has a reference (invariants 1, 2).
         unsafe { mmap_anonymous(pointer(self.at.start()), len(self.at.len())?, prot, flags) }.map(|_| ())
+    }
+
+    /// Unmaps a part in its middle, where nobody maps anything as long as this lives.
+    #[cfg(test)]
+    pub(crate) fn punch(&self, at: AddrRange<ProcVa>) -> Result<(), Errno> {
+        self.own(at)?;
+        // SAFETY: the range is within this mapping, of which nobody has a reference (invariants 1, 2).
+        unsafe { munmap(pointer(at.start()), len(at.len())?) }
     }
 
     /// Copies bytes out.
@@ -115,7 +147,15 @@ impl Region {
         process_memory::write(at, from)
     }
 
+    /// Whether this process is the one that mapped it, and no child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.of == std::process::id()
+    }
+
     fn own(&self, at: AddrRange<ProcVa>) -> Result<(), Errno> {
+        if !self.is_here() {
+            return Err(Errno::FAULT);
+        }
         self.at.contains_range(&at).then_some(()).ok_or(Errno::INVAL)
     }
 
@@ -133,7 +173,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Ok(len) = len(self.at.len()) {
+        if let Ok(len) = len(self.at.len())
+            && self.is_here()
+        {
             // SAFETY: the range is this value's own mapping, of which nobody has a reference (invariants 1, 2).
             // An error would mean that it was no mapping; there is nobody to tell.
             let _ = unsafe { munmap(pointer(self.at.start()), len) };

@@ -120,8 +120,9 @@ pub(crate) fn copy(fd: BorrowedFd<'_>, to: ProcVa, from: &[u8]) -> Result<(), Er
     // SAFETY:
     // 1. As for `handshake`.
     // 2. The kernel reads `len` bytes at `from`, which is borrowed for the call.
-    // 3. It writes only where this descriptor was registered and where there is no page yet (else EEXIST), so
-    //    that no reference can have seen another value there than zeros.
+    // 3. It writes only where this descriptor was registered for missing pages, and where there is no page (else EEXIST).
+    //    What was never touched, or was thrown away, reads as zeros, and a reference may have seen those. So it is as with a
+    //    device, see the folder's head: whoever registers a range vouches that nobody borrows it who does not expect that.
     unsafe { exchange(fd, COPY, &mut argument) }.map(|_| ())
 }
 

@@ -13,6 +13,9 @@
 
 #![expect(unsafe_code)]
 
+pub(crate) mod interrupts;
+pub(crate) mod whole;
+
 use super::ioctl::{exchange, exchange_words, number, with_number};
 use rustix::io::Errno;
 use rustix::ioctl::Opcode;

@@ -95,7 +95,8 @@ pub enum OpenError {
 pub enum WatchError {
     /// It is no memory that can be watched.
     #[error(
-        "{at} cannot be watched: it is not mapped, or not anonymous, shared or huge-page memory; of other memory nobody is told"
+        "{at} cannot be watched: it is not mapped, or a file's, or, before Linux 5.19, not anonymous private memory; of other memory \
+         nobody is told: pin it"
     )]
     NotWatchable {
         /// The range.
@@ -216,6 +217,9 @@ impl Uffd {
     }
 
     /// Puts bytes, whole pages of them, where pages are missing, and wakes whoever waits for them.
+    ///
+    /// Whoever watches a range [for missing pages](Watch::Missing) vouches for it, as for one that a device writes to: a page that
+    /// was never touched, or thrown away, takes these bytes although something may be borrowed there that was zeros.
     ///
     /// # Errors
     /// The kernel's answer: `EEXIST` where a page is there already.

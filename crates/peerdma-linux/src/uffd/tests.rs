@@ -6,6 +6,7 @@ use crate::sys::region::Region;
 use peerdma::addr::Bytes;
 use peerdma::mirror::Event;
 use rustix::event::{PollFd, PollFlags, poll};
+use std::io::Write;
 use std::thread;
 
 const PAGE: u64 = 4096;
@@ -73,6 +74,8 @@ fn told_of_a_fork() {
         Ok(uffd) => uffd,
         Err(OpenError::Kernel { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {
             assert!(!rustix::process::geteuid().is_root(), "root is told of forks");
+            let skipped = format!("SKIPPED uffd-forks: {source}; being told of forks takes CAP_SYS_PTRACE\n");
+            let _ = std::io::stderr().write_all(skipped.as_bytes());
             return;
         }
         Err(error) => unreachable!("{error}"),

@@ -124,6 +124,12 @@ impl BarMapping {
         Ok(Self { mapping: Mapping::of_file(fd, at, len).map_err(refused)?, device, window })
     }
 
+    /// Any mapping in the place of a BAR's.
+    #[cfg(test)]
+    pub(super) fn of(mapping: Mapping, device: PciAddr, window: BarRange) -> Self {
+        Self { mapping, device, window }
+    }
+
     /// What is mapped: whole pages, except at the end of a BAR that is smaller than one.
     pub fn window(&self) -> BarRange {
         self.window

@@ -1,15 +1,17 @@
 //! One open device.
 //!
 //! Not here: its BARs' contents ([`BarMapping`]), config space ([`super::config`]), exporting
-//! ([`super::export`]).
+//! ([`super::export`]), interrupts ([`super::interrupts`]), what is done to it and others at once ([`super::hot_reset`]).
 
 use super::bar::{BarMapping, MapBarError};
 use super::error::{OpenError, errno};
+use super::interrupts::Enabled;
 use super::region::{Bar, BarIndex, BarRange, Mappable, Region};
 use crate::sys::vfio;
 use peerdma::dma::Errno;
 use peerdma::pcie::PciAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use vfio_bindings::bindings::vfio as uapi;
 
 /// A PCI function that this process drives through VFIO.
@@ -27,6 +29,8 @@ pub struct VfioDevice {
     bars: [Region; 6],
     config: Region,
     has_reset: bool,
+    /// Which interrupts were switched on through this value.
+    enabled: Mutex<Enabled>,
 }
 
 /// Why a device was not reset.
@@ -86,8 +90,20 @@ impl VfioDevice {
             bars: [bar(0)?, bar(1)?, bar(2)?, bar(3)?, bar(4)?, bar(5)?],
             config: region(uapi::VFIO_PCI_CONFIG_REGION_INDEX)?,
             has_reset: info.flags & uapi::VFIO_DEVICE_FLAGS_RESET != 0,
+            enabled: Mutex::default(),
             fd,
         })
+    }
+
+    /// Another handle of the same open device, as for a part of the program that has a wrapper of its own.
+    ///
+    /// What one does to the device the other sees; interrupts are known to the handle that enabled them.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`], where there are no descriptors left; and those of [`from_fd`](Self::from_fd).
+    pub fn try_clone(&self) -> Result<Self, OpenError> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0);
+        Self::from_fd(fd.map_err(|error| OpenError::kernel("dup", self.address, error))?, self.address)
     }
 
     /// Its address.
@@ -135,6 +151,11 @@ impl VfioDevice {
         vfio::reset(self.descriptor()).map_err(|error| ResetError::Kernel { device, errno: errno(error) })
     }
 
+    /// Whether [`reset`](Self::reset) can work, as the kernel said when the device was opened.
+    pub fn has_reset(&self) -> bool {
+        self.has_reset
+    }
+
     pub(super) fn present(&self, bar: BarIndex) -> Result<&Region, MapBarError> {
         let region = self.bars.get(usize::from(bar.as_u8())).filter(|region| region.size.as_u64() > 0);
         region.ok_or_else(|| MapBarError::Absent {
@@ -148,8 +169,20 @@ impl VfioDevice {
         &self.config
     }
 
+    /// Which interrupts are on; held for as long as a call about them takes.
+    pub(super) fn enabled(&self) -> MutexGuard<'_, Enabled> {
+        self.enabled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl From<VfioDevice> for OwnedFd {
+    /// The open device, for whoever has a wrapper of its own. Interrupts stay as they are.
+    fn from(device: VfioDevice) -> Self {
+        device.fd
     }
 }
 

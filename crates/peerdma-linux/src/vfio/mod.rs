@@ -1,4 +1,4 @@
-//! VFIO devices: opened, looked at, mapped, reset, exported.
+//! VFIO devices: opened, looked at, mapped, interrupted, reset, put to sleep, exported.
 //!
 //! Linux hands a PCI function to a process in two ways, and this module opens both:
 //!
@@ -22,19 +22,27 @@
 //! be dropped in any order and nothing leaks; but a space that is closed keeps its
 //! mappings until its last device is closed, which is why spaces unmap in `drop`.
 //!
-//! Not here: interrupts, hot reset, migration; the address spaces themselves
+//! Not here: migration; the address spaces themselves
 //! ([`crate::type1`], [`crate::iommufd`]); whether two devices reach each other.
 
 mod bar;
+pub mod binding;
 mod chain;
 mod config;
 mod cpu_file;
 mod device;
 mod error;
+mod event;
 mod export;
+mod function_reset;
+mod hot_reset;
+mod interrupts;
 mod node;
 pub mod place;
+mod power;
 mod region;
+pub mod shared;
+pub mod standing;
 pub(crate) mod type1_info;
 
 pub use bar::{AccessError, BarMapping, MapBarError};
@@ -42,6 +50,12 @@ pub use config::{Command, ConfigError};
 pub use device::{ResetError, VfioDevice};
 pub(crate) use error::errno;
 pub use error::{BindLine, Damage, Neighbour, OpenError};
+pub use event::{EventError, InterruptEvent};
 pub use export::ExportError;
+pub use function_reset::FunctionResetError;
+pub use hot_reset::{Affected, HotResetError, HotResetInfo, Membership, ShownGroup};
+pub use interrupts::{InterruptError, InterruptInfo, InterruptKind};
 pub use node::{DeviceNode, Nodes};
+pub use power::PowerError;
 pub use region::{Bar, BarIndex, BarRange, Mappable};
+pub use shared::{Deed, SharedDevice};

@@ -10,11 +10,11 @@
 //! Not here: opening anything, and whether this user may; see [`super::Nodes`].
 
 use super::error::{Neighbour, OpenError};
-use crate::tree::Tree;
+use crate::tree::{Tree, resolve};
 use peerdma::pcie::PciAddr;
 
-const DEVICES: &str = "sys/bus/pci/devices";
-const GROUPS: &str = "sys/kernel/iommu_groups";
+pub(super) const DEVICES: &str = "sys/bus/pci/devices";
+pub(super) const GROUPS: &str = "sys/kernel/iommu_groups";
 /// Drivers that leave a group's DMA to whoever takes it (they set `driver_managed_dma`).
 const HARMLESS: [&str; 2] = ["pcieport", "pci-stub"];
 
@@ -59,7 +59,7 @@ impl Place {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read(tree: &Tree, device: PciAddr) -> Result<Self, OpenError> {
-        let folder = format!("{DEVICES}/{device}");
+        let folder = folder(tree, device);
         if tree.list(&folder).is_empty() {
             return Err(OpenError::Absent { device });
         }
@@ -117,8 +117,14 @@ impl Place {
     }
 }
 
-fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
-    tree.link_name(&format!("{DEVICES}/{device}/driver"))
+pub(super) fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
+    tree.link_name(&format!("{}/driver", folder(tree, device)))
+}
+
+/// Where a function's files are: behind a link, which an archive does not follow by itself.
+pub(super) fn folder(tree: &Tree, device: PciAddr) -> String {
+    let listed = format!("{DEVICES}/{device}");
+    tree.link(&listed).map_or(listed, |target| resolve(DEVICES, &target))
 }
 
 fn is_vfio(driver: Option<&str>) -> bool {
@@ -139,7 +145,7 @@ fn group_of(tree: &Tree, number: u32, device: PciAddr) -> Group {
 }
 
 fn has_vfio_device(tree: &Tree, device: PciAddr) -> bool {
-    !tree.list(&format!("{DEVICES}/{device}/vfio-dev")).is_empty()
+    !tree.list(&format!("{}/vfio-dev", folder(tree, device))).is_empty()
 }
 
 #[cfg(test)]

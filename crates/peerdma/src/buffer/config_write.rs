@@ -192,6 +192,16 @@ impl<'a> ConfigWrite<'a> {
         if fits { Ok(Self { offset, bytes }) } else { Err(NotAWrite { offset, length: bytes.len() }) }
     }
 
+    /// Where it begins.
+    pub const fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// What it writes, 1 to 4 bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Tells what the write is about to do, in the order of the registers' kinds; nothing if it changes nothing.
     ///
     /// Windows of bridges and the memory enable of a device's virtual functions are not followed:

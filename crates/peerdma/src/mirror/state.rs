@@ -148,6 +148,11 @@ impl MirrorState {
         self.pieces.all().filter(move |(_, piece)| piece.id == id).map(|(at, _)| at)
     }
 
+    /// The first part of a range that is registered, with the name of what it is a part of.
+    pub fn registered_in(&self, at: AddrRange<ProcVa>) -> Option<(AddrRange<ProcVa>, RangeId)> {
+        self.pieces.inside(at).first().map(|(at, piece)| (*at, piece.id))
+    }
+
     /// Takes note of an event, before the device may be let go on.
     pub fn begin(&mut self, event: &Event) -> Invalidation {
         let mut change = Change::default();

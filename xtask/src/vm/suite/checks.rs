@@ -6,17 +6,17 @@ use crate::failure::Failure;
 use serde::Deserialize;
 
 /// One group in one guest. Functions are those of the topology `default`, see `copies`.
-struct Group {
-    name: &'static str,
-    kernel: Which,
+pub(super) struct Group {
+    pub(super) name: &'static str,
+    pub(super) kernel: Which,
     /// Whether the host bridge forwards, so that routes between root ports are permitted.
-    zen: bool,
+    pub(super) zen: bool,
     /// Functions for vfio-pci.
-    vfio: &'static [&'static str],
+    pub(super) vfio: &'static [&'static str],
     /// What follows `peerdma-guest checks`, in turn until one ends badly.
-    words: &'static [&'static str],
+    pub(super) words: &'static [&'static str],
     /// How many claims hold at least: one that no longer applies is a change to look at.
-    fewest: usize,
+    pub(super) fewest: usize,
 }
 
 const GROUPS: [Group; 8] = [
@@ -96,14 +96,19 @@ const GROUPS: [Group; 8] = [
 ];
 
 pub(super) fn tests() -> Vec<Test> {
+    tests_of("checks", &GROUPS)
+}
+
+/// Tests of groups of claims, under a word of the suite's.
+pub(super) fn tests_of(word: &'static str, groups: &'static [Group]) -> Vec<Test> {
     let test = |group: &'static Group| {
-        Test::new("checks", group.name, move |laboratory| {
+        Test::new(word, group.name, move |laboratory| {
             let setup = Setup::named(group.kernel, "default").vfio(group.vfio);
             let setup = if group.zen { setup.zen() } else { setup };
             perform(laboratory, &setup, group)
         })
     };
-    GROUPS.iter().map(test).collect()
+    groups.iter().map(test).collect()
 }
 
 /// What the program in the guest prints for each claim.

@@ -16,7 +16,7 @@ use crate::vm::machine::Iommu;
 const BOUND: [&str; 4] = ["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0"];
 
 /// One command line, how it must end, and what it must say.
-type Step = (&'static str, u8, &'static [&'static str]);
+pub(super) type Step = (&'static str, u8, &'static [&'static str]);
 
 const ARRIVED: &[&str] = &["verified   yes", "every byte arrived"];
 
@@ -68,7 +68,7 @@ pub(super) fn tests() -> Vec<Test> {
     let stock = || Setup::named(Which::Stock, "default").vfio(&BOUND);
     let small = || Setup::named(Which::Small, "default").vfio(&BOUND);
     let mut narrow = stock();
-    narrow.replace = Some(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff"));
+    narrow.replace = Some(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
     [
         ("below one switch, and what is refused or wrong", stock(), BELOW_ZEN),
         ("across root ports, intel", stock().zen(), ACROSS),
@@ -83,7 +83,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Runs all steps in one guest and judges each.
-fn all(laboratory: &Laboratory, setup: &Setup, steps: &[Step]) -> Result<Done, Failure> {
+pub(super) fn all(laboratory: &Laboratory, setup: &Setup, steps: &[Step]) -> Result<Done, Failure> {
     let script: String = steps
         .iter()
         .enumerate()

@@ -6,28 +6,37 @@ use super::{Done, Test};
 use crate::failure::Failure;
 use crate::vm::guest::Job;
 
+/// A drive that its own driver has, which offers its memory to others.
+const SHARED: &str = "0000:03:00.0";
+
 /// An `ivshmem-plain` below the switch of the topology `default`.
 const TARGET: &str = "0000:06:00.0";
 
 pub(super) fn tests() -> Vec<Test> {
     [
-        // Two more claims are about vgem.
-        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], 23),
-        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], 21),
+        // Two more claims are about vgem, and five about pins of such memory.
+        ("udmabuf, heap and exported BARs, stock kernel", Which::Stock, &["vgem"][..], &["dma-bufs", "pinned"][..], 28),
+        ("udmabuf, heap and exported BARs, small kernel", Which::Small, &[], &["dma-bufs"], 21),
     ]
-    .map(|(name, kernel, modules, fewest)| {
-        Test::new("dma-bufs", name, move |laboratory| tried(laboratory, kernel, modules, fewest))
+    .map(|(name, kernel, modules, groups, fewest)| {
+        Test::new("dma-bufs", name, move |laboratory| tried(laboratory, kernel, modules, (groups, fewest)))
     })
     .into()
 }
 
-fn tried(laboratory: &Laboratory, kernel: Which, modules: &[&str], fewest: usize) -> Result<Done, Failure> {
+fn tried(
+    laboratory: &Laboratory,
+    kernel: Which,
+    modules: &[&str],
+    (groups, fewest): (&[&str], usize),
+) -> Result<Done, Failure> {
     let setup = Setup::named(kernel, "default").vfio(&[TARGET]);
     // Nobody mounts the groups of processes in these guests.
+    let checks = |group: &&str| format!(" && peerdma-guest checks {group} --target {TARGET} --shared {SHARED}");
     let script = format!(
         "mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; \
-         ls /sys/fs/cgroup > /out/groups; \
-         peerdma buffers --machine > /out/said 2>&1 && peerdma-guest checks dma-bufs --target {TARGET}"
+         ls /sys/fs/cgroup > /out/groups; peerdma buffers --machine > /out/said 2>&1{}",
+        groups.iter().map(checks).collect::<String>()
     );
     let mut job = Job::new(vec!["sh".into(), "-c".into(), script]);
     job.modules = modules.iter().map(|&name| name.into()).collect();

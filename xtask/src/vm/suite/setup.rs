@@ -54,6 +54,11 @@ impl Laboratory {
         }
     }
 
+    /// Where guests and what they are made of lie.
+    pub(super) fn top(&self) -> &Path {
+        &self.top
+    }
+
     /// A folder for what tests hand to `peerdma` on this machine.
     pub(super) fn scratch(&self) -> Result<PathBuf, Failure> {
         let folder = self.top.join("scratch");
@@ -97,7 +102,7 @@ pub(super) struct Setup {
     pub(super) user: User,
     pub(super) vfio: Vec<&'static str>,
     /// A property of the devices that this guest gives another value.
-    pub(super) replace: Option<(&'static str, &'static str)>,
+    pub(super) replace: Option<(&'static str, String)>,
     /// What its memory consists of.
     pub(super) memory: Memory,
 }
@@ -175,7 +180,7 @@ impl Setup {
 
     pub(super) fn machine(&self) -> Result<Machine, Failure> {
         let mut devices = self.topology.as_ref().map(topology::Model::arguments).unwrap_or_default();
-        if let Some((from, to)) = self.replace {
+        if let Some((from, to)) = &self.replace {
             devices.iter_mut().for_each(|device| *device = device.replace(from, to));
         }
         Ok(Machine {

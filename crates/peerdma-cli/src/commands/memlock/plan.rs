@@ -68,11 +68,18 @@ fn lay(memory: &[MemoryEntry], page: Granule) -> Result<Vec<(&str, Laid)>, Failu
             return Err(Failure::impossible(format!("two memories are called {name:?}; give each a name of its own")));
         }
         let compound = entry.pages.map(|pages| granule(pages, &format!("memory {name:?}"), page)).transpose()?;
-        let start = entry.behind.and_then(|behind| next.checked_add(behind.as_u64())).unwrap_or(next);
-        let range = AddrRange::new(ProcVa::new(start), entry.size).ok_or_else(|| {
-            Failure::impossible(format!("memory {name:?}: {} is no size that memory has beside the others", entry.size))
+        let start = next.checked_add(entry.behind.map_or(0, |behind| behind.as_u64())).map(ProcVa::new);
+        let range = start.and_then(|start| AddrRange::new(start, entry.size)).filter(|range| {
+            // What follows has to begin somewhere too.
+            range.last().as_u64() < u64::MAX - APART
+        });
+        let range = range.ok_or_else(|| {
+            let size = entry.size;
+            let text =
+                format!("memory {name:?}: {size} is no size that memory has beside the others; give the real one");
+            Failure::impossible(text)
         })?;
-        next = (range.last().as_u64() + 1).checked_next_multiple_of(APART).unwrap_or(u64::MAX);
+        next = range.last().as_u64() / APART * APART + APART;
         laid.push((name, Laid { range, compound }));
     }
     Ok(laid)

@@ -57,19 +57,23 @@ impl Standing {
         drop(progress);
         let held = held.map_err(|source| Failure::Read { path: proc.into(), source })?;
         let own = held.processes.iter().find(|process| process.pid == std::process::id());
-        let own_limit = own.and_then(|own| own.limit);
-        let limit = match arguments.limit {
-            Some(LimitArgument(soft)) => MemLimit { soft, hard: soft },
-            None => own_limit.ok_or_else(|| Failure::Input {
-                what: "this process's limit is not in /proc/self/limits; give one with --limit".into(),
-                source: None,
-            })?,
-        };
         let uid = match (arguments.user, own) {
             (Some(uid), _) => uid,
             (None, own) => own.map_or(0, |own| own.uid),
         };
         let (user, given) = (held.user(uid), arguments.limit.is_some());
+        let limit = match (arguments.limit, arguments.user) {
+            (Some(LimitArgument(soft)), _) => MemLimit { soft, hard: soft },
+            // Another user's processes are held to their own limit, not to that of whoever asks.
+            (None, Some(uid)) => user.limit.ok_or_else(|| Failure::Input {
+                what: format!("no process of user {uid} shows what limit it is held to; give one with --limit"),
+                source: None,
+            })?,
+            (None, None) => own.and_then(|own| own.limit).ok_or_else(|| Failure::Input {
+                what: "this process's limit is not in /proc/self/limits; give one with --limit".into(),
+                source: None,
+            })?,
+        };
         let capable = !given && arguments.user.is_none() && own.is_some_and(|own| own.bypass == Some(true));
         let with_charged = with_charged(need, user.charged);
         let within = |bytes: Bytes| limit.soft.is_none_or(|soft| bytes <= soft);

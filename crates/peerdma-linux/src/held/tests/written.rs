@@ -87,6 +87,36 @@ fn hidden_processes_are_said_to_be() {
     }
 }
 
+/// In a container the same user's processes outside count against his limit, and nobody sees them.
+#[test]
+fn processes_outside_of_a_namespace_are_hidden() {
+    let proc = Proc::new("namespace");
+    proc.process(1, 0, (0, 0), "0");
+    std::fs::create_dir_all(proc.path().join("self/ns")).unwrap();
+    for (namespace, hidden) in [("pid:[4026531836]", false), ("pid:[4026532456]", true)] {
+        let link = proc.path().join("self/ns/pid");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(namespace, &link).unwrap();
+        assert_eq!(Held::read(proc.path()).unwrap().is_complete(), !hidden, "{namespace}");
+    }
+}
+
+/// What stands behind a long list of groups was cut off, and the process passed for one without memory.
+#[test]
+fn a_process_in_thousands_of_groups_is_read_to_its_end_and_what_is_longer_is_damaged() {
+    let proc = Proc::new("groups");
+    proc.process(1, 1000, (4, 40), "65536");
+    let status = std::fs::read_to_string(proc.path().join("1/status")).unwrap();
+    let grouped =
+        |count: usize| status.replacen("VmLck:", &format!("Groups:\t{}\nVmLck:", "4294967294 ".repeat(count)), 1);
+    proc.file("1/status", &grouped(65536));
+    let held = Held::read(proc.path()).unwrap();
+    assert_eq!((held.processes[0].locked, held.processes[0].pinned), (Bytes::new(4 * KIB), Bytes::new(40 * KIB)));
+    proc.file("1/status", &grouped(1 << 20));
+    let held = Held::read(proc.path()).unwrap();
+    assert_eq!((held.processes.len(), held.unread.as_slice()), (0, &[1][..]));
+}
+
 #[test]
 fn users_are_summed_and_their_lowest_limit_is_found() {
     let proc = Proc::new("users");
@@ -144,7 +174,10 @@ proptest::proptest! {
         let _ = crate::held::status::Status::parse(&format!("Name:\ta\nUid:\t0\nVmLck:{status}\nVmPin:{status}"));
         let _ = crate::held::status::Status::parse(&status);
         let _ = MemLimit::parse(&format!("Max locked memory{limits}"));
-        let mut registered = crate::held::Registered::default();
-        registered.add(&format!("UserBufs:\t3\n{info}\n 0: 0x0/18446744073709551615\n 1: 0x0/18446744073709551615"));
+        let proc = Proc::new("any");
+        proc.process(9, 0, (0, 0), "0");
+        proc.ring(9, &["0x0/18446744073709551615", "0x0/18446744073709551615", &info]);
+        let held = Held::read(proc.path()).unwrap();
+        proptest::prop_assert_eq!(held.processes.len(), 1);
     }
 }

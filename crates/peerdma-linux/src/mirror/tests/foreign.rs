@@ -188,8 +188,16 @@ fn a_range_that_is_left_is_not_the_device_s_any_more() {
     let owned_alone = Mirror::of_owned_memory(()).unwrap();
     let region = Region::map(None, pages(1)).unwrap();
     assert!(matches!(owned_alone.watch(region.at(), Prot::Read), Err(RangeError::Untold { .. })));
-    let other = Mirror::new(()).unwrap();
+}
+
+/// What another watches is refused, and goes on being watched: older kernels let anybody end that.
+#[test]
+fn a_range_that_another_mirror_watches_stays_that_one_s() {
+    let region = Region::map(None, pages(1)).unwrap();
+    let (mirror, other) = (Mirror::new(()).unwrap(), Mirror::new(()).unwrap());
     other.watch(region.at(), Prot::Read).unwrap();
     assert!(matches!(mirror.watch(region.at(), Prot::Read), Err(RangeError::Watch(_))));
-    served(&other, || drop(region));
+    let at = region.at();
+    let ((), served) = served(&other, || drop(region));
+    assert_eq!(served.heard, [Message::Unmap(at)], "the other one still hears");
 }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::pin::Pinner;
-use std::io::Write;
 
 #[test]
 fn one_context_uses_both_and_what_is_pinned_is_never_asked_for() {
@@ -58,6 +57,34 @@ fn a_pin_of_other_memory_is_refused() {
     assert!(dropped.load(Ordering::Acquire));
 }
 
+/// A pin that has parted from its addresses before the mirror has it, of which no message comes.
+struct Parted(AddrRange<ProcVa>, Standing);
+
+impl Holds for Parted {
+    fn holds(&self) -> AddrRange<ProcVa> {
+        self.0
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(self.1.clone())
+    }
+}
+
+#[test]
+fn a_pin_that_has_parted_from_its_addresses_is_refused() {
+    let mirror = Mirror::new(()).unwrap();
+    let region = Region::map(None, pages(2)).unwrap();
+    let at = region.at();
+    for standing in [Standing::Stale { at }, Standing::Moved { to: ProcVa::new(0x1000) }] {
+        let error = mirror.watch_pinned(at, Prot::Read, Parted(at, standing)).unwrap_err();
+        assert!(matches!(error, RangeError::Parted { .. }), "{error}");
+        assert!(mirror.present().is_empty());
+    }
+    let unknown = Standing::CannotTell { why: crate::pin::Unknown::Hidden };
+    let id = mirror.watch_pinned(at, Prot::Read, Parted(at, unknown)).unwrap();
+    mirror.leave(id, soon()).unwrap();
+}
+
 #[test]
 fn owned_memory_is_pinned_before_the_device_has_it() {
     let mirror = Mirror::of_owned_memory(()).unwrap();
@@ -76,7 +103,7 @@ fn a_pin_of_the_kernel_s_lives_as_long_as_the_memory() {
     let pinner = match Pinner::new() {
         Ok(pinner) => pinner,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED mirror-pin: {error}");
+            let _ = std::io::stderr().write_all(format!("SKIPPED mirror-pin: {error}\n").as_bytes());
             return;
         }
     };

@@ -46,33 +46,3 @@ fn without_privilege_everything_but_forks_is_told() {
     });
     assert_eq!(served.heard.len(), 2, "a discard and an unmapping: {:?}", served.heard);
 }
-
-/// What `/proc/self/smaps` says of the mapping that an address is in: `dc` is "do not copy area on fork".
-fn is_kept_from_children(at: ProcVa) -> bool {
-    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let mut inside = false;
-    for line in smaps.lines() {
-        if let Some((range, _)) = line.split_once(' ')
-            && let Some((first, end)) = range.split_once('-')
-            && let (Ok(first), Ok(end)) = (u64::from_str_radix(first, 16), u64::from_str_radix(end, 16))
-        {
-            inside = (first..end).contains(&at.as_u64());
-        }
-        if inside && let Some(flags) = line.strip_prefix("VmFlags:") {
-            return flags.split_whitespace().any(|flag| flag == "dc");
-        }
-    }
-    unreachable!("{at} is mapped")
-}
-
-#[test]
-fn children_are_kept_out_while_a_device_has_it() {
-    let mirror = Mirror::new(()).unwrap();
-    let region = Region::map(None, pages(2)).unwrap();
-    let id = mirror.watch(region.at(), Prot::Read).unwrap();
-    assert!(is_kept_from_children(region.at().start()));
-    served(&mirror, || mirror.leave(id, soon()).unwrap());
-    assert!(!is_kept_from_children(region.at().start()));
-    let owned = mirror.create(pages(1)).unwrap();
-    assert!(is_kept_from_children(owned.range().start()), "what is owned is never handed on");
-}

@@ -85,12 +85,14 @@ fn direct_reads_land_in_pinned_pages_while_other_threads_unmap_discard_and_fork(
                             1 => memory.replace(memory.range(), true),
                             _ => memory.move_away(),
                         }
-                        // Nobody wrote to what is there now but the kernel's zeros.
-                        if turn % 3 != 2 {
-                            let found = (0..len).step_by(8).find(|&at| memory.load(at) != 0);
+                        // Nobody wrote to what is there now but the kernel's zeros, while the device reads and afterwards.
+                        let untouched = || {
+                            let found = (0..len).step_by(8).find(|&at| turn % 3 != 2 && memory.load(at) != 0);
                             assert_eq!(found, None, "a byte of the device's landed in memory that came later");
-                        }
+                        };
+                        untouched();
                         reads.join().unwrap();
+                        untouched();
                     });
                     if turn % 3 == 2 {
                         assert_eq!(memory.load(8), bytes(16)[8], "what moved was taken along");

@@ -33,6 +33,37 @@ fn a_copy_of_the_table_holds_the_same_pages_after_its_source_has_gone() {
     assert_eq!(held.ranges().unwrap().len(), 1);
 }
 
+/// It was said to be refused.
+#[test]
+fn a_copy_of_nothing_holds_nothing() {
+    assert_eq!(with_descriptor().clone_pins().unwrap().ranges().unwrap(), []);
+}
+
+/// While somebody fills slots the kernel shows none, and a holder of two pins seemed to hold nothing.
+#[test]
+fn what_a_holder_has_is_told_while_another_thread_pins() {
+    let pinner = with_descriptor();
+    let memory = Arc::new(Pages::zeroed(pages(3)).unwrap());
+    let _pin = pinner.pin(Arc::clone(&memory)).unwrap();
+    let held = Held::inherited(pinner.descriptors().unwrap()).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let large = Arc::new(Pages::zeroed(pages(256)).unwrap());
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                drop(pinner.pin(Arc::clone(&large)));
+            }
+        });
+        for _ in 0..200 {
+            match held.ranges() {
+                Ok(ranges) => assert!(!ranges.is_empty(), "one pin is there all the time"),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn descriptors_of_other_things_are_not_taken_over() {
     let file = rustix::fs::memfd_create("none", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

@@ -1,6 +1,6 @@
 //! A pool in address spaces of devices.
 
-use super::pinned;
+use super::{pinned, pinner};
 use crate::pool::{NotAttached, PoolError};
 use peerdma::addr::{AddrRange, Iova};
 use peerdma::dma::IoSpace;
@@ -62,8 +62,7 @@ fn a_pool_that_is_made_for_its_devices_lies_where_all_of_them_reach_it() {
 fn devices_that_have_no_address_in_common_are_told_before_memory_is_taken() {
     let ranges = |first, last| IovaRanges::from_inclusive([(Iova::new(first), Iova::new(last))]).unwrap();
     let (low, high) = (Reach::new("low", ranges(0, 0xffff_ffff)), Reach::new("high", ranges(1 << 40, 1 << 41)));
-    let pinner = crate::pin::Pinner::new();
-    let Ok(pinner) = pinner else { return };
+    let Some(pinner) = pinner() else { return };
     let options = crate::pool::Options::new(crate::pool::Stay::Pinned(pinner)).device(low).device(high);
     let refused = crate::pool::Pool::new(peerdma::addr::Bytes::new(MIB), options).unwrap_err();
     assert!(matches!(&refused, PoolError::NoPlace(no) if no.to_string().contains("high maps")), "{refused}");

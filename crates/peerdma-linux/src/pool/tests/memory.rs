@@ -1,7 +1,7 @@
 //! What pools are made of, and how their bytes are whose.
 
 use super::pinned;
-use crate::pool::{Options, Pages, Pool, PoolError, Stay};
+use crate::pool::{BufferError, Options, Pages, Pool, PoolError, Stay};
 use peerdma::addr::Bytes;
 use peerdma::addr::Granule;
 use std::io::Write;
@@ -39,7 +39,7 @@ fn a_pool_is_pinned_as_a_whole_and_lets_go_with_its_last_buffer() {
     assert_eq!(pin.range(), pool.range());
     assert_eq!(pool.range().start().as_u64() % (2 * MIB), 0, "as huge pages lie");
     let Pages::Ordinary { huge } = pool.pages() else { unreachable!("no hugetlb was asked for") };
-    assert!(huge.as_u64() <= 4 * MIB);
+    assert!(huge.as_u64() <= 4 * MIB && huge.as_u64().is_multiple_of(2 * MIB), "whole huge pages of it: {huge}");
     let buffer = pool.take(Bytes::new(1), pool.owner("last").unwrap()).unwrap();
     drop(pool);
     buffer.write(Bytes::ZERO, &[1]).unwrap();
@@ -112,7 +112,7 @@ fn pages_of_the_hugetlb_pool_need_no_pin() {
     let pool = match Pool::new(Bytes::new(1), Options::new(Stay::Hugetlb)) {
         Ok(pool) => pool,
         Err(error @ (PoolError::TooFewHugePages { .. } | PoolError::NoHugetlb)) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED hugetlb-pool: {error}");
+            let _ = std::io::stderr().write_all(format!("SKIPPED hugetlb-pool: {error}\n").as_bytes());
             return;
         }
         Err(error) => unreachable!("{error}"),
@@ -139,4 +139,28 @@ fn children_have_nothing_at_a_pools_addresses() {
     let mut mapping = smaps.lines().skip_while(|line| holds(line) != Some(true));
     let flags = mapping.find(|line| line.starts_with("VmFlags:")).unwrap();
     assert!(flags.split_whitespace().any(|flag| flag == "dc"), "{flags}");
+}
+
+/// What a child maps where its parent's pool is stays the child's when the pool is dropped there.
+#[test]
+fn a_child_has_no_access_to_a_pool_and_dropping_it_there_unmaps_nothing_of_the_childs() {
+    use crate::sys::region::Region;
+    let Some(pool) = pinned(MIB, |options| options) else { return };
+    let (range, buffer) = (pool.range(), pool.take(Bytes::new(8), pool.owner("rx").unwrap()).unwrap());
+    let mut handles = Some((pool, buffer));
+    let answer = crate::sys::disturb::in_a_forked_child(std::time::Duration::from_secs(30), || {
+        let Ok(own) = Region::map(Some(range.start()), range.len()) else { return 1 };
+        let Ok(()) = own.write(range.start(), &[7; 8]) else { return 2 };
+        let Some((pool, buffer)) = handles.take() else { return 3 };
+        let refused = [buffer.read(Bytes::ZERO, &mut [0; 8]), buffer.write(Bytes::ZERO, &[1; 8])];
+        if refused != [Err(BufferError::Forked); 2] {
+            return 4;
+        }
+        drop((buffer, pool));
+        let mut bytes = [0; 8];
+        u8::from(own.read(range.start(), &mut bytes).is_err() || bytes != [7; 8])
+    });
+    assert_eq!(answer, Some(0));
+    let (_pool, buffer) = handles.unwrap();
+    buffer.write(Bytes::ZERO, &[1; 8]).unwrap();
 }

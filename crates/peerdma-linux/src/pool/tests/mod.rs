@@ -8,15 +8,20 @@ use crate::pin::Pinner;
 use peerdma::addr::Bytes;
 use std::io::Write;
 
-/// A pinned pool, where this machine pins.
-fn pinned(size: u64, options: impl FnOnce(Options) -> Options) -> Option<Pool> {
-    let pinner = match Pinner::new() {
-        Ok(pinner) => pinner,
+/// What pins, where this machine does.
+fn pinner() -> Option<Pinner> {
+    match Pinner::new() {
+        Ok(pinner) => Some(pinner),
         Err(error) => {
             // Past the test runner, which keeps what tests print that pass.
-            let _ = writeln!(std::io::stderr(), "SKIPPED pinned-pool: {error}");
-            return None;
+            let _ = std::io::stderr().write_all(format!("SKIPPED pinned-pool: {error}\n").as_bytes());
+            None
         }
-    };
+    }
+}
+
+/// A pinned pool, where this machine pins.
+fn pinned(size: u64, options: impl FnOnce(Options) -> Options) -> Option<Pool> {
+    let pinner = pinner()?;
     Some(Pool::new(Bytes::new(size), options(Options::new(Stay::Pinned(pinner)))).unwrap())
 }

@@ -65,7 +65,7 @@ impl Ring {
     pub(crate) fn registered_only() -> Result<Self, Errno> {
         let page = rustix::param::page_size();
         // Rings and completions of a few entries fit a page, and so do the submissions; both are pinned and charged.
-        let (rings, entries) = (Mapping::anonymous(page)?, Mapping::anonymous(page)?);
+        let (mut rings, mut entries) = (Mapping::anonymous(page)?, Mapping::anonymous(page)?);
         rings.keep_from_children()?;
         entries.keep_from_children()?;
         let mut params = io_uring_params::default();

@@ -1,0 +1,420 @@
+//! A buffer of a device, mapped in an address space for others, which lets go and comes back by itself.
+//!
+//! ```text
+//! let go    initiator stopped ─ DMA unmapped ─ the CPU's mapping gone ─ the buffer told
+//! may map   the buffer asked ─ BAR mapped or exported anew ─ DMA mapped at the same IOVAs ─ initiator started
+//! ```
+//!
+//! Type1 maps a BAR by its address in this process and never takes that away (Linux 7.2 `vfio_iommu_type1.c`): the import
+//! owns both, and unmaps DMA before the address goes. Iommufd's mapping is dead when the kernel revokes the dma-buf
+//! (`iopt_revoke_notify`) and in the way until it is unmapped; it is unmapped here before, and mapped anew afterwards.
+//!
+//! Which of the two a space takes, its abilities say.
+
+use super::super::bar::{BarMapping, MapBarError};
+use super::super::export::ExportError;
+use super::{Exported, Function, lock};
+use peerdma::access::{MemAttrs, Prot};
+use peerdma::addr::{AddrRange, Bytes, Iova};
+use peerdma::buffer::life::{Disturbance, Generation};
+use peerdma::buffer::shared::{AttachError, Attachment, Holder, Importer, MapRefused, Mapped, Receipt};
+use peerdma::buffer::terms::Declaration;
+use peerdma::buffer::{Enforcement, Lifetime};
+use peerdma::dma::{IoSpace, MapError, Peers, Source, UnmapError};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+/// Whether those who depend on an import can do without it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Need {
+    /// They cannot: it is an error where it is not mapped.
+    Required,
+    /// They can, more slowly: where it is not mapped is told to who asks.
+    BestEffort,
+}
+
+/// Stops and starts what uses an import; for initiators that are to end in good order and not by a fault.
+///
+/// Both are called from whichever thread does something to the device, and must not wait.
+pub trait Quiesce: Send + Sync {
+    /// Stops the initiator, and says whether it has. Asked again and again until it has.
+    fn stop(&self, cause: Disturbance) -> bool;
+    /// The memory is mapped again, at the same addresses.
+    fn start(&self);
+}
+
+/// Nothing to stop: a request that comes late ends in a fault of the IOMMU.
+impl Quiesce for () {
+    fn stop(&self, _: Disturbance) -> bool {
+        true
+    }
+
+    fn start(&self) {}
+}
+
+/// How an import stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ImportState {
+    /// Mapped, in this generation of the buffer.
+    Mapped(Generation),
+    /// Away with the memory, for this cause.
+    Away(Disturbance),
+    /// Told to let go and not yet out: its initiator still runs.
+    Stopping(Disturbance),
+    /// Told to let go and not out: the address space does not unmap.
+    Stuck(ImportError),
+    /// The memory is there, and it is not mapped.
+    Failed(ImportError),
+    /// The memory is gone for good.
+    Gone,
+}
+
+/// Why an import is not mapped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The two sides do not agree.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The buffer is out of reach.
+    #[error(transparent)]
+    Buffer(#[from] MapRefused),
+    /// The BAR is not mapped for the CPU, which type1 needs.
+    #[error(transparent)]
+    Bar(#[from] MapBarError),
+    /// The BAR is not exported, which iommufd needs.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The address space refuses it.
+    #[error(transparent)]
+    Space(#[from] MapError),
+    /// The address space does not let go of it.
+    #[error(transparent)]
+    Unmap(#[from] UnmapError),
+    /// The IOVAs are more or fewer than the buffer's bytes.
+    #[error("{iova} is not as long as the buffer of {buffer}; give it as many IOVAs")]
+    Length {
+        /// What was given.
+        iova: AddrRange<Iova>,
+        /// The buffer's length.
+        buffer: Bytes,
+    },
+    /// The device is closed.
+    #[error("the device is closed")]
+    Closed,
+}
+
+/// An import and how it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImportReport {
+    /// What it is called.
+    pub name: String,
+    /// The buffer.
+    pub buffer: String,
+    /// Where it is mapped, or is to be.
+    pub iova: AddrRange<Iova>,
+    /// Whether it can be done without.
+    pub need: Need,
+    /// How it stands.
+    pub state: ImportState,
+}
+
+/// What reports how it stands.
+pub(super) trait Reports: Send + Sync {
+    fn report(&self) -> ImportReport;
+}
+
+/// A buffer mapped in an address space, for as long as this lives and the memory is there.
+///
+/// Dropping it unmaps and detaches.
+pub struct DmaImport<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function>(Arc<Inner<S, F>>);
+
+struct Inner<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> {
+    name: String,
+    of: Exported<F>,
+    space: Arc<Mutex<S>>,
+    iova: AddrRange<Iova>,
+    prot: Prot,
+    need: Need,
+    quiesce: Box<dyn Quiesce>,
+    seat: OnceLock<Attachment>,
+    state: Mutex<State>,
+}
+
+struct State {
+    now: ImportState,
+    held: Option<InUse>,
+    /// Whether a thread is mapping it, and whether it was called to do so again meanwhile.
+    entering: bool,
+    again: bool,
+}
+
+/// What is to go in this order.
+struct InUse {
+    /// Where type1 finds the BAR.
+    bar: Option<BarMapping>,
+    mapped: Mapped,
+}
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S, F> {
+    /// Attaches to a buffer and maps it at `iova`, for what `declaration` says. While the memory is away that comes later.
+    ///
+    /// How it lets go is added to the declaration. `peers` are asked whether its device reaches the memory at all, as
+    /// neither kind of address space asks that.
+    ///
+    /// # Errors
+    /// [`ImportError::Attach`] and [`ImportError::Length`]. Everything else of an import that is
+    /// [required](Need::Required); of one that is not the import exists all the same, and says so itself.
+    #[expect(clippy::too_many_arguments, reason = "each is another matter, and named at the call")]
+    pub fn attach(
+        name: &str,
+        of: &Exported<F>,
+        space: Arc<Mutex<S>>,
+        iova: AddrRange<Iova>,
+        (declaration, prot): (Declaration, Prot),
+        peers: &Peers<'_>,
+        need: Need,
+        quiesce: impl Quiesce + 'static,
+    ) -> Result<Self, ImportError> {
+        let buffer = of.range().len();
+        if iova.len() != buffer {
+            return Err(ImportError::Length { iova, buffer });
+        }
+        let by = if takes_files(&*lock(&space)) { Enforcement::Kernel } else { Enforcement::Cooperative };
+        let declaration = declaration.taking(Lifetime::Revocable).taking_peer_memory().enforced(by);
+        let inner = Arc::new(Inner {
+            name: name.into(),
+            of: of.clone(),
+            space,
+            iova,
+            prot,
+            need,
+            quiesce: Box::new(quiesce),
+            seat: OnceLock::new(),
+            state: Mutex::new(State {
+                now: ImportState::Away(Disturbance::DecodeOff),
+                held: None,
+                entering: false,
+                again: false,
+            }),
+        });
+        // The buffer's end of it does not keep it alive.
+        let told = Arc::new(Told(Arc::downgrade(&inner)));
+        let seat = of.buffer().attach(&declaration, peers, Holder::here(name), told)?;
+        let may_map = seat.may_map();
+        let causes = inner.seat.set(seat);
+        debug_assert!(causes.is_ok(), "it is set once");
+        of.device().remember(Arc::downgrade(&inner) as Weak<dyn Reports>);
+        let import = Self(inner);
+        if may_map {
+            import.0.enter();
+        }
+        match (need, import.state()) {
+            (Need::Required, ImportState::Failed(error)) => Err(error),
+            _ => Ok(import),
+        }
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> ImportState {
+        lock(&self.0.state).now.clone()
+    }
+
+    /// How it stands, and what it is.
+    pub fn report(&self) -> ImportReport {
+        self.0.report()
+    }
+
+    /// Maps it now, if it failed before and the memory is there.
+    pub fn retry(&self) -> ImportState {
+        if matches!(self.state(), ImportState::Failed(_)) {
+            self.0.enter();
+        }
+        self.state()
+    }
+}
+
+fn takes_files<S: IoSpace>(space: &S) -> bool {
+    space.abilities().sources.file.is_some()
+}
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
+    /// Maps it, and says how it stands then. One thread at a time; who comes meanwhile has that one do it again.
+    fn enter(&self) {
+        {
+            let mut state = lock(&self.state);
+            if state.entering {
+                state.again = true;
+                return;
+            }
+            state.entering = true;
+        }
+        loop {
+            match self.kept() {
+                None => self.enter_once(),
+                Some(true) => self.quiesce.start(),
+                Some(false) => {}
+            }
+            let mut state = lock(&self.state);
+            if !std::mem::take(&mut state.again) {
+                state.entering = false;
+                return;
+            }
+        }
+    }
+
+    /// Whether it is mapped still; and whether it was to let go, which is off: what held the memory kept from it
+    /// whatever was about to be done.
+    fn kept(&self) -> Option<bool> {
+        let mut state = lock(&self.state);
+        let generation = state.held.as_ref()?.mapped.generation();
+        let was_to_go = matches!(state.now, ImportState::Stopping(_) | ImportState::Stuck(_));
+        state.now = ImportState::Mapped(generation);
+        Some(was_to_go)
+    }
+
+    fn enter_once(&self) {
+        let now = match self.map() {
+            Ok(held) => {
+                let generation = held.mapped.generation();
+                let mut state = lock(&self.state);
+                if held.mapped.is_current() {
+                    (state.now, state.held) = (ImportState::Mapped(generation), Some(held));
+                    drop(state);
+                    return self.quiesce.start();
+                }
+                drop(state);
+                // Somebody has been told to let go meanwhile, before this could be found.
+                match self.unmap() {
+                    Ok(()) => return drop(held),
+                    Err(error) => {
+                        lock(&self.state).held = Some(held);
+                        ImportState::Stuck(error)
+                    }
+                }
+            }
+            // Another disturbance has begun; it will be called again.
+            Err(ImportError::Buffer(MapRefused::Life(_))) => return,
+            Err(error) => ImportState::Failed(error),
+        };
+        lock(&self.state).now = now;
+    }
+
+    fn map(&self) -> Result<InUse, ImportError> {
+        let seat = self.seat.get().ok_or(ImportError::Closed)?;
+        // First, so that whoever does something to the device waits for what follows.
+        let mapped = seat.map()?;
+        let range = self.of.range();
+        let takes_files = takes_files(&*lock(&self.space));
+        let (source, bar) = if takes_files {
+            let file = self.of.device().with(|function| function.export(range)).ok_or(ImportError::Closed)??;
+            (Source::File { file, offset: Bytes::ZERO }, None)
+        } else {
+            let bar = self.of.device().with(|function| function.map(range)).ok_or(ImportError::Closed)??;
+            let at = bar.process_range(range).ok_or(ImportError::Closed)?;
+            (Source::Process(at.start()), Some(bar))
+        };
+        let prot = self.prot.within(mapped.prot()).unwrap_or(mapped.prot());
+        lock(&self.space).map(self.iova, &source, prot, MemAttrs::MMIO)?;
+        Ok(InUse { bar, mapped })
+    }
+
+    fn unmap(&self) -> Result<(), ImportError> {
+        lock(&self.space).unmap(self.iova)?;
+        Ok(())
+    }
+
+    /// Lets go of what is held, if the initiator has stopped and the space unmaps.
+    fn leave(&self, cause: Disturbance) {
+        let Some(held) = lock(&self.state).held.take() else { return };
+        let now = if !self.quiesce.stop(cause) {
+            ImportState::Stopping(cause)
+        } else {
+            match self.unmap() {
+                Ok(()) => {
+                    lock(&self.state).now = ImportState::Away(cause);
+                    let InUse { bar, mapped } = held;
+                    drop(bar);
+                    // Last, and under no lock: whoever waits goes on.
+                    return drop(mapped);
+                }
+                Err(error) => ImportState::Stuck(error),
+            }
+        };
+        let mut state = lock(&self.state);
+        (state.now, state.held) = (now, Some(held));
+    }
+}
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Reports for Inner<S, F> {
+    fn report(&self) -> ImportReport {
+        let buffer = self.of.buffer().name().into();
+        let state = lock(&self.state).now.clone();
+        ImportReport { name: self.name.clone(), buffer, iova: self.iova, need: self.need, state }
+    }
+}
+
+/// What the buffer tells.
+struct Told<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function>(Weak<Inner<S, F>>);
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> Importer for Told<S, F> {
+    fn let_go(&self, cause: Disturbance, receipt: Receipt) {
+        receipt.noted();
+        if let Some(inner) = self.0.upgrade() {
+            {
+                let mut state = lock(&inner.state);
+                if state.held.is_none() {
+                    state.now = ImportState::Away(cause);
+                }
+            }
+            inner.leave(cause);
+        }
+    }
+
+    fn may_map(&self, _: Generation, receipt: Receipt) {
+        // Mapping is refused until that is said.
+        receipt.noted();
+        if let Some(inner) = self.0.upgrade() {
+            inner.enter();
+        }
+    }
+
+    fn gone(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            // After it has let go, but for a device that was pulled.
+            inner.leave(Disturbance::Removal);
+            lock(&inner.state).now = ImportState::Gone;
+        }
+    }
+
+    fn look(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            let again = match lock(&inner.state).now {
+                ImportState::Stopping(cause) => Some(cause),
+                // Of the cause nothing hangs but words.
+                ImportState::Stuck(_) => Some(Disturbance::Reset),
+                _ => None,
+            };
+            again.into_iter().for_each(|cause| inner.leave(cause));
+        }
+    }
+}
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Drop for Inner<S, F> {
+    fn drop(&mut self) {
+        let Some(held) = lock(&self.state).held.take() else { return };
+        // An initiator that does not stop meets a fault.
+        let _ = self.quiesce.stop(Disturbance::Close);
+        if self.unmap().is_err() {
+            // What a device may still reach is not given back: who does something to its memory hears of it.
+            std::mem::forget(held);
+        }
+    }
+}
+
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> fmt::Debug for DmaImport<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.report())
+    }
+}

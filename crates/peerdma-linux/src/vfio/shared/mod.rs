@@ -1,0 +1,277 @@
+//! A device whose memory others use, through everything that is done to it.
+//!
+//! The kernel takes a BAR away when its function is reset, put to sleep, switched off or closed, and tells nobody in user
+//! space (Linux 7.2 `vfio_pci_dma_buf_move`); type1 does not even take it away. So whoever does something to a device
+//! does it here, in one order:
+//!
+//! ```text
+//! announce ─ importers are told ─ wait ─ importers have let go, CPU windows are shut ─ act ─ registers are read ─ done
+//!            └ buffers of the BARs          └ DMA unmapped, then the address                └ importers map anew, windows open
+//! ```
+//!
+//! - [`SharedDevice`]: the device, its BARs as [`Bar`]s of buffers. [`Deed`]: what is done to it.
+//! - [`DmaImport`]: a buffer in an address space, which lets go and comes back by itself.
+//! - [`CpuWindow`]: a buffer in the CPU's reach; an access while the memory does not answer is an error and no SIGBUS.
+//!
+//! What another holder of the same device does behind this one's back is not seen: a descriptor is for one driver.
+//!
+//! Lock order: a deed's turn, then what belongs to one import or window; nothing of a buffer's is called under either.
+//!
+//! Not here: KVM slots, which are importers of their own; other processes ([`crate::share`]).
+
+mod deed;
+mod door;
+mod function;
+mod import;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use deed::{Announced, Deed, DeedError, Outcome, Quiet};
+pub use function::Function;
+pub use import::{DmaImport, ImportError, ImportReport, ImportState, Need, Quiesce};
+pub use window::{CpuWindow, WindowError};
+
+use super::bar::MapBarError;
+use super::device::VfioDevice;
+use super::region::{BarIndex, BarRange};
+use deed::Turn;
+use door::Door;
+use import::Reports;
+use peerdma::access::MemAttrs;
+use peerdma::buffer::config_write::Target;
+use peerdma::buffer::life::{Answers, Refused};
+use peerdma::buffer::shared::{Bar, Buffer};
+use peerdma::buffer::terms::{Methods, Offer, OfferError, Place, Stays};
+use peerdma::chunk::{Chunk, Chunks};
+use peerdma::dma::Owner;
+use peerdma::pcie::PciAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+/// A device whose BARs are buffers. Handles are cheap to clone and all the same device.
+///
+/// # What holding this tells you
+/// As long as everything is done to the device through [`perform`](Self::perform), nobody who imported one of its buffers
+/// reaches memory that does not answer.
+///
+/// # Examples
+/// ```no_run
+/// use peerdma::addr::Bytes;
+/// use peerdma::dma::{Owner, OwnerId};
+/// use peerdma_linux::type1::Type1Space;
+/// use peerdma_linux::vfio::{BarIndex, BarRange, Deed, Nodes, SharedDevice};
+/// use std::time::Duration;
+///
+/// let address = "0000:06:00.0".parse()?;
+/// let space = Type1Space::open(&Nodes::live(), &[address])?;
+/// let device = SharedDevice::new(space.device(address)?)?;
+/// let bar = BarIndex::new(2).ok_or("no such BAR")?;
+/// let range = BarRange::new(bar, Bytes::ZERO, Bytes::new(1 << 20)).ok_or("no range")?;
+/// let frames = device.export("frames", range, Owner::Device(OwnerId::new(1)))?;
+/// let mut window = device.window("painter", range)?;
+/// window.write(Bytes::ZERO, &[1, 2, 3])?;
+///
+/// let outcome = device.perform(Deed::Reset, Duration::from_secs(1))?;
+/// println!("{} is {}, {} imports are not back", frames.buffer().name(), frames.buffer().phase(), outcome.unrestored.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SharedDevice<F: Function = VfioDevice>(Arc<Inner<F>>);
+
+struct Inner<F> {
+    address: PciAddr,
+    is_virtual: bool,
+    /// `None` once it is closed or gone.
+    function: RwLock<Option<F>>,
+    bars: [Bar; 6],
+    turn: Turn,
+    door: Door,
+    /// Whether the kernel was told to let it sleep.
+    asleep: Mutex<bool>,
+    windows: Mutex<Vec<window::WeakMapping>>,
+    imports: Mutex<Vec<Weak<dyn Reports>>>,
+}
+
+/// A buffer of a BAR, and where in it.
+pub struct Exported<F: Function = VfioDevice> {
+    device: SharedDevice<F>,
+    buffer: Buffer,
+    range: BarRange,
+}
+
+/// Why a range of a BAR did not become a buffer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShareError {
+    /// There is no such range; choose one that the device has.
+    #[error(transparent)]
+    Range(#[from] MapBarError),
+    /// The memory is gone for good, or too much is under way.
+    #[error(transparent)]
+    Life(#[from] Refused),
+    /// The range makes no offer.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// What is offered is not as long as the range that it stands for.
+    #[error("the offer has {offered} and the range {range}; offer the range's bytes", offered = offered)]
+    Length {
+        /// What is offered.
+        offered: peerdma::addr::Bytes,
+        /// The range.
+        range: BarRange,
+    },
+}
+
+impl<F: Function> SharedDevice<F> {
+    /// Takes an open device; its config space is read once.
+    ///
+    /// # Errors
+    /// [`ConfigError`](super::ConfigError) where it does not answer.
+    pub fn new(function: F) -> Result<Self, super::ConfigError> {
+        Self::of(function, false)
+    }
+
+    /// The same of a virtual function, whose memory answers whatever its Command register says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_virtual_function(function: F) -> Result<Self, super::ConfigError> {
+        Self::of(function, true)
+    }
+
+    fn of(function: F, is_virtual: bool) -> Result<Self, super::ConfigError> {
+        let answers = answers(&function, is_virtual)?;
+        Ok(Self(Arc::new(Inner {
+            address: function.address(),
+            is_virtual,
+            function: RwLock::new(Some(function)),
+            bars: std::array::from_fn(|_| Bar::new(answers)),
+            turn: Turn::default(),
+            door: Door::new(answers == Answers::YES),
+            asleep: Mutex::new(false),
+            windows: Mutex::default(),
+            imports: Mutex::default(),
+        })))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> PciAddr {
+        self.0.address
+    }
+
+    /// Lends the device, for what disturbs nobody: interrupts, reading registers. `None` once it is closed.
+    pub fn with<R>(&self, use_it: impl FnOnce(&F) -> R) -> Option<R> {
+        self.0.function.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(use_it)
+    }
+
+    /// Makes a range of a BAR a buffer, for devices, page tables and CPUs that may all read and write it.
+    ///
+    /// `owner` is what the range's bytes are called to [`Owners`](peerdma::dma::Owners), counted from the BAR's start.
+    ///
+    /// # Errors
+    /// [`ShareError`].
+    pub fn export(&self, name: &str, range: BarRange, owner: Owner) -> Result<Exported<F>, ShareError> {
+        let chunk = Chunk::new(owner, range.offset(), range.len(), MemAttrs::MMIO);
+        let ranges = Chunks::collect_from(chunk).unwrap_or_default();
+        let offer = Offer::new(ranges, Stays::UNTIL_REVOKED, Place::Ram)?.to_peers();
+        self.export_as(name, range, offer.permitting(Methods::CPU | Methods::FRAMES))
+    }
+
+    /// The same with terms of the caller's own, such as a floor of enforcement.
+    ///
+    /// # Errors
+    /// [`ShareError`].
+    pub fn export_as(&self, name: &str, range: BarRange, offer: Offer) -> Result<Exported<F>, ShareError> {
+        let offered = offer.ranges().len();
+        if offered != range.len() {
+            return Err(ShareError::Length { offered, range });
+        }
+        let device = self.address();
+        let sizes = self.with(Function::bars).ok_or_else(|| closed(device, range))?;
+        let size = sizes[usize::from(range.bar().as_u8())];
+        if size.as_u64() == 0 {
+            let has = BarIndex::all().filter(|bar| sizes[usize::from(bar.as_u8())].as_u64() > 0).collect();
+            return Err(MapBarError::Absent { device, bar: range.bar(), has }.into());
+        }
+        if range.end() > size {
+            return Err(MapBarError::Outside { device, range, size }.into());
+        }
+        let buffer = self.0.bars[usize::from(range.bar().as_u8())].export(name, offer)?;
+        Ok(Exported { device: self.clone(), buffer, range })
+    }
+
+    /// Every buffer of the device that somebody still has.
+    pub fn buffers(&self) -> Vec<Buffer> {
+        self.0.bars.iter().flat_map(Bar::buffers).collect()
+    }
+
+    /// How each import of its memory stands.
+    pub fn imports(&self) -> Vec<ImportReport> {
+        let imports = lock(&self.0.imports);
+        imports.iter().filter_map(Weak::upgrade).map(|import| import.report()).collect()
+    }
+
+    fn remember(&self, import: Weak<dyn Reports>) {
+        let mut imports = lock(&self.0.imports);
+        imports.retain(|import| import.strong_count() > 0);
+        imports.push(import);
+    }
+}
+
+fn closed(device: PciAddr, range: BarRange) -> MapBarError {
+    MapBarError::Kernel { device, range, errno: peerdma::dma::Errno::ENODEV }
+}
+
+/// Whether the memory answers, as the registers say; one that is gone reads as all ones and does not.
+fn answers<F: Function>(function: &F, is_virtual: bool) -> Result<Answers, super::ConfigError> {
+    const NO: Answers = Answers { decoding: false, powered: false };
+    let config = function.config_space()?;
+    let is_gone = config.bytes().starts_with(&[0xff; 4]);
+    let target = Target { config: &config, is_virtual, bars: [None; 6], rom: None };
+    // Power is unknown only where a capability lies past the bytes at hand, which hold all of them.
+    Ok(target.answers().filter(|_| !is_gone).unwrap_or(NO))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<F: Function> Exported<F> {
+    /// The buffer, for importers of all kinds.
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// Where it lies.
+    pub fn range(&self) -> BarRange {
+        self.range
+    }
+
+    /// The device whose it is.
+    pub fn device(&self) -> &SharedDevice<F> {
+        &self.device
+    }
+}
+
+impl<F: Function> Clone for Exported<F> {
+    fn clone(&self) -> Self {
+        Self { device: self.device.clone(), buffer: self.buffer.clone(), range: self.range }
+    }
+}
+
+impl<F: Function> Clone for SharedDevice<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F: Function> std::fmt::Debug for SharedDevice<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, shared as {:?}", self.0.address, self.buffers())
+    }
+}
+
+impl<F: Function> std::fmt::Debug for Exported<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} at {} of {}", self.buffer, self.range, self.device.address())
+    }
+}
