@@ -29,7 +29,10 @@ fn print(listing: &Listing) -> Result<(), Failure> {
         }
     }
     match &listing.dmem {
-        None => writeln!(out, "\nno limits on device memory: this kernel does not count it (CONFIG_CGROUP_DMEM)")?,
+        None => writeln!(
+            out,
+            "\nno limits on device memory: the kernel does not count it; that takes CONFIG_CGROUP_DMEM, and `+dmem` in cgroup.subtree_control of the root"
+        )?,
         Some(regions) if regions.is_empty() => writeln!(out, "\nno device memory that the kernel counts")?,
         Some(regions) => {
             writeln!(out)?;

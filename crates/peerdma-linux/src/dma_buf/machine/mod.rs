@@ -84,7 +84,8 @@ pub enum Unseen {
 pub struct Listing {
     /// dma-bufs by their number.
     pub buffers: Vec<Listed>,
-    /// Device memory and its limits; `None` where the kernel has no controller for it (`CONFIG_CGROUP_DMEM`).
+    /// Device memory and its limits; `None` where the kernel does not count it: without `CONFIG_CGROUP_DMEM`, or
+    /// where nobody wrote `+dmem` to the root group's `cgroup.subtree_control` (Linux 7.3 shows no `dmem.capacity` then).
     pub dmem: Option<Vec<DmemRegion>>,
     /// What could not be looked at; empty if the list is complete.
     pub unseen: Vec<Unseen>,
