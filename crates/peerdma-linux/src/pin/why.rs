@@ -41,8 +41,8 @@ pub enum Refusal {
         /// What is mapped.
         name: String,
     },
-    /// Peer memory that has pages, as of a drive's controller memory buffer (`p2pmem`): no pin for writing takes those
-    /// (Linux 7.2 `try_grab_folio`, EREMOTEIO).
+    /// Peer memory that has pages, as of a drive's controller memory buffer (`p2pmem`): no pin takes those for long
+    /// (EFAULT for the file of a pool, EREMOTEIO for such pages elsewhere).
     PeerMemory {
         /// What is mapped.
         name: String,
@@ -209,6 +209,10 @@ impl Look {
         }
         if found.shared && found.inode != 0 {
             let filesystem = filesystem(found.device);
+            // The mapping is refused as that of a file before its pages are looked at (Linux 7.3 `writable_file_mapping_allowed`).
+            if filesystem.as_deref() == Some("sysfs") && found.name.ends_with(b"/p2pmem/allocate") {
+                return Some(Refusal::PeerMemory { name: name() });
+            }
             // What the kernel makes by itself is of no mount: memfds, shared anonymous memory, System V segments.
             let own = [&b"/memfd:"[..], b"/dev/zero", b"/SYSV", b"/anon_hugepage"];
             let inner = filesystem.is_none() && own.iter().any(|start| found.name.starts_with(start));
