@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// What each number in `src/sys` is called by the kernel: the file, the constant, the name.
@@ -63,29 +64,31 @@ const NAMES: [(&str, &str, &str); 54] = [
 ];
 
 /// Constants of ioctl numbers in a folder; what only checks and tests call is left out.
-fn numbers(folder: &Path, prefix: &str, found: &mut BTreeSet<(String, String)>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
-        if entry.file_type().unwrap().is_dir() {
+fn numbers(folder: &Path, prefix: &str, found: &mut BTreeSet<(String, String)>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
             if name != "raw" {
-                numbers(&entry.path(), &format!("{name}/"), found);
+                numbers(&entry.path(), &format!("{name}/"), found)?;
             }
             continue;
         }
         if matches!(name.as_str(), "raw.rs" | "disturb.rs") {
             continue;
         }
-        let text = fs::read_to_string(entry.path()).unwrap();
+        let text = fs::read_to_string(entry.path())?;
         let constants = text.lines().filter_map(|line| line.trim().split_once("const ")?.1.split_once(": Opcode"));
         found.extend(constants.map(|(constant, _)| (name.clone(), constant.to_string())));
     }
+    Ok(())
 }
 
 #[test]
 fn the_document_lists_the_ioctls_that_the_code_makes_and_no_others() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
-    numbers(&root.join("src/sys"), "", &mut found);
+    numbers(&root.join("src/sys"), "", &mut found).unwrap();
     let named: BTreeSet<_> = NAMES.iter().map(|(file, constant, _)| (file.to_string(), constant.to_string())).collect();
     assert_eq!(found, named, "each ioctl of src/sys has its kernel's name here");
 

@@ -11,16 +11,16 @@
 //!
 //! Which of the two a space takes, its abilities say.
 
-use super::super::bar::{BarMapping, MapBarError};
-use super::super::export::ExportError;
+use super::super::bar::BarMapping;
+use super::import_error::ImportError;
 use super::{Exported, Function, lock};
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{AddrRange, Bytes, Iova};
 use peerdma::buffer::life::{Disturbance, Generation};
-use peerdma::buffer::shared::{AttachError, Attachment, Holder, Importer, MapRefused, Mapped, Receipt};
+use peerdma::buffer::shared::{Attachment, Holder, Importer, MapRefused, Mapped, Receipt};
 use peerdma::buffer::terms::Declaration;
 use peerdma::buffer::{Enforcement, Lifetime};
-use peerdma::dma::{IoSpace, MapError, Peers, Source, UnmapError};
+use peerdma::dma::{IoSpace, Peers, Source};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -68,41 +68,6 @@ pub enum ImportState {
     Failed(ImportError),
     /// The memory is gone for good.
     Gone,
-}
-
-/// Why an import is not mapped.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// The two sides do not agree.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// The buffer is out of reach.
-    #[error(transparent)]
-    Buffer(#[from] MapRefused),
-    /// The BAR is not mapped for the CPU, which type1 needs.
-    #[error(transparent)]
-    Bar(#[from] MapBarError),
-    /// The BAR is not exported, which iommufd needs.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The address space refuses it.
-    #[error(transparent)]
-    Space(#[from] MapError),
-    /// The address space does not let go of it.
-    #[error(transparent)]
-    Unmap(#[from] UnmapError),
-    /// The IOVAs are more or fewer than the buffer's bytes.
-    #[error("{iova} is not as long as the buffer of {buffer}; give it as many IOVAs")]
-    Length {
-        /// What was given.
-        iova: AddrRange<Iova>,
-        /// The buffer's length.
-        buffer: Bytes,
-    },
-    /// The device is closed.
-    #[error("the device is closed")]
-    Closed,
 }
 
 /// An import and how it stands.

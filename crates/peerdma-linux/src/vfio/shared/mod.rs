@@ -20,16 +20,20 @@
 //! Not here: KVM slots, which are importers of their own; other processes ([`crate::share`]).
 
 mod deed;
+mod deed_error;
 mod door;
 mod function;
 mod import;
+mod import_error;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use deed::{Announced, Deed, DeedError, Outcome, Quiet};
+pub use deed::{Announced, Deed, Outcome, Quiet};
+pub use deed_error::DeedError;
 pub use function::Function;
-pub use import::{DmaImport, ImportError, ImportReport, ImportState, Need, Quiesce};
+pub use import::{DmaImport, ImportReport, ImportState, Need, Quiesce};
+pub use import_error::ImportError;
 pub use window::{CpuWindow, WindowError};
 
 use super::bar::MapBarError;

@@ -1,0 +1,42 @@
+//! Why an import is not mapped.
+
+use super::super::bar::MapBarError;
+use super::super::export::ExportError;
+use peerdma::addr::{AddrRange, Bytes, Iova};
+use peerdma::buffer::shared::{AttachError, MapRefused};
+use peerdma::dma::{MapError, UnmapError};
+
+/// Why an import is not mapped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The two sides do not agree.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The buffer is out of reach.
+    #[error(transparent)]
+    Buffer(#[from] MapRefused),
+    /// The BAR is not mapped for the CPU, which type1 needs.
+    #[error(transparent)]
+    Bar(#[from] MapBarError),
+    /// The BAR is not exported, which iommufd needs.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The address space refuses it.
+    #[error(transparent)]
+    Space(#[from] MapError),
+    /// The address space does not let go of it.
+    #[error(transparent)]
+    Unmap(#[from] UnmapError),
+    /// The IOVAs are more or fewer than the buffer's bytes.
+    #[error("{iova} is not as long as the buffer of {buffer}; give it as many IOVAs")]
+    Length {
+        /// What was given.
+        iova: AddrRange<Iova>,
+        /// The buffer's length.
+        buffer: Bytes,
+    },
+    /// The device is closed.
+    #[error("the device is closed; open it anew, and import then")]
+    Closed,
+}
