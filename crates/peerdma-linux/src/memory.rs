@@ -97,9 +97,7 @@ impl Pages {
     /// # Errors
     /// [`BeyondPages`], with nothing read.
     pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, into.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.read(at, into).map_err(|Outside| beyond)
+        copy_out(&self.mapping, offset, into)
     }
 
     /// Copies bytes in.
@@ -107,14 +105,22 @@ impl Pages {
     /// # Errors
     /// [`BeyondPages`], with nothing written.
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, from.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.write(at, from).map_err(|Outside| beyond)
+        copy_in(&self.mapping, offset, from)
     }
+}
 
-    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset, len: Bytes::new(len as u64), size: self.len() }
-    }
+/// Copies bytes out of a mapping; nothing if they do not all lie in it.
+pub(crate) fn copy_out(mapping: &Mapping, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
+    let beyond = BeyondPages { offset, len: Bytes::new(into.len() as u64), size: mapping.len() };
+    let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
+    mapping.read(at, into).map_err(|Outside| beyond)
+}
+
+/// Copies bytes into a mapping; nothing if they do not all lie in it.
+pub(crate) fn copy_in(mapping: &Mapping, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
+    let beyond = BeyondPages { offset, len: Bytes::new(from.len() as u64), size: mapping.len() };
+    let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
+    mapping.write(at, from).map_err(|Outside| beyond)
 }
 
 /// The CPU's page size, which is what mmap maps.

@@ -1,9 +1,9 @@
 //! A dma-buf in the CPU's reach, and the word that the CPU uses it.
 
 use super::buf::{DmaBuf, DmaBufError};
-use crate::memory::BeyondPages;
+use crate::memory::{BeyondPages, copy_in, copy_out};
 use crate::sys::dma_buf;
-use crate::sys::map::{Mapping, Outside};
+use crate::sys::map::Mapping;
 use crate::vfio::errno;
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use std::os::fd::AsFd;
@@ -106,9 +106,7 @@ impl CpuAccess<'_> {
     /// If it was begun for writing alone, since what is read then may be what a cache still holds.
     pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
         assert!(self.access.reads(), "an access that reads was begun for reading");
-        let beyond = self.beyond(offset, into.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.of.mapping.read(at, into).map_err(|Outside| beyond)
+        copy_out(&self.of.mapping, offset, into)
     }
 
     /// Copies bytes in.
@@ -120,9 +118,7 @@ impl CpuAccess<'_> {
     /// If it was begun for reading alone, since a device would not see what is written then.
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
         assert!(self.access.writes(), "an access that writes was begun for writing");
-        let beyond = self.beyond(offset, from.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.of.mapping.write(at, from).map_err(|Outside| beyond)
+        copy_in(&self.of.mapping, offset, from)
     }
 
     /// Says that the CPU has ended, and whether that was heard; dropping it does not tell.
@@ -133,10 +129,6 @@ impl CpuAccess<'_> {
         self.ended = true;
         let ended = dma_buf::sync(self.of.dma_buf.as_fd(), self.access.flags(), true);
         ended.map_err(|error| self.of.dma_buf.refused("DMA_BUF_IOCTL_SYNC (end)", error))
-    }
-
-    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset, len: Bytes::new(len as u64), size: self.of.len() }
     }
 }
 

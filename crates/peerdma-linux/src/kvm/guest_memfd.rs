@@ -6,9 +6,9 @@
 use super::error::KvmError;
 use super::memory::SlotMemory;
 use super::vm::{Vm, page};
-use crate::memory::BeyondPages;
+use crate::memory::{BeyondPages, copy_in, copy_out};
 use crate::sys::kvm;
-use crate::sys::map::{Mapping, Outside};
+use crate::sys::map::Mapping;
 use crate::vfio::errno;
 use peerdma::addr::Bytes;
 use rustix::io::Errno;
@@ -59,9 +59,7 @@ impl GuestMemfd {
     /// # Errors
     /// [`BeyondPages`], with nothing read.
     pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, into.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.read(at, into).map_err(|Outside| beyond)
+        copy_out(&self.mapping, offset, into)
     }
 
     /// Copies bytes in.
@@ -69,13 +67,7 @@ impl GuestMemfd {
     /// # Errors
     /// [`BeyondPages`], with nothing written.
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, from.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.write(at, from).map_err(|Outside| beyond)
-    }
-
-    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset, len: Bytes::new(len as u64), size: self.mapping.len() }
+        copy_in(&self.mapping, offset, from)
     }
 }
 

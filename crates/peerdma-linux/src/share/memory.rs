@@ -1,7 +1,7 @@
 //! Memory that other processes map: a sealed memfd.
 
-use crate::memory::BeyondPages;
-use crate::sys::map::{Mapping, Outside};
+use crate::memory::{BeyondPages, copy_in, copy_out};
+use crate::sys::map::Mapping;
 use peerdma::access::Prot;
 use peerdma::addr::{Bytes, ProcVa};
 use peerdma::dma::OwnerId;
@@ -143,9 +143,7 @@ impl Memory {
     /// # Errors
     /// [`BeyondPages`], with nothing read.
     pub fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, into.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.read(at, into).map_err(|Outside| beyond)
+        copy_out(&self.mapping, offset, into)
     }
 
     /// Copies bytes in.
@@ -153,13 +151,7 @@ impl Memory {
     /// # Errors
     /// [`BeyondPages`], with nothing written.
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
-        let beyond = self.beyond(offset, from.len());
-        let at = usize::try_from(offset.as_u64()).map_err(|_| beyond)?;
-        self.mapping.write(at, from).map_err(|Outside| beyond)
-    }
-
-    fn beyond(&self, offset: Bytes, len: usize) -> BeyondPages {
-        BeyondPages { offset, len: Bytes::new(len as u64), size: self.len() }
+        copy_in(&self.mapping, offset, from)
     }
 
     /// A descriptor for an importer that may do this much.

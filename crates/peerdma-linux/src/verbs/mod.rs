@@ -10,7 +10,10 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! # fn exchange(_: [u8; 28]) -> [u8; 28] { unimplemented!() }
+//! # fn write(
+//! #     exchange: fn([u8; 28]) -> [u8; 28],
+//! #     remote: peerdma_linux::verbs::RemoteRange,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let verbs = Verbs::load()?;
 //! let devices = verbs.devices()?;
 //! let device = devices.first().ok_or("no device")?;
@@ -27,12 +30,12 @@
 //! let own = queue.endpoint(&gid, port.mtu);
 //! let peer = peerdma_linux::verbs::Endpoint::from_bytes(&exchange(own.to_bytes()))?;
 //! let queue = queue.connect(&own, &peer, &Options::default())?;
-//! # let remote: peerdma_linux::verbs::RemoteRange = unimplemented!();
 //! queue.write(7, region.part(Bytes::ZERO, Bytes::new(4096))?, remote)?;
 //! for completion in completions.wait(Some(Duration::from_secs(1)))? {
 //!     completion.result()?;
 //! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! - [`Verbs`] is the library, [`Device`] what it finds, [`Context`] an open one with its ports and [`Gid`]s.

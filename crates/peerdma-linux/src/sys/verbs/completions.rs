@@ -9,7 +9,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use std::ffi::c_int;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 
 pub(crate) use super::layout::WorkCompletion;
@@ -20,24 +20,30 @@ pub(crate) const BATCH: usize = 32;
 struct Channel {
     context: Context,
     raw: NonNull<layout::Channel>,
+    /// As it was when the channel was made: the structure is the provider's, who may write there.
+    fd: RawFd,
 }
 
 impl Channel {
     fn create(context: &Context) -> Result<Self, Errno> {
         // SAFETY: the context is open.
         let raw = of_pointer(unsafe { (context.library().create_channel)(context.raw()) })?;
-        let channel = Self { context: context.clone(), raw };
+        // SAFETY: the channel was just made, and nobody has destroyed it.
+        let fd = unsafe { (*raw.as_ptr()).fd };
+        let channel = Self { context: context.clone(), raw, fd };
+        if fd < 0 {
+            return Err(Errno::BADF);
+        }
         // An event that somebody else has taken must not block.
-        let fd = channel.fd().ok_or(Errno::BADF)?;
-        fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        fcntl_setfl(&channel, fcntl_getfl(&channel)? | OFlags::NONBLOCK)?;
         Ok(channel)
     }
+}
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the channel lives as long as this value.
-        let fd = unsafe { (*self.raw.as_ptr()).fd };
-        // SAFETY: 1. It is no negative number. 2. It is open while the channel lives, which the borrow is bound to.
-        (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: 1. It is no negative number (`create`). 2. It is open while the channel lives, which the borrow is bound to.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 }
 
@@ -126,8 +132,7 @@ impl Completions {
 
 impl AsFd for Completions {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let Some(fd) = self.channel.fd() else { unreachable!("`Channel::create` found it open") };
-        fd
+        self.channel.as_fd()
     }
 }
 
