@@ -1,10 +1,11 @@
 //! What cannot be pinned: one errno of the kernel, and a name for each.
 
 use super::*;
-use crate::pin::{PinError, Refusal};
+use crate::pin::{PinError, Refusal, why};
 use crate::sys::disturb::{self, Disturbed};
 use peerdma::addr::{AddrRange, ProcVa};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, ProtFlags};
 use std::os::fd::AsFd;
 
@@ -155,4 +156,18 @@ fn a_pin_of_several_slots_that_is_refused_at_the_last_leaves_none_of_them_filled
     assert!(matches!(pinner.pin_foreign(memory.range().start(), len), Err(PinError::Refused { .. })));
     let rings = crate::pin::Held::inherited(pinner.descriptors().unwrap()).unwrap();
     assert_eq!(rings.ranges().unwrap(), [], "the first slot was filled, and emptied again");
+}
+
+/// Memory of neither kind is on most machines; what the kernel says of it is told apart by its answer alone.
+#[test]
+fn answers_that_name_the_kind_of_pages_are_named() {
+    let memory = crate::memory::Pages::zeroed(pages(2)).unwrap();
+    let range = AddrRange::new(memory.address(), memory.len()).unwrap();
+    let (at, peer) = why::explained(range, Errno::REMOTEIO);
+    assert!(matches!(peer, Refusal::PeerMemory { .. }) && at == range, "{peer:?}");
+    assert!(peer.to_string().contains("give the device its bus address"), "{peer}");
+    let (_, dax) = why::explained(range, Errno::OPNOTSUPP);
+    assert!(matches!(dax, Refusal::Dax { .. }) && dax.to_string().contains("fsdax"), "{dax:?}");
+    assert!([Errno::REMOTEIO, Errno::OPNOTSUPP, Errno::FAULT].into_iter().all(why::is_one_of_many));
+    assert!(!why::is_one_of_many(Errno::NOMEM), "the limit has a name of its own");
 }
