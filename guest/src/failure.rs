@@ -3,6 +3,7 @@
 use peerdma::pcie::PciAddr;
 use peerdma_linux::p2pmem::AllocateError;
 use peerdma_linux::proof::SampleError;
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -87,6 +88,9 @@ pub(crate) enum Failure {
     /// Memory to look at cannot be had.
     #[error(transparent)]
     Sample(SampleError),
+    /// Pages of it are not taken back.
+    #[error("the kernel does not take a page back (MADV_DONTNEED): {0}")]
+    GiveBack(Errno),
     /// Claims that the kernel does not keep.
     #[error("{broken} of {of} claims are broken")]
     Broken {

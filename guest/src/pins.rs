@@ -87,7 +87,7 @@ fn try_force(force: &Force) -> Result<(), Failure> {
         Ok(done) => done,
         Err(Missing(what)) => return print(&Line { missing: Some(what), ..Line::of(force.name) }),
     };
-    for sample in &samples {
+    for sample in &samples.kinds {
         let moved = moved(sample)?;
         print(&Line {
             how: Some(force.how),

@@ -10,6 +10,7 @@
 
 use super::claim::Stop;
 use super::line::{Line, Word};
+use super::worker::END;
 use crate::failure::Failure;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
@@ -83,6 +84,8 @@ struct Heard {
     decided: bool,
     /// Whether it said nothing for too long.
     silent: bool,
+    /// Whether it said that it had tried all.
+    ended: bool,
 }
 
 impl Heard {
@@ -90,7 +93,9 @@ impl Heard {
     fn unfinished(&self, ended: Ended) -> Option<String> {
         match (self.silent, ended) {
             (true, _) => Some(format!("it was given up after {} s without an answer", LIMIT.as_secs())),
-            (false, Ended::Well) => None,
+            (false, Ended::Well) if self.ended => None,
+            // The standard library takes writes to a closed standard output for done.
+            (false, Ended::Well) => Some("its process ended well, and did not say that it had tried all".into()),
             (false, Ended::Badly(how)) => Some(format!("its process ended with {how}")),
         }
     }
@@ -135,8 +140,9 @@ fn follow(
     let mut heard = Heard::default();
     loop {
         match lines.recv_timeout(limit) {
+            Ok(line) if line == END => heard.ended = true,
             Ok(line) => match line.strip_prefix('@').and_then(|number| number.parse().ok()) {
-                Some(number) => heard = Heard { begun: Some(number), decided: false, silent: false },
+                Some(number) => heard = Heard { begun: Some(number), ..Heard::default() },
                 None => {
                     // What is no line of ours would otherwise pass for nothing at all.
                     let line = serde_json::from_str(&line)
@@ -229,9 +235,16 @@ mod tests {
 
     #[test]
     fn a_worker_that_ran_to_its_end_is_not_started_again() {
-        let (heard, tally) = heard(&["@0", HELD, "@1", HELD, "@2", HELD]);
+        let (heard, tally) = heard(&["@0", HELD, "@1", HELD, "@2", HELD, END]);
         assert!(heard.unfinished(Ended::Well).is_none());
         assert_eq!(tally, Tally { held: 3, broken: 0, untried: 0 });
+    }
+
+    #[test]
+    fn a_worker_that_ended_well_without_saying_so_is_not_believed() {
+        let (heard, _) = heard(&["@0", HELD, "@1", HELD]);
+        assert!(heard.unfinished(Ended::Well).unwrap().contains("did not say"));
+        assert_eq!(heard.blamed(), Some(2));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The process in which claims are tried, one after another.
 //!
-//! It writes `@N` before it tries claim number N and a [`Line`] for whatever is decided. A
-//! supervisor that sees no more lines knows so which claim to blame, and starts another
-//! worker behind it. Numbers count claims in the order of their group, which is the same in
+//! It writes `@N` before it tries claim number N, a [`Line`] for whatever is decided, and [`END`] when it
+//! has tried all. A supervisor that sees no more lines knows so which claim to blame, and starts another
+//! worker behind it; one that ended well and did not say so lost its output on the way. Numbers count claims in the order of their group, which is the same in
 //! every run of one binary with one command line.
 
 use super::claim::{Claim, Stop};
@@ -10,6 +10,9 @@ use super::line::Line;
 use crate::failure::Failure;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The last line.
+pub(super) const END: &str = "@end";
 
 /// Tries the claims of one group.
 pub(super) struct Worker<'a> {
@@ -28,6 +31,7 @@ pub(super) fn run(group: &'static str, from: usize, tries: impl FnOnce(&mut Work
     let mut out = io::stdout().lock();
     let mut worker = Worker { group, from, next: 0, out: &mut out, lost: None };
     tries(&mut worker);
+    worker.write(END);
     match worker.lost {
         Some(error) => Err(error.into()),
         None => Ok(()),

@@ -60,9 +60,9 @@ fn place(samples: &Samples, unit: u64, name: &str) -> Result<Said, Missing> {
     let page = peerdma_linux::memory::page_size().as_u64();
     let frames = |sample: &Sample| sample.frames().map_err(|error| Missing(error.to_string()));
     let blocks = |frames: &[u64]| -> Vec<u64> { frames.iter().map(|frame| frame * page / unit).collect() };
-    let plain = blocks(&frames(&samples[0])?);
+    let plain = blocks(&frames(&samples.kinds[0])?);
     let most = plain.iter().max_by_key(|block| plain.iter().filter(|other| other == block).count()).copied();
-    let told = samples.iter().map(|sample| {
+    let told = samples.kinds.iter().map(|sample| {
         let of = blocks(&frames(sample)?);
         let there = of.iter().filter(|block| Some(**block) == most).count();
         Ok((sample.keep(), format!("{there} of {} pages lay in {name}", of.len())))
@@ -93,7 +93,7 @@ fn take_offline(samples: &Samples) -> Result<Said, Missing> {
     let size = u64::from_str_radix(size.trim(), 16).map_err(|_| Missing("block_size_bytes is no number".into()))?;
     let page = peerdma_linux::memory::page_size().as_u64();
     let mut blocks_of = Vec::new();
-    for sample in samples {
+    for sample in &samples.kinds {
         let frames = sample.frames().map_err(|error| Missing(error.to_string()))?;
         blocks_of.push((sample.keep(), frames.iter().map(|frame| frame * page / size).collect::<BTreeSet<u64>>()));
     }

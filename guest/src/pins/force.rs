@@ -5,6 +5,7 @@ use super::{Said, moved};
 use crate::failure::Failure;
 use peerdma::addr::Bytes;
 use peerdma_linux::proof::{Fill, Keep, Sample};
+use rustix::param::page_size;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,12 @@ use std::time::{Duration, Instant};
 pub(super) struct Missing(pub(super) String);
 
 /// The three kinds of memory, at once.
-pub(super) type Samples = [Sample; 3];
+pub(super) struct Samples {
+    /// Plain, locked and pinned.
+    pub(super) kinds: [Sample; 3],
+    /// What has to lie beside them while the force is applied, and nobody looks at.
+    _beside: Vec<Sample>,
+}
 
 /// One way to make the kernel move pages.
 pub(super) struct Force {
@@ -57,7 +63,7 @@ pub(super) fn under(force: &Force, size: Bytes) -> Result<Result<(Samples, Said)
         };
         // Plain and locked memory; whether pinned memory moved nobody waits for.
         let mut under_it = true;
-        for sample in &samples[..2] {
+        for sample in &samples.kinds[..2] {
             let (pages, gone) = moved(sample)?;
             under_it &= gone as f64 >= ENOUGH * pages as f64;
         }
@@ -91,31 +97,47 @@ pub(super) fn alike(size: Bytes) -> Result<Samples, Failure> {
 
 fn samples(fill: Fill, size: Bytes) -> Result<Samples, Failure> {
     let one = |keep| Sample::new(keep, size, fill).map_err(Failure::Sample);
-    Ok([one(Keep::Plain)?, one(Keep::Locked)?, one(Keep::Pinned)?])
+    Ok(Samples { kinds: [one(Keep::Plain)?, one(Keep::Locked)?, one(Keep::Pinned)?], _beside: Vec::new() })
 }
 
 /// Of so many samples, made one after the other, those of plain and locked memory that lie lowest in a zone for movable
-/// memory, or in any zone if none lies in such; the rest is free again.
+/// memory, or in any zone if none lies in such; every second page of the rest is free again.
+///
+/// Compaction moves pages to free ones that have neighbours in use: a block of pages that is free as a whole is what it is there
+/// to make, and is left alone (Linux 7.2 `suitable_migration_target`). With the rest freed whole, it finds no place for anything.
 pub(super) fn lowest_of(count: usize, size: Bytes) -> Result<Samples, Failure> {
     let one = |keep| Sample::new(keep, size, Fill::Distinct).map_err(Failure::Sample);
     let zones = zones::all();
-    let mut lowest: [Vec<((bool, f64), Sample)>; 2] = [Vec::new(), Vec::new()];
+    let mut by_height: [Vec<((bool, f64), Sample)>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..count {
-        for (kind, keep) in lowest.iter_mut().zip([Keep::Plain, Keep::Locked]) {
+        for (kind, keep) in by_height.iter_mut().zip([Keep::Plain, Keep::Locked]) {
             let sample = one(keep)?;
             let frames = sample.frames().map_err(Failure::Sample)?;
             let height = |zone: &Zone| Some((!zone.movable, zone.height(&frames)?));
             kind.push((zones.iter().find_map(height).unwrap_or((true, f64::INFINITY)), sample));
         }
     }
-    let by_height = |one: &((bool, f64), Sample), other: &((bool, f64), Sample)| {
-        one.0.0.cmp(&other.0.0).then(one.0.1.total_cmp(&other.0.1))
-    };
-    let mut chosen = lowest.into_iter().map(|kind| kind.into_iter().min_by(by_height));
-    let (Some(Some((_, plain))), Some(Some((_, locked)))) = (chosen.next(), chosen.next()) else {
+    let [mut plain, mut locked] = by_height.map(|mut kind| {
+        kind.sort_by(|one, other| one.0.0.cmp(&other.0.0).then(one.0.1.total_cmp(&other.0.1)));
+        kind.into_iter().map(|(_, sample)| sample)
+    });
+    let (Some(lowest_plain), Some(lowest_locked)) = (plain.next(), locked.next()) else {
         return Err(Failure::Nothing { what: "no sample was made", next: "make one at least" });
     };
-    Ok([plain, locked, one(Keep::Pinned)?])
+    // The other locked ones are free again, as wholes: of what is locked no page can be given back.
+    drop(locked);
+    let beside: Vec<Sample> = plain.collect();
+    beside.iter().try_for_each(give_back_half)?;
+    Ok(Samples { kinds: [lowest_plain, lowest_locked, one(Keep::Pinned)?], _beside: beside })
+}
+
+/// Gives every second page of a sample back.
+fn give_back_half(sample: &Sample) -> Result<(), Failure> {
+    let page = Bytes::new(page_size() as u64);
+    for at in (0..sample.range().len().as_u64()).step_by(2 * page_size()) {
+        sample.discard(Bytes::new(at), page).map_err(Failure::GiveBack)?;
+    }
+    Ok(())
 }
 
 /// Writes a knob.

@@ -24,7 +24,7 @@ fn on_node_0() -> Result<(), Missing> {
 
 fn migrate_all(samples: &Samples) -> Result<Said, Missing> {
     let stayed = migrate(0, 1).map_err(|errno| Missing(format!("migrate_pages: {errno}")))?;
-    Ok(samples.iter().map(|sample| (sample.keep(), format!("{stayed} pages of the process stayed"))).collect())
+    Ok(samples.kinds.iter().map(|sample| (sample.keep(), format!("{stayed} pages of the process stayed"))).collect())
 }
 
 pub(super) const BALANCING: Force = Force {
@@ -55,7 +55,7 @@ fn use_from_node_1(samples: &Samples) -> Result<Said, Missing> {
     run_on(1)?;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
-        samples.iter().for_each(|sample| _ = sample.is_intact());
+        samples.kinds.iter().for_each(|sample| _ = sample.is_intact());
     }
     Ok(Said::new())
 }

@@ -17,7 +17,7 @@ pub(super) const COLLAPSE: Force = Force {
 };
 
 fn collapse(samples: &Samples) -> Result<Said, Missing> {
-    let told = samples.iter().map(|sample| {
+    let told = samples.kinds.iter().map(|sample| {
         let collapse = sample.collapse();
         let answers: Vec<String> =
             collapse.refused.iter().map(|(errno, times)| format!("{times} times errno {errno}")).collect();
@@ -61,7 +61,7 @@ pub(super) const KSM: Force = Force {
 };
 
 fn merge(samples: &Samples) -> Result<Said, Missing> {
-    for sample in samples {
+    for sample in &samples.kinds {
         sample.allow_merging().map_err(|errno| Missing(format!("MADV_MERGEABLE: {errno}")))?;
     }
     set("/sys/kernel/mm/ksm/pages_to_scan", "10000")?;
