@@ -1,5 +1,6 @@
 //! Why a processor left its guest.
 
+use super::missed::MissedAccess;
 use super::slot::SlotId;
 use peerdma::addr::GuestPhys;
 use peerdma::dma::Errno;
@@ -48,6 +49,17 @@ pub enum Exit {
         gpa: Option<GuestPhys>,
         /// The slot if the kernel says where, or else those that it can be: [`Vm::suspects`](super::Vm::suspects).
         slots: Vec<SlotId>,
+    },
+    /// It touched memory that was taken away, by an instruction that the kernel carries out itself. It is not tried again:
+    /// [`BufferSlot::finish`](super::BufferSlot::finish) makes the access when the memory is back. Without that a store is lost.
+    ///
+    /// KVM emulates what its processor cannot run (code without paging on some), and accesses that it cannot give to the
+    /// processor; where one finds nothing it leaves as one to a hole does (Linux 7.2 `emulator_read_write_onepage`).
+    Missed {
+        /// The slot that it was to.
+        slot: SlotId,
+        /// What it did.
+        access: MissedAccess,
     },
     /// Something else, by KVM's number (`KVM_EXIT_*`).
     Other {

@@ -38,13 +38,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// All of the buffer is one slot, so that its ranges are whole pages each.
 #[must_use = "dropping it takes the memory from the guest"]
 pub struct BufferSlot {
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
 }
 
-struct State {
+pub(super) struct State {
     // Fields are dropped in this order: what the guest reaches goes before the mapping that it reaches it by.
     stage: SecondStage<Table>,
-    seat: Attachment,
+    pub(super) seat: Attachment,
     files: Owners<CpuFile>,
     prot: Prot,
     len: Bytes,
@@ -238,7 +238,7 @@ enum Tried {
 }
 
 /// A range of the buffer, where it shows and what shows.
-type Piece = (Bytes, CpuFile, u64, Bytes);
+pub(super) type Piece = (Bytes, CpuFile, u64, Bytes);
 
 impl State {
     /// Takes the memory from the guest; what is returned is dropped without the slot's lock.
@@ -301,7 +301,7 @@ impl State {
     }
 
     /// The files behind the buffer's ranges.
-    fn pieces(&self, mapped: &Mapped) -> Result<Vec<Piece>, NotRestored> {
+    pub(super) fn pieces(&self, mapped: &Mapped) -> Result<Vec<Piece>, NotRestored> {
         let taken = Sources { file: Some(Mmio::AsMmio), ..Sources::default() };
         let whole = Part::new(Bytes::ZERO, self.len);
         mapped.by_cpu(self.prot, whole, |view| {

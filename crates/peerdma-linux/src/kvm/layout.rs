@@ -2,6 +2,7 @@
 
 use super::error::{SlotError, Unaligned};
 use super::slot::SlotId;
+use peerdma::access::Prot;
 use peerdma::addr::{AddrRange, Bytes, Granule, GuestPhys};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -29,7 +30,15 @@ pub(super) struct Layout {
     numbers: RangeInclusive<u16>,
     /// Ranges that are somebody else's.
     reserved: Vec<AddrRange<GuestPhys>>,
-    slots: BTreeMap<u16, (AddrRange<GuestPhys>, Standing)>,
+    slots: BTreeMap<u16, Placed>,
+}
+
+/// A slot.
+#[derive(Debug)]
+struct Placed {
+    range: AddrRange<GuestPhys>,
+    standing: Standing,
+    prot: Prot,
 }
 
 impl Layout {
@@ -43,18 +52,23 @@ impl Layout {
     }
 
     /// Takes a number and a range for a slot.
-    pub(super) fn place(&mut self, range: AddrRange<GuestPhys>, standing: Standing) -> Result<SlotId, SlotError> {
+    pub(super) fn place(
+        &mut self,
+        range: AddrRange<GuestPhys>,
+        standing: Standing,
+        prot: Prot,
+    ) -> Result<SlotId, SlotError> {
         self.free(range, None)?;
         let number = self.numbers.clone().find(|number| !self.slots.contains_key(number));
         let number = number.ok_or(SlotError::Full { slots: self.numbers.clone().count() as u32 })?;
-        self.slots.insert(number, (range, standing));
+        self.slots.insert(number, Placed { range, standing, prot });
         Ok(SlotId::new(number))
     }
 
     /// Where a slot would be after a move; nothing is changed.
     pub(super) fn free(&self, asked: AddrRange<GuestPhys>, but: Option<SlotId>) -> Result<(), SlotError> {
         let others = self.slots.iter().filter(|(number, _)| but.is_none_or(|id| id.number() != **number));
-        let others = others.map(|(number, (range, _))| (*range, Some(SlotId::new(*number))));
+        let others = others.map(|(number, placed)| (placed.range, Some(SlotId::new(*number))));
         let reserved = self.reserved.iter().map(|range| (*range, None));
         match others.chain(reserved).find(|(other, _)| overlap(*other, asked)) {
             Some((other, slot)) => Err(SlotError::Overlaps { asked, other, slot }),
@@ -63,8 +77,8 @@ impl Layout {
     }
 
     pub(super) fn moved(&mut self, id: SlotId, to: AddrRange<GuestPhys>) {
-        if let Some((range, _)) = self.slots.get_mut(&id.number()) {
-            *range = to;
+        if let Some(placed) = self.slots.get_mut(&id.number()) {
+            placed.range = to;
         }
     }
 
@@ -74,15 +88,24 @@ impl Layout {
 
     /// The slot that an address of the guest's is in.
     pub(super) fn slot_at(&self, at: GuestPhys) -> Option<SlotId> {
+        self.placed_at(at).map(|(id, _)| id)
+    }
+
+    /// The slot in which an access of the guest's would have found memory that permits it.
+    pub(super) fn slot_for(&self, at: GuestPhys, prot: Prot) -> Option<SlotId> {
+        self.placed_at(at).filter(|(_, placed)| prot.within(placed.prot) == Some(prot)).map(|(id, _)| id)
+    }
+
+    fn placed_at(&self, at: GuestPhys) -> Option<(SlotId, &Placed)> {
         let byte = AddrRange::new(at, Bytes::new(1))?;
-        let found = self.slots.iter().find(|(_, (range, _))| range.contains_range(&byte));
-        found.map(|(number, _)| SlotId::new(*number))
+        let found = self.slots.iter().find(|(_, placed)| placed.range.contains_range(&byte));
+        found.map(|(number, placed)| (SlotId::new(*number), placed))
     }
 
     /// Slots whose memory is known to be out of reach, or else those of which nobody would say so.
     pub(super) fn suspects(&self) -> Vec<SlotId> {
         let of = |which: fn(&Standing) -> bool| -> Vec<SlotId> {
-            let slots = self.slots.iter().filter(|(_, (_, standing))| which(standing));
+            let slots = self.slots.iter().filter(|(_, placed)| which(&placed.standing));
             slots.map(|(number, _)| SlotId::new(*number)).collect()
         };
         let known = of(|standing| matches!(standing, Standing::Known(there) if !there.load(Ordering::Acquire)));
@@ -148,42 +171,52 @@ mod tests {
     #[test]
     fn an_overlap_names_what_is_in_the_way() {
         let mut layout = Layout::new(0..=3);
-        let first = layout.place(range(0x1000, 0x2000), Standing::Stays).unwrap();
+        let first = layout.place(range(0x1000, 0x2000), Standing::Stays, Prot::ReadWrite).unwrap();
         layout.reserve(range(0x8000, 0x1000));
         let asked = range(0x2000, 0x1000);
-        let error = layout.place(asked, Standing::Stays).unwrap_err();
+        let error = layout.place(asked, Standing::Stays, Prot::ReadWrite).unwrap_err();
         assert_eq!(error, SlotError::Overlaps { asked, other: range(0x1000, 0x2000), slot: Some(first) });
         assert_eq!(
             error.to_string(),
             "0x2000-0x2fff is in the way of 0x1000-0x2fff (slot 0); choose another place, or take that away first"
         );
-        let error = layout.place(range(0x7000, 0x2000), Standing::Stays).unwrap_err();
+        let error = layout.place(range(0x7000, 0x2000), Standing::Stays, Prot::ReadWrite).unwrap_err();
         assert!(matches!(error, SlotError::Overlaps { slot: None, .. }) && error.to_string().contains("(reserved)"));
         assert!(layout.free(range(0x2000, 0x2000), Some(first)).is_ok(), "a slot is not in its own way");
         layout.remove(first);
-        assert!(layout.place(asked, Standing::Stays).is_ok());
+        assert!(layout.place(asked, Standing::Stays, Prot::ReadWrite).is_ok());
+    }
+
+    #[test]
+    fn a_store_finds_no_memory_in_a_slot_for_reading_and_a_load_does() {
+        let mut layout = Layout::new(0..=1);
+        let slot = layout.place(range(0x1000, 0x1000), Standing::Stays, Prot::Read).unwrap();
+        let at = |offset: u64| GuestPhys::new(0x1000 + offset);
+        assert_eq!(layout.slot_for(at(0xfff), Prot::Read), Some(slot));
+        assert_eq!(layout.slot_for(at(0xfff), Prot::Write), None);
+        assert_eq!((layout.slot_for(at(0x1000), Prot::Read), layout.slot_at(at(0))), (None, Some(slot)));
     }
 
     #[test]
     fn numbers_are_those_that_may_be_used_and_come_back() {
         let mut layout = Layout::new(5..=6);
-        let one = layout.place(range(0, 0x1000), Standing::Stays).unwrap();
-        let two = layout.place(range(0x1000, 0x1000), Standing::Stays).unwrap();
+        let one = layout.place(range(0, 0x1000), Standing::Stays, Prot::ReadWrite).unwrap();
+        let two = layout.place(range(0x1000, 0x1000), Standing::Stays, Prot::ReadWrite).unwrap();
         assert_eq!((one.number(), two.number()), (5, 6));
-        let full = layout.place(range(0x2000, 0x1000), Standing::Stays).unwrap_err();
+        let full = layout.place(range(0x2000, 0x1000), Standing::Stays, Prot::ReadWrite).unwrap_err();
         assert_eq!(full, SlotError::Full { slots: 2 });
         layout.remove(one);
-        assert_eq!(layout.place(range(0x2000, 0x1000), Standing::Stays).unwrap(), one);
+        assert_eq!(layout.place(range(0x2000, 0x1000), Standing::Stays, Prot::ReadWrite).unwrap(), one);
     }
 
     #[test]
     fn what_is_known_to_be_away_is_suspected_before_what_nobody_tells_of() {
         let mut layout = Layout::new(0..=9);
         let there = Arc::new(AtomicBool::new(true));
-        layout.place(range(0, 0x1000), Standing::Stays).unwrap();
+        layout.place(range(0, 0x1000), Standing::Stays, Prot::ReadWrite).unwrap();
         assert!(layout.suspects().is_empty());
-        let bar = layout.place(range(0x1000, 0x1000), Standing::Silent).unwrap();
-        let known = layout.place(range(0x2000, 0x1000), Standing::Known(there.clone())).unwrap();
+        let bar = layout.place(range(0x1000, 0x1000), Standing::Silent, Prot::ReadWrite).unwrap();
+        let known = layout.place(range(0x2000, 0x1000), Standing::Known(there.clone()), Prot::ReadWrite).unwrap();
         assert_eq!(layout.suspects(), [bar]);
         there.store(false, Ordering::Release);
         assert_eq!(layout.suspects(), [known]);
@@ -204,7 +237,7 @@ mod tests {
                     (at..at + pages).for_each(|page| taken[page as usize] = false);
                 }
                 let free = (at..at + pages).all(|page| !taken[page as usize]);
-                match layout.place(range(at << 12, pages << 12), Standing::Stays) {
+                match layout.place(range(at << 12, pages << 12), Standing::Stays, Prot::ReadWrite) {
                     Ok(id) => {
                         prop_assert!(free);
                         (at..at + pages).for_each(|page| taken[page as usize] = true);

@@ -14,7 +14,8 @@
 //! EFAULT ([`Exit::Revoked`]), and the same instruction is tried again at the next [`Vcpu::run`], so that no store is lost and
 //! no load makes up a value. Rejected: to delete the slot. A guest's access to a hole leaves as one to a device's register,
 //! which KVM finishes with whatever is answered and never tries again; and an instruction that KVM cannot take apart
-//! ends the guest. The group `kvm` of the guests shows both.
+//! ends the guest. The group `kvm` of the guests shows both. What KVM emulates is never tried again either; such an access to a
+//! slot of ours is [`Exit::Missed`], and [`BufferSlot::finish`] makes it when the memory is back.
 //!
 //! **Who enforces it.** The kernel: pages that are unmapped here are out of the guest's tables before the call
 //! returns (Linux 7.2 `kvm_mmu_notifier_invalidate_range_start`), whatever the guest and its monitor do.
@@ -52,6 +53,7 @@ mod follow_error;
 mod guest_memfd;
 mod layout;
 mod memory;
+mod missed;
 mod slot;
 mod system;
 mod vcpu;
@@ -63,6 +65,7 @@ pub use follow::BufferSlot;
 pub use follow_error::{FollowError, NotRestored};
 pub use guest_memfd::GuestMemfd;
 pub use memory::{CpuFile, SlotMemory};
+pub use missed::{MissedAccess, NotFinished};
 pub use slot::{Slot, SlotId};
 pub use system::{Capabilities, Kvm};
 pub use vcpu::{Registers, Vcpu};

@@ -2,11 +2,13 @@
 
 use super::error::{FdKind, KvmError};
 use super::exit::{AnswerError, Exit, RunError};
+use super::missed::MissedAccess;
 use super::system::{Kvm, expect_kind};
 use super::vm::Vm;
 use crate::sys::kvm::{self, Regs, Segment};
 use crate::sys::map::{Mapping, Outside};
 use crate::vfio::errno;
+use peerdma::access::Prot;
 use peerdma::addr::GuestPhys;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -212,11 +214,20 @@ impl Vcpu {
         let [is_write] = self.bytes(at::MMIO_IS_WRITE)?;
         let bytes = data.get(..len).filter(|bytes| !bytes.is_empty());
         let bytes = bytes.ok_or(RunError::Damaged { what: "an access to a hole of more than eight bytes" })?;
+        let missed = |prot| self.vm.0.slot_for(at, prot);
         if is_write == 0 {
+            let slot = missed(Prot::Read);
             self.due = Some((at::MMIO_DATA, len));
-            return Ok(Exit::Load { at, len });
+            return Ok(match slot {
+                Some(slot) => Exit::Missed { slot, access: MissedAccess::Load { at, len } },
+                None => Exit::Load { at, len },
+            });
         }
-        Ok(Exit::Store { at, bytes: bytes.to_vec() })
+        let bytes = bytes.to_vec();
+        Ok(match missed(Prot::Write) {
+            Some(slot) => Exit::Missed { slot, access: MissedAccess::Store { at, bytes } },
+            None => Exit::Store { at, bytes },
+        })
     }
 
     fn bytes<const N: usize>(&self, at: usize) -> Result<[u8; N], RunError> {

@@ -131,7 +131,7 @@ impl Inner {
         // This process's address has to be a page's too; that of a BAR smaller than one is.
         checked(at, Bytes::new(process.start().as_u64()), part.len, page())?;
         let mut layout = vm.layout();
-        let id = layout.place(range, memory.standing())?;
+        let id = layout.place(range, memory.standing(), prot)?;
         let request = SlotRequest {
             slot: id.number().into(),
             flags: if read_only { READ_ONLY } else { 0 },
@@ -180,6 +180,10 @@ impl Inner {
 
     pub(super) fn slot_at(&self, at: GuestPhys) -> Option<SlotId> {
         self.layout().slot_at(at)
+    }
+
+    pub(super) fn slot_for(&self, at: GuestPhys, prot: Prot) -> Option<SlotId> {
+        self.layout().slot_for(at, prot)
     }
 
     pub(super) fn suspects(&self) -> Vec<SlotId> {

@@ -201,6 +201,35 @@ impl Mapping {
         Ok(())
     }
 
+    /// Loads bytes as a processor would: one, two, four or eight at a multiple of that by one access, and others one by one.
+    pub(crate) fn load(&self, offset: usize, into: &mut [u8]) -> Result<(), Outside> {
+        self.inside(offset, into.len())?;
+        match into.len() {
+            2 if offset.is_multiple_of(2) => into.copy_from_slice(&self.load_u16(offset)?.to_ne_bytes()),
+            4 if offset.is_multiple_of(4) => into.copy_from_slice(&self.load_u32(offset)?.to_ne_bytes()),
+            8 if offset.is_multiple_of(8) => into.copy_from_slice(&self.load_u64(offset)?.to_ne_bytes()),
+            _ => {
+                for (at, byte) in into.iter_mut().enumerate() {
+                    *byte = self.load_u8(offset + at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores bytes as a processor would; see [`load`](Self::load).
+    pub(crate) fn store(&self, offset: usize, from: &[u8]) -> Result<(), Outside> {
+        self.inside(offset, from.len())?;
+        match *from {
+            [a, b] if offset.is_multiple_of(2) => self.store_u16(offset, u16::from_ne_bytes([a, b])),
+            [a, b, c, d] if offset.is_multiple_of(4) => self.store_u32(offset, u32::from_ne_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] if offset.is_multiple_of(8) => {
+                self.store_u64(offset, u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+            }
+            _ => from.iter().enumerate().try_for_each(|(at, byte)| self.store_u8(offset + at, *byte)),
+        }
+    }
+
     /// Refuses a run as a whole, before any byte of it moved.
     fn inside(&self, offset: usize, len: usize) -> Result<(), Outside> {
         offset.checked_add(len).filter(|&end| end <= self.len).map(|_| ()).ok_or(Outside)
@@ -232,6 +261,11 @@ impl ReadOnly {
     /// Bytes that were asked for.
     pub(crate) fn len(&self) -> Bytes {
         self.0.len()
+    }
+
+    /// Loads bytes as a processor would; see [`Mapping::load`].
+    pub(crate) fn load(&self, offset: usize, into: &mut [u8]) -> Result<(), Outside> {
+        self.0.load(offset, into)
     }
 
     /// Copies bytes from `offset` on out of the mapping.
@@ -266,6 +300,7 @@ macro_rules! access {
 }
 
 access!(load_u8, store_u8, u8);
+access!(load_u16, store_u16, u16);
 access!(load_u32, store_u32, u32);
 access!(load_u64, store_u64, u64);
 
