@@ -1,6 +1,6 @@
 //! Claims about memory that comes and goes while an engine and the CPU use it.
 
-use super::{LONG, Stop, Tried, Via, claim, equal, look, range, shared};
+use super::{LONG, Stop, Tried, Via, claim, equal, look, range, shared, used};
 use crate::checks::claim::Claim;
 use peerdma::addr::Bytes;
 use peerdma::buffer::config_write::Change;
@@ -22,6 +22,10 @@ pub(super) fn claims<S: Via>() -> Vec<Claim<Tried<S>>> {
         claim("a drive in D3 by its registers is out of the CPU's reach, and back in D0", d3),
         claim("a function-level reset is done where the function has one, and named where it has none", function_reset),
         claim("a hot reset says whom it is about, and the engine goes on after it", hot_reset),
+        claim(
+            "devices below one bridge that are all ours are reset together, and each one's memory is away meanwhile",
+            together,
+        ),
         claim("a hot reset that others would share is refused with their names", not_ours),
         claim("an importer that does not let go keeps a reset waiting, by name, until the deadline", late),
         claim("closing ends all use for good, and a new buffer of the device opened again is good", close),
@@ -156,6 +160,26 @@ fn not_ours<S: Via>(on: &mut Tried<S>) -> Result<(), Stop> {
         Ok(()) if space.shown().is_empty() => Ok(()),
         seen => Err(Stop::Broken(format!("expected a refusal with {other}, seen {seen:?}"))),
     }
+}
+
+fn together<S: Via>(on: &mut Tried<S>) -> Result<(), Stop> {
+    let Some((one, other)) = on.pair else {
+        return Err(Stop::DoesNotApply("no two functions below one bridge are named with --bell and --far".into()));
+    };
+    let mut space = S::open(&[one, other])?;
+    let (engine, memory) = (shared(space.take(one, false)?)?, shared(space.take(other, false)?)?);
+    let info = engine.with(|device| device.hot_reset_info()).ok_or_else(|| Stop::broken("it is closed"))??;
+    let mut devices: Vec<_> = info.affected.iter().map(|affected| affected.device).collect();
+    devices.sort_unstable();
+    equal("whom it is about", &vec![one, other], &devices)?;
+    let mut window = memory.window("look", used()?)?;
+    window.store_u32(Bytes::ZERO, 0x1234_5678)?;
+    let quiet = memory.announce(Deed::HotReset(&[]))?.wait(LONG)?;
+    let read = window.load_u32(Bytes::ZERO);
+    equal("whether the neighbour's memory is away", &true, &matches!(read, Err(WindowError::Away { .. })))?;
+    engine.perform(Deed::HotReset(&space.shown()), LONG)?;
+    quiet.done_with_another()?;
+    equal("what the neighbour's memory holds after it", &0x1234_5678, &window.load_u32(Bytes::ZERO)?)
 }
 
 struct Never;

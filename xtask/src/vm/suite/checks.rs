@@ -147,8 +147,9 @@ pub(super) fn count(said: &str, exit: u8, fewest: usize) -> Result<Done, Failure
         return Err(Failure::Found(format!("{} claims do not hold:\n  {}", broken.len(), broken.join("\n  "))));
     }
     if exit != 0 || held < fewest {
+        let last = said.lines().rfind(|text| !text.is_empty()).unwrap_or("nothing");
         return Err(Failure::Found(format!(
-            "the guest's checks ended with {exit} after {held} claims that held, and {fewest} are to hold"
+            "the guest's checks ended with {exit} after {held} claims that held, and {fewest} are to hold; they said last: {last}"
         )));
     }
     Ok(Done { claims: held, pairs: 0 })
