@@ -6,6 +6,7 @@ const PARAMETERS: &str = "sys/module/vfio_iommu_type1/parameters";
 
 /// Settings of type1, as sysfs tells them; `None` where it does not, as without the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Settings {
     /// Whether contiguous pages become large entries of an IOMMU's table (`disable_hugepages=N`). Looked at when memory is mapped
     /// (Linux 7.2 `vfio_pin_pages_remote`).
