@@ -49,14 +49,14 @@ use std::sync::Arc;
 /// ```no_run
 /// use peerdma::addr::{AddrRange, Bytes, Iova};
 /// use peerdma::dma::{Initiator, IoSpace, MemAttrs, Owner, Peers, Prot, Source};
+/// use peerdma::topology::{FunctionId, Topology};
 /// use peerdma_linux::iommufd::IommufdSpace;
 /// use peerdma_linux::vfio::{BarIndex, BarRange, DeviceNode, Nodes};
 ///
-/// # let topology = peerdma::topology::Builder::new().build().topology;
-/// # let (engine, memory) = (topology.functions().next().unwrap(), topology.functions().next().unwrap());
-/// # let initiator_of_verdict = Initiator::at(&topology, engine)?;
-/// // First whether it arrives, which nobody asks later.
-/// let permit = Peers::of(&topology).permit(&initiator_of_verdict, Owner::Bar { function: memory, bar: 2 }, Prot::ReadWrite)?;
+/// # fn map(topology: &Topology, engine: FunctionId, memory: FunctionId) -> Result<(), Box<dyn std::error::Error>> {
+/// // First whether requests arrive, which nobody asks later.
+/// let (engine, bar2) = (Initiator::of(topology, engine)?, Owner::Bar { function: memory, bar: 2 });
+/// let permit = Peers::of(topology).permit(&engine, bar2, Prot::ReadWrite)?;
 /// let nodes = Nodes::live();
 /// let mut space = IommufdSpace::open(&nodes)?;
 /// let initiator = space.bind(DeviceNode::open(&nodes, "0000:05:00.0".parse()?)?)?;
@@ -67,7 +67,8 @@ use std::sync::Arc;
 /// let file = target.export(page)?;
 /// let iova = AddrRange::new(Iova::new(1 << 20), page.len()).ok_or("wraps")?;
 /// space.map_peer(iova, &Source::File { file, offset: Bytes::ZERO }, Prot::ReadWrite, MemAttrs::MMIO, &permit)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct IommufdSpace {
@@ -337,6 +338,25 @@ mod tests {
         assert!(described(&[(0, 1)], 0).is_err());
         assert!(described(&[(0, 1)], 0x1800).is_err());
         assert!(described(&[(0, 10), (10, 20)], 4096).is_err());
+    }
+
+    /// Linux maps a dma-buf that was exported read-only for writing, and writes it.
+    #[test]
+    fn what_was_opened_for_one_direction_is_not_mapped_for_the_other() {
+        let opened = |read, write| {
+            let file = std::fs::OpenOptions::new().read(read).write(write).open("/dev/null").unwrap();
+            Arc::new(OwnedFd::from(file))
+        };
+        let reads = opened(true, false);
+        assert_eq!(check_mode(&reads, Prot::Read), Ok(()));
+        for asked in [Prot::Write, Prot::ReadWrite] {
+            assert_eq!(check_mode(&reads, asked), Err(MapError::FileMode { asked, given: Prot::Read }));
+        }
+        let (asked, given) = (Prot::ReadWrite, Prot::Write);
+        assert_eq!(check_mode(&opened(false, true), asked), Err(MapError::FileMode { asked, given }));
+        assert_eq!(check_mode(&opened(true, true), asked), Ok(()));
+        // Neither memory nor a dma-buf: the kernel says so.
+        assert!(!is_of_device(&Source::File { file: reads, offset: Bytes::ZERO }));
     }
 
     #[test]
