@@ -7,7 +7,10 @@
 //! - **BARs are mapped as device memory** and followed: when their device is reset, closed, or
 //!   loses its memory space, the mapping is dead at once. It stays dead and in the way until it
 //!   is unmapped, also when the device is back; mapping the same file again then works.
-//! - **Nobody is asked** here either: the kernel's P2PDMA rules are not consulted.
+//! - **The kernel asks nobody** here either: its P2PDMA rules are not consulted. So a BAR is mapped with a
+//!   [`Permit`] alone ([`IoSpace::map_peer`]), which a verdict gives, or the caller who vouches for the route.
+//! - **Nor does it look how a file was opened**: a dma-buf that was exported for reading is mapped for writing
+//!   (`iopt_map_file_pages`). Here that is refused.
 //! - **Pinning is lazy.** With no device attached, [`map`](IoSpace::map) records and does not
 //!   look; what is wrong with the source then shows as a refusal of [`attach`](IommufdSpace::attach).
 //!   So attach first.
@@ -16,17 +19,26 @@
 //! in the kernel, so dropping an [`IommufdSpace`] unmaps what it mapped. The space itself is
 //! destroyed if no device is attached to it any more, else with the last descriptor.
 //!
+//! Beside this file: what one space maps of another's ([`copy`]), and how it counts pinned pages and
+//! puts pages together ([`options`]).
+//!
 //! Not here: nested translation, faults, dirty tracking.
 
+pub mod copy;
+pub mod options;
+
+use crate::dma_buf::may_be_dma_buf;
 use crate::sys::{iommufd, vfio};
 use crate::vfio::{Damage, DeviceNode, Nodes, OpenError, VfioDevice, errno};
 use iommufd_bindings as uapi;
 use peerdma::addr::{AddrRange, Bytes, Iova};
 use peerdma::dma::abilities::check_within_file;
+use peerdma::dma::permit::check_unasked;
 use peerdma::dma::{
-    Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Prot, Source, SourceKind,
-    Sources, UnmapError, WriteOnly,
+    Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Permit, Prot, Source,
+    SourceKind, Sources, UnmapError, WriteOnly,
 };
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -36,10 +48,15 @@ use std::sync::Arc;
 /// # Examples
 /// ```no_run
 /// use peerdma::addr::{AddrRange, Bytes, Iova};
-/// use peerdma::dma::{IoSpace, MemAttrs, Prot, Source};
+/// use peerdma::dma::{Initiator, IoSpace, MemAttrs, Owner, Peers, Prot, Source};
+/// use peerdma::topology::{FunctionId, Topology};
 /// use peerdma_linux::iommufd::IommufdSpace;
 /// use peerdma_linux::vfio::{BarIndex, BarRange, DeviceNode, Nodes};
 ///
+/// # fn map(topology: &Topology, engine: FunctionId, memory: FunctionId) -> Result<(), Box<dyn std::error::Error>> {
+/// // First whether requests arrive, which nobody asks later.
+/// let (engine, bar2) = (Initiator::of(topology, engine)?, Owner::Bar { function: memory, bar: 2 });
+/// let permit = Peers::of(topology).permit(&engine, bar2, Prot::ReadWrite)?;
 /// let nodes = Nodes::live();
 /// let mut space = IommufdSpace::open(&nodes)?;
 /// let initiator = space.bind(DeviceNode::open(&nodes, "0000:05:00.0".parse()?)?)?;
@@ -49,15 +66,18 @@ use std::sync::Arc;
 /// let page = BarRange::new(bar, Bytes::ZERO, Bytes::new(4096)).ok_or("wraps")?;
 /// let file = target.export(page)?;
 /// let iova = AddrRange::new(Iova::new(1 << 20), page.len()).ok_or("wraps")?;
-/// space.map(iova, &Source::File { file, offset: Bytes::ZERO }, Prot::ReadWrite, MemAttrs::MMIO)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// space.map_peer(iova, &Source::File { file, offset: Bytes::ZERO }, Prot::ReadWrite, MemAttrs::MMIO, &permit)?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct IommufdSpace {
-    iommufd: OwnedFd,
+    iommufd: Arc<OwnedFd>,
     ioas: u32,
     abilities: Abilities,
     mapped: Mapped,
+    /// What of that is memory of devices.
+    peers: Mapped,
 }
 
 impl IommufdSpace {
@@ -74,10 +94,25 @@ impl IommufdSpace {
     /// # Errors
     /// [`OpenError::Kernel`] if the descriptor is none.
     pub fn from_fd(iommufd: OwnedFd) -> Result<Self, OpenError> {
+        Self::within(Arc::new(iommufd))
+    }
+
+    /// Makes another address space in the same iommufd, for devices that are to reach something else.
+    ///
+    /// What is mapped in one can be [copied](Self::copy) to the other. Devices are bound to the iommufd, so that either space
+    /// can be [attached](Self::attach) to any of them.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`], with ENOMEM.
+    pub fn another(&self) -> Result<Self, OpenError> {
+        Self::within(self.iommufd.clone())
+    }
+
+    fn within(iommufd: Arc<OwnedFd>) -> Result<Self, OpenError> {
         let ioas = iommufd::new_space(iommufd.as_fd());
         let ioas = ioas.map_err(|error| OpenError::kernel("IOMMU_IOAS_ALLOC", "the iommufd", error))?;
         match abilities(&iommufd, ioas) {
-            Ok(abilities) => Ok(Self { iommufd, ioas, abilities, mapped: Mapped::new() }),
+            Ok(abilities) => Ok(Self { iommufd, ioas, abilities, mapped: Mapped::new(), peers: Mapped::new() }),
             Err(error) => {
                 // The descriptor may be the caller's clone, so the space is not left in it.
                 let _ = iommufd::destroy(iommufd.as_fd(), ioas);
@@ -157,8 +192,48 @@ impl IoSpace for IommufdSpace {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
+        self.map_by(iova, source, (prot, attrs), None)
+    }
+
+    fn link_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.map_by(iova, source, (prot, attrs), Some(permit))
+    }
+
+    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
+        self.abilities.check_unmap(iova)?;
+        // Checked here and not left to the kernel, which unmaps whole mappings below the one
+        // that would be cut before it answers ENOENT.
+        self.mapped.check_unmap(&self.abilities, iova)?;
+        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
+        let unmapped = iommufd::unmap(self.iommufd.as_fd(), self.ioas, start, len)
+            .map_err(|error| UnmapError::Kernel { call: "IOMMU_IOAS_UNMAP", errno: errno(error) })?;
+        self.mapped.remove(iova);
+        self.peers.remove(iova);
+        Ok(Bytes::new(unmapped))
+    }
+}
+
+impl IommufdSpace {
+    fn map_by(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Arc<OwnedFd>>,
+        (prot, attrs): (Prot, MemAttrs),
+        permit: Option<&Permit>,
+    ) -> Result<(), MapError> {
         self.abilities.check_map(iova, source, prot, attrs)?;
+        let of_device = attrs.contains(MemAttrs::MMIO) || is_of_device(source);
+        let attrs = if of_device { attrs | MemAttrs::MMIO } else { attrs };
+        permit.map_or_else(|| check_unasked(iova, attrs), |permit| permit.check(iova, prot))?;
         if let Source::File { file, offset } = source {
+            check_mode(file, prot)?;
             // A dma-buf tells its length as any file does; what does not is left to the kernel.
             if let Ok(stat) = rustix::fs::fstat(file)
                 && let Ok(file_len) = u64::try_from(stat.st_size)
@@ -167,13 +242,7 @@ impl IoSpace for IommufdSpace {
             }
         }
         self.mapped.check_map(&self.abilities, iova)?;
-        let mut flags = 0;
-        if prot.reads() {
-            flags |= uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE;
-        }
-        if prot.writes() {
-            flags |= uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE;
-        }
+        let flags = flags(prot);
         let (fd, ioas) = (self.iommufd.as_fd(), self.ioas);
         let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
         let (call, answer) = match source {
@@ -187,19 +256,45 @@ impl IoSpace for IommufdSpace {
         };
         answer.map_err(|error| refusal(call, iova, source.kind(), error))?;
         self.mapped.insert(iova);
+        if of_device {
+            self.peers.insert(iova);
+        }
         Ok(())
     }
+}
 
-    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        self.abilities.check_unmap(iova)?;
-        // Checked here and not left to the kernel, which unmaps whole mappings below the one
-        // that would be cut before it answers ENOENT.
-        self.mapped.check_unmap(&self.abilities, iova)?;
-        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
-        let unmapped = iommufd::unmap(self.iommufd.as_fd(), self.ioas, start, len)
-            .map_err(|error| UnmapError::Kernel { call: "IOMMU_IOAS_UNMAP", errno: errno(error) })?;
-        self.mapped.remove(iova);
-        Ok(Bytes::new(unmapped))
+/// What a device may do, as the kernel's flags.
+fn flags(prot: Prot) -> u32 {
+    let read = uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE;
+    let write = uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE;
+    match prot {
+        Prot::Read => read,
+        Prot::Write => write,
+        Prot::ReadWrite => read | write,
+    }
+}
+
+/// Whether a file is a dma-buf, of which this kernel takes those of BARs alone.
+///
+/// Memory that it takes is a file of shmem or hugetlbfs, and those have seals (Linux 7.2 `memfd_file_seals_ptr`), so that nothing more
+/// is read of them.
+fn is_of_device(source: &Source<Arc<OwnedFd>>) -> bool {
+    let Source::File { file, .. } = source else { return false };
+    rustix::fs::fcntl_get_seals(file).is_err() && may_be_dma_buf(file.as_fd())
+}
+
+/// Refuses more than a file was opened for, as no kernel does here.
+fn check_mode(file: &OwnedFd, asked: Prot) -> Result<(), MapError> {
+    // What does not tell its mode is no open file, and left to the kernel.
+    let Ok(flags) = rustix::fs::fcntl_getfl(file) else { return Ok(()) };
+    let given = match flags & OFlags::RWMODE {
+        OFlags::WRONLY => Prot::Write,
+        OFlags::RDWR => Prot::ReadWrite,
+        _ => Prot::Read,
+    };
+    match asked.within(given) == Some(asked) {
+        true => Ok(()),
+        false => Err(MapError::FileMode { asked, given }),
     }
 }
 
@@ -243,6 +338,25 @@ mod tests {
         assert!(described(&[(0, 1)], 0).is_err());
         assert!(described(&[(0, 1)], 0x1800).is_err());
         assert!(described(&[(0, 10), (10, 20)], 4096).is_err());
+    }
+
+    /// Linux maps a dma-buf that was exported read-only for writing, and writes it.
+    #[test]
+    fn what_was_opened_for_one_direction_is_not_mapped_for_the_other() {
+        let opened = |read, write| {
+            let file = std::fs::OpenOptions::new().read(read).write(write).open("/dev/null").unwrap();
+            Arc::new(OwnedFd::from(file))
+        };
+        let reads = opened(true, false);
+        assert_eq!(check_mode(&reads, Prot::Read), Ok(()));
+        for asked in [Prot::Write, Prot::ReadWrite] {
+            assert_eq!(check_mode(&reads, asked), Err(MapError::FileMode { asked, given: Prot::Read }));
+        }
+        let (asked, given) = (Prot::ReadWrite, Prot::Write);
+        assert_eq!(check_mode(&opened(false, true), asked), Err(MapError::FileMode { asked, given }));
+        assert_eq!(check_mode(&opened(true, true), asked), Ok(()));
+        // Neither memory nor a dma-buf: the kernel says so.
+        assert!(!is_of_device(&Source::File { file: reads, offset: Bytes::ZERO }));
     }
 
     #[test]

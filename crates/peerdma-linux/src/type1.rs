@@ -4,8 +4,10 @@
 //! takes as they are. That second half is how one device reaches another's BAR here, and it
 //! has three edges (Linux 7.2 `drivers/vfio/vfio_iommu_type1.c`):
 //!
-//! - **Nobody is asked.** Type1 maps pairs that the kernel's own P2PDMA code refuses; whether
-//!   bytes arrive is decided by the hardware. Decide first ([`peerdma::route`]).
+//! - **The kernel asks nobody.** Type1 maps pairs that its own P2PDMA code refuses; whether
+//!   bytes arrive is decided by the hardware. So a BAR is mapped with a [`Permit`] alone
+//!   ([`IoSpace::map_peer`]), which a verdict gives, or the caller who vouches for the route. One that is called
+//!   memory is found out by what `/proc/self/maps` says is mapped there.
 //! - **Nothing is revoked.** A mapping of a BAR stays when its device is reset, closed, and
 //!   even bound to another driver; only unmapping ends it.
 //! - **Everything is mapped cacheable**, BARs included.
@@ -15,17 +17,24 @@
 //! call by call, and does not leave that to the closing of descriptors. What others mapped
 //! through another descriptor of the same container stays.
 //!
+//! Beside this file: how the module is set ([`settings`]).
+//!
 //! Not here: files as sources (type1 has no call for them; see [`crate::iommufd`]), and the
 //! version 1 of type1, which unmaps more than it is told.
 
+mod of_device;
+pub mod settings;
+
+use crate::own::maps::Maps;
 use crate::sys::vfio;
 use crate::vfio::place::Place;
 use crate::vfio::type1_info::Type1Info;
 use crate::vfio::{Damage, Nodes, OpenError, ShownGroup, VfioDevice, errno};
 use peerdma::addr::{AddrRange, Bytes, Iova};
+use peerdma::dma::permit::check_unasked;
 use peerdma::dma::{
-    Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Prot, Source, SourceKind,
-    Sources, UnmapError, WriteOnly,
+    Abilities, Changes, Granule, IoSpace, IovaRanges, MapError, Mapped, MemAttrs, Mmio, Permit, Prot, Source,
+    SourceKind, Sources, UnmapError, WriteOnly,
 };
 use peerdma::pcie::PciAddr;
 use rustix::io::Errno;
@@ -59,6 +68,8 @@ pub struct Type1Space {
     groups: Vec<(Option<u32>, OwnedFd)>,
     abilities: Abilities,
     mapped: Mapped,
+    /// What this process has mapped; `None` where /proc does not tell.
+    maps: Option<Maps>,
 }
 
 impl Type1Space {
@@ -124,7 +135,8 @@ impl Type1Space {
         let info = Type1Info::parse(&bytes).map_err(|damage| OpenError::DamagedSpace { damage: damage.into() })?;
         let abilities = abilities(&info)?;
         let groups = groups.into_iter().map(|(name, fd)| (name.parse().ok(), fd)).collect();
-        Ok(Self { container, groups, abilities, mapped: Mapped::new() })
+        let maps = Maps::of_this_process().ok();
+        Ok(Self { container, groups, abilities, mapped: Mapped::new(), maps })
     }
 
     /// Opens a device of one of the groups.
@@ -213,7 +225,51 @@ impl IoSpace for Type1Space {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
+        self.map_by(iova, source, (prot, attrs), None)
+    }
+
+    fn link_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.map_by(iova, source, (prot, attrs), Some(permit))
+    }
+
+    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
+        self.abilities.check_unmap(iova)?;
+        let expected = self.mapped.check_unmap(&self.abilities, iova)?;
+        if expected == Bytes::ZERO {
+            return Ok(expected);
+        }
+        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
+        let unmapped = vfio::unmap(self.container.as_fd(), 0, start, len)
+            .map_err(|error| UnmapError::Kernel { call: "VFIO_IOMMU_UNMAP_DMA", errno: errno(error) })?;
+        self.mapped.remove(iova);
+        Ok(Bytes::new(unmapped))
+    }
+}
+
+impl Type1Space {
+    fn map_by(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Arc<OwnedFd>>,
+        (prot, attrs): (Prot, MemAttrs),
+        permit: Option<&Permit>,
+    ) -> Result<(), MapError> {
         self.abilities.check_map(iova, source, prot, attrs)?;
+        match (permit, source, &self.maps) {
+            (Some(permit), ..) => permit.check(iova, prot)?,
+            (None, Source::Process(address), Some(maps)) if !attrs.contains(MemAttrs::MMIO) => {
+                let is_device = of_device::is_mapped_at(maps, *address, iova.len());
+                check_unasked(iova, if is_device { attrs | MemAttrs::MMIO } else { attrs })?;
+            }
+            (None, ..) => check_unasked(iova, attrs)?,
+        }
         self.mapped.check_map(&self.abilities, iova)?;
         let Source::Process(address) = source else {
             return Err(MapError::SourceNotTaken { kind: source.kind(), taken: self.abilities.sources });
@@ -236,19 +292,6 @@ impl IoSpace for Type1Space {
         })?;
         self.mapped.insert(iova);
         Ok(())
-    }
-
-    fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        self.abilities.check_unmap(iova)?;
-        let expected = self.mapped.check_unmap(&self.abilities, iova)?;
-        if expected == Bytes::ZERO {
-            return Ok(expected);
-        }
-        let (start, len) = (iova.start().as_u64(), iova.len().as_u64());
-        let unmapped = vfio::unmap(self.container.as_fd(), 0, start, len)
-            .map_err(|error| UnmapError::Kernel { call: "VFIO_IOMMU_UNMAP_DMA", errno: errno(error) })?;
-        self.mapped.remove(iova);
-        Ok(Bytes::new(unmapped))
     }
 }
 

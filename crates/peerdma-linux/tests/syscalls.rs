@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// What each number in `src/sys` is called by the kernel: the file, the constant, the name.
-const NAMES: [(&str, &str, &str); 54] = [
+const NAMES: [(&str, &str, &str); 56] = [
     ("vfio.rs", "GET_API_VERSION", "VFIO_GET_API_VERSION"),
     ("vfio.rs", "CHECK_EXTENSION", "VFIO_CHECK_EXTENSION"),
     ("vfio.rs", "SET_IOMMU", "VFIO_SET_IOMMU"),
@@ -32,6 +32,8 @@ const NAMES: [(&str, &str, &str); 54] = [
     ("iommufd.rs", "IOAS_MAP", "IOMMU_IOAS_MAP"),
     ("iommufd.rs", "IOAS_MAP_FILE", "IOMMU_IOAS_MAP_FILE"),
     ("iommufd.rs", "IOAS_UNMAP", "IOMMU_IOAS_UNMAP"),
+    ("iommufd.rs", "IOAS_COPY", "IOMMU_IOAS_COPY"),
+    ("iommufd.rs", "OPTION", "IOMMU_OPTION"),
     ("uffd.rs", "API", "UFFDIO_API"),
     ("uffd.rs", "REGISTER", "UFFDIO_REGISTER"),
     ("uffd.rs", "UNREGISTER", "UFFDIO_UNREGISTER"),

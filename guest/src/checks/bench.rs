@@ -29,7 +29,7 @@ pub(super) const HERE: Iova = Iova::new(0x2_0000_0000);
 pub(super) const ELSEWHERE: Iova = Iova::new(0x3_0000_0000);
 
 /// Where the memory lies through which bytes get into the engine and out of it.
-const STAGING: Iova = Iova::new(0x1_0000_0000);
+pub(super) const STAGING: Iova = Iova::new(0x1_0000_0000);
 
 /// How much of the target's BAR claims use.
 pub(super) const USED: Bytes = Bytes::new(4 * 4096);
@@ -56,7 +56,7 @@ pub(super) trait Space {
 pub(super) struct Bench<S> {
     pub(super) space: S,
     pub(super) engine: Edu,
-    staging: Pages,
+    pub(super) staging: Pages,
     target: PciAddr,
     /// `None` while a claim has closed it.
     opened: Option<Opened>,

@@ -2,9 +2,11 @@
 //!
 //! It takes a BAR only as a dma-buf that VFIO exported from one range, maps it as device
 //! memory, and follows it: what the exporter takes back is dead at once ([`revoke`]). Like
-//! type1 it asks nobody whether the two devices may reach each other.
+//! type1 it asks nobody whether the two devices may reach each other; the library does, and what it copies and
+//! sets besides is in [`library`].
 
 mod inputs;
+mod library;
 mod revoke;
 
 use super::answer::{refused, taken};
@@ -95,6 +97,7 @@ fn claims() -> Vec<Claim<Tried>> {
     ];
     claims.extend(revoke::claims());
     claims.extend(inputs::claims());
+    claims.extend(library::claims());
     claims
 }
 

@@ -12,11 +12,13 @@ use super::asked::Asked;
 use super::bench::{self, Bench, ELSEWHERE, Fate, HERE, PAGE, Space, USED, expect};
 use super::claim::{Claim, Stop, equal};
 use super::worker::Worker;
-use peerdma::addr::{Bytes, Iova, ProcVa};
-use peerdma::dma::{Errno, Prot};
+use peerdma::addr::{AddrRange, Bytes, Iova, ProcVa};
+use peerdma::dma::{Errno, IoSpace, MapError, MemAttrs, Permit, Prot, Source};
 use peerdma::pcie::PciAddr;
 use peerdma_linux::raw::{self, Mapped};
+use peerdma_linux::tree::Tree;
 use peerdma_linux::type1::Type1Space;
+use peerdma_linux::type1::settings::Settings;
 use peerdma_linux::vfio::place::Place;
 use peerdma_linux::vfio::{Command, Nodes, VfioDevice};
 use std::collections::BTreeSet;
@@ -90,6 +92,8 @@ fn claims(shared: Option<PciAddr>) -> Vec<Claim<Tried>> {
         Claim::new("a write of one device arrives in the BAR of another", write_arrives),
         Claim::new("a read of one device gets what is in the BAR of another", read_arrives),
         Claim::new("a mapping of the middle of a BAR reaches the middle", middle),
+        Claim::new("the library maps a BAR with a permit, and refuses one without whatever it is called", permitted),
+        Claim::new("the module tells whether it puts pages together, and how many mappings it takes", settings),
         Claim::new("after an unmapping the write does not arrive, and the IOMMU logs a fault", unmapped),
         Claim::new("a mapping without write access stops the write and not the read", read_only),
         Claim::new("a reset of the target leaves the mapping as it is", reset),
@@ -125,6 +129,25 @@ fn middle(bench: &mut Tried) -> Result<(), Stop> {
         bench.bar_address()?.checked_add(PAGE).ok_or_else(|| Stop::broken("the BAR lies at the end of memory"))?;
     taken("mapping the second page", bench.space.map_memory(Prot::ReadWrite, second, ELSEWHERE, PAGE))?;
     expect("a write", Fate::Arrived, bench.write(ELSEWHERE, PAGE)?)
+}
+
+fn permitted(bench: &mut Tried) -> Result<(), Stop> {
+    let source = Source::Process(bench.bar_address()?);
+    let iova = AddrRange::new(HERE, USED).ok_or_else(|| Stop::broken("the place wraps"))?;
+    let space = &mut bench.space.space;
+    for attrs in [MemAttrs::MMIO, MemAttrs::empty()] {
+        let unasked = space.map(iova, &source, Prot::ReadWrite, attrs);
+        equal("mapping it without a permit", &Err(MapError::Unasked { iova }), &unasked)?;
+    }
+    space.map_peer(iova, &source, Prot::ReadWrite, MemAttrs::MMIO, &Permit::vouched(Prot::ReadWrite))?;
+    let written = bench.write(HERE, Bytes::ZERO);
+    equal("bytes unmapped", &USED, &bench.space.space.unmap(iova)?)?;
+    expect("a write", Fate::Arrived, written?)
+}
+
+fn settings(_: &mut Tried) -> Result<(), Stop> {
+    let read = Settings::read(&Tree::live());
+    equal("huge pages and the limit of mappings", &(Some(true), Some(65535)), &(read.huge_pages, read.entry_limit))
 }
 
 fn unmapped(bench: &mut Tried) -> Result<(), Stop> {

@@ -15,14 +15,14 @@ use super::worker::Worker;
 use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{AddrRange, Bytes, Iova};
 use peerdma::buffer::terms::Declaration;
-use peerdma::dma::{IoSpace, Owner, OwnerId, Peers, Source};
+use peerdma::dma::{IoSpace, Owner, OwnerId, Permit, Source};
 use peerdma::pcie::PciAddr;
 use peerdma_linux::edu::Edu;
 use peerdma_linux::engine::Engine;
 use peerdma_linux::iommufd::IommufdSpace;
 use peerdma_linux::memory::Pages;
 use peerdma_linux::type1::Type1Space;
-use peerdma_linux::vfio::shared::{CpuWindow, DmaImport, Exported, Need, Quiesce};
+use peerdma_linux::vfio::shared::{CpuWindow, DmaImport, Exported, ImportRoute, Need, Quiesce};
 use peerdma_linux::vfio::{BarIndex, BarRange, Command, DeviceNode, Nodes, SharedDevice, ShownGroup, VfioDevice};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,8 +146,9 @@ impl<S: Via> Tried<S> {
     fn import(&self, of: &Exported, quiesce: impl Quiesce + 'static) -> Result<DmaImport<S, VfioDevice>, Stop> {
         let iova = AddrRange::new(Iova::new(TARGET), USED).ok_or_else(|| Stop::broken("the target's IOVA wraps"))?;
         let tables = (Declaration::of_tables("the engine's tables", Prot::ReadWrite), Prot::ReadWrite);
-        let space = self.space.clone();
-        Ok(DmaImport::attach("engine", of, space, iova, tables, &Peers::none(), Need::Required, quiesce)?)
+        // What a guest claims of routes is the group `pairs`'s; here both are below one switch.
+        let (space, route) = (self.space.clone(), ImportRoute::Permitted(Permit::vouched(Prot::ReadWrite)));
+        Ok(DmaImport::attach("engine", of, space, iova, tables, route, Need::Required, quiesce)?)
     }
 
     fn window(&self) -> Result<CpuWindow<VfioDevice>, Stop> {

@@ -2,6 +2,7 @@
 
 use super::SCHEMA;
 use crate::output::printable;
+use peerdma_linux::type1::settings::Settings;
 use peerdma_linux::vfio::binding::Obstacle;
 use peerdma_linux::vfio::standing::Standing;
 use schemars::JsonSchema;
@@ -14,6 +15,19 @@ pub(crate) struct VfioListDocument {
     schema: u32,
     /// In order of addresses.
     functions: Vec<VfioFunctionDocument>,
+    /// How the module of type1 is set; null where it is not loaded, or not in the input.
+    type1: Option<Type1Document>,
+}
+
+/// Parameters of `vfio_iommu_type1`.
+#[derive(Serialize, JsonSchema, Debug)]
+struct Type1Document {
+    /// Whether contiguous pages become large entries of an IOMMU's table; null where it does not say.
+    huge_pages: Option<bool>,
+    /// How many mappings a new container takes; null where it does not say.
+    entry_limit: Option<u32>,
+    /// Whether devices are given away although interrupts could be forged; null where it does not say.
+    unsafe_interrupts: Option<bool>,
 }
 
 /// One function.
@@ -59,8 +73,11 @@ struct NeighbourDocument {
 }
 
 impl VfioListDocument {
-    pub(crate) fn new(standings: &[Standing]) -> Self {
-        Self { schema: SCHEMA, functions: standings.iter().map(VfioFunctionDocument::new).collect() }
+    pub(crate) fn new(standings: &[Standing], settings: Settings) -> Self {
+        let Settings { huge_pages, entry_limit, unsafe_interrupts, .. } = settings;
+        let type1 =
+            (settings != Settings::default()).then_some(Type1Document { huge_pages, entry_limit, unsafe_interrupts });
+        Self { schema: SCHEMA, functions: standings.iter().map(VfioFunctionDocument::new).collect(), type1 }
     }
 }
 

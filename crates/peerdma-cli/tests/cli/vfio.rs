@@ -69,6 +69,26 @@ fn the_list_says_who_uses_what_and_what_stands_in_the_way() {
     assert_eq!(json_of(&["vfio", "list", "--schema"], 0)["title"], "VfioListDocument");
 }
 
+/// Whoever measures mappings has to know which of the two was measured.
+#[test]
+fn the_list_tells_how_the_module_of_type1_is_set_and_what_it_costs() {
+    let folder = machine();
+    let root = root(&folder);
+    assert_eq!(json_of(&["vfio", "list", "--json", "--sysfs-root", &root], 0)["type1"], serde_json::Value::Null);
+    let parameters = folder.path().join("sys/module/vfio_iommu_type1/parameters");
+    fs::create_dir_all(&parameters).unwrap();
+    fs::write(parameters.join("dma_entry_limit"), "65535\n").unwrap();
+    for (word, huge_pages, noted) in [("N\n", true, false), ("Y\n", false, true)] {
+        fs::write(parameters.join("disable_hugepages"), word).unwrap();
+        let type1 = &json_of(&["vfio", "list", "--json", "--sysfs-root", &root], 0)["type1"];
+        assert_eq!((&type1["huge_pages"], &type1["entry_limit"]), (&huge_pages.into(), &65535.into()));
+        assert!(type1["unsafe_interrupts"].is_null(), "{type1}");
+        let output = peerdma(&["vfio", "list", "--sysfs-root", &root]);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(said.contains("echo N > /sys/module/vfio_iommu_type1"), noted, "{said}");
+    }
+}
+
 #[test]
 fn an_archive_of_the_tree_lists_the_same() {
     let folder = machine();

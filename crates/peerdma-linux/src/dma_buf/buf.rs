@@ -276,6 +276,12 @@ impl From<DmaBuf> for OwnedFd {
     }
 }
 
+/// Whether a descriptor is a dma-buf's, or cannot be looked at.
+pub(crate) fn may_be_dma_buf(fd: BorrowedFd<'_>) -> bool {
+    let text = std::fs::read(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+    text.map_or(true, |text| fdinfo::parse(&String::from_utf8_lossy(&text)).is_some())
+}
+
 /// Polls one descriptor for one thing.
 pub(super) fn is_ready(fd: BorrowedFd<'_>, what: PollFlags, patience: Duration) -> io::Result<bool> {
     let until = std::time::Instant::now() + patience;

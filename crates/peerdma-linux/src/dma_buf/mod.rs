@@ -27,6 +27,7 @@ pub mod machine;
 mod mapping;
 mod udmabuf;
 
+pub(crate) use buf::may_be_dma_buf;
 pub use buf::{DmaBuf, DmaBufError, DmaBufId, NameError, NotADmaBuf, Standing};
 pub use fences::{FenceStatus, Fences, FencesError};
 pub use heap::{Heap, HeapError};

@@ -21,9 +21,14 @@ const IOAS_IOVA_RANGES: Opcode = iommufd(uapi::IOMMUFD_CMD_IOAS_IOVA_RANGES);
 const IOAS_MAP: Opcode = iommufd(uapi::IOMMUFD_CMD_IOAS_MAP);
 const IOAS_MAP_FILE: Opcode = iommufd(uapi::IOMMUFD_CMD_IOAS_MAP_FILE);
 const IOAS_UNMAP: Opcode = iommufd(uapi::IOMMUFD_CMD_IOAS_UNMAP);
+const IOAS_COPY: Opcode = iommufd(uapi::IOMMUFD_CMD_IOAS_COPY);
+const OPTION: Opcode = iommufd(uapi::IOMMUFD_CMD_OPTION);
 
 // Linux 7.2, computed by compiling the header on x86-64.
 const _: () = assert!(DESTROY == 0x3b80 && IOAS_MAP == 0x3b85 && IOAS_MAP_FILE == 0x3b8f);
+const _: () = assert!(IOAS_COPY == 0x3b83 && OPTION == 0x3b87);
+const _: () = assert!(size_of::<uapi::iommu_ioas_copy>() == 40);
+const _: () = assert!(size_of::<uapi::iommu_option>() == 24 && std::mem::offset_of!(uapi::iommu_option, val64) == 16);
 const _: () = assert!(size_of::<uapi::iommu_destroy>() == 8);
 const _: () = assert!(size_of::<uapi::iommu_ioas_alloc>() == 12);
 const _: () = assert!(size_of::<uapi::iommu_iova_range>() == 16);
@@ -138,4 +143,44 @@ pub(crate) fn unmap(iommufd: BorrowedFd<'_>, ioas: u32, iova: u64, length: u64) 
     // SAFETY: the kernel accesses one `iommu_ioas_unmap`.
     unsafe { exchange(iommufd, IOAS_UNMAP, &mut request) }?;
     Ok(request.length)
+}
+
+/// Maps at a fixed IOVA of one address space what is mapped in another of the same iommufd, or in the same.
+pub(crate) fn copy(
+    iommufd: BorrowedFd<'_>,
+    flags: u32,
+    (dst_ioas_id, dst_iova): (u32, u64),
+    (src_ioas_id, src_iova): (u32, u64),
+    length: u64,
+) -> Result<(), Errno> {
+    let mut request = uapi::iommu_ioas_copy {
+        size: size::<uapi::iommu_ioas_copy>(),
+        flags: flags | uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA,
+        dst_ioas_id,
+        src_ioas_id,
+        length,
+        dst_iova,
+        src_iova,
+    };
+    // SAFETY: 1. The kernel accesses one `iommu_ioas_copy`. 2. No memory is named that is not pinned for a device already.
+    unsafe { exchange(iommufd, IOAS_COPY, &mut request) }.map(drop)
+}
+
+/// An option of an object, or of the iommufd where `object_id` is zero.
+pub(crate) fn option(iommufd: BorrowedFd<'_>, option_id: u32, object_id: u32) -> Result<u64, Errno> {
+    let op = uapi::iommufd_option_ops_IOMMU_OPTION_OP_GET as u16;
+    let mut request =
+        uapi::iommu_option { size: size::<uapi::iommu_option>(), option_id, op, object_id, ..Default::default() };
+    // SAFETY: the kernel accesses one `iommu_option`, all plain numbers.
+    unsafe { exchange(iommufd, OPTION, &mut request) }?;
+    Ok(request.val64)
+}
+
+/// Sets an option.
+pub(crate) fn set_option(iommufd: BorrowedFd<'_>, option_id: u32, object_id: u32, val64: u64) -> Result<(), Errno> {
+    let op = uapi::iommufd_option_ops_IOMMU_OPTION_OP_SET as u16;
+    let size = size::<uapi::iommu_option>();
+    let mut request = uapi::iommu_option { size, option_id, op, object_id, val64, ..Default::default() };
+    // SAFETY: the kernel accesses one `iommu_option`, all plain numbers.
+    unsafe { exchange(iommufd, OPTION, &mut request) }.map(drop)
 }

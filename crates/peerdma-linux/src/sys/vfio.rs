@@ -200,12 +200,18 @@ pub(crate) fn reset(device: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// One range only: Linux 7.2 cannot map several through a translating IOMMU
 /// (`dma_buf_phys_vec_to_sgt` links each at offset 0), and iommufd refuses several.
-pub(crate) fn export(device: BorrowedFd<'_>, region_index: u32, offset: u64, length: u64) -> Result<OwnedFd, Errno> {
+pub(crate) fn export(
+    device: BorrowedFd<'_>,
+    region_index: u32,
+    mode: rustix::fs::OFlags,
+    offset: u64,
+    length: u64,
+) -> Result<OwnedFd, Errno> {
     let mut request = ExportOneRange {
         argsz: argsz::<ExportOneRange>(),
         feature: uapi::VFIO_DEVICE_FEATURE_GET | uapi::VFIO_DEVICE_FEATURE_DMA_BUF,
         region_index,
-        open_flags: rustix::fs::OFlags::CLOEXEC.union(rustix::fs::OFlags::RDWR).bits(),
+        open_flags: rustix::fs::OFlags::CLOEXEC.union(mode).bits(),
         flags: 0,
         nr_ranges: 1,
         range: uapi::vfio_region_dma_range { offset, length },

@@ -18,6 +18,7 @@ use crate::sys::vfio;
 use peerdma::addr::Bytes;
 use peerdma::dma::Errno;
 use peerdma::pcie::PciAddr;
+use rustix::fs::OFlags;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -70,6 +71,22 @@ impl VfioDevice {
     /// [`ExportError::Range`] and [`ExportError::NotPages`] name what could be exported;
     /// [`ExportError::NotSupported`]: use type1 instead.
     pub fn export(&self, range: BarRange) -> Result<Arc<OwnedFd>, ExportError> {
+        self.export_as(range, OFlags::RDWR)
+    }
+
+    /// Exports a range of a BAR as a dma-buf for devices that are to read it and no more.
+    ///
+    /// The kernel writes this into the descriptor and does not look at it again (Linux 7.2 `iopt_map_file_pages`,
+    /// `dma_buf_map_attachment`). [`IommufdSpace`](crate::iommufd::IommufdSpace) does, and maps it for reading alone; another program
+    /// that it is sent to may not.
+    ///
+    /// # Errors
+    /// As [`export`](Self::export).
+    pub fn export_read_only(&self, range: BarRange) -> Result<Arc<OwnedFd>, ExportError> {
+        self.export_as(range, OFlags::RDONLY)
+    }
+
+    fn export_as(&self, range: BarRange, mode: OFlags) -> Result<Arc<OwnedFd>, ExportError> {
         let device = self.address();
         let region = self.present(range.bar())?;
         if range.end() > region.size {
@@ -80,7 +97,7 @@ impl VfioDevice {
             return Err(ExportError::NotPages { device, range, page });
         }
         let (offset, len) = (range.offset().as_u64(), range.len().as_u64());
-        match vfio::export(self.descriptor(), range.bar().region(), offset, len) {
+        match vfio::export(self.descriptor(), range.bar().region(), mode, offset, len) {
             Ok(fd) => Ok(Arc::new(fd)),
             Err(error @ (rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP)) => {
                 Err(ExportError::NotSupported { device, errno: errno(error) })

@@ -7,7 +7,7 @@
 
 use super::abilities::Sources;
 use super::io_space::SourceKind;
-use crate::access::MemAttrs;
+use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Granule, Iova, PhysAddr, ProcVa};
 use core::fmt;
 
@@ -225,6 +225,37 @@ pub enum MapError {
         iova: AddrRange<Iova>,
         /// The usable range at or next to its start; none if there is no usable range.
         nearest: Option<AddrRange<Iova>>,
+    },
+    /// Nobody has asked whether requests reach this device memory; ask with [`Peers::permit`](super::Peers::permit), or
+    /// [vouch](super::Permit::vouched) for it, and map it with [`IoSpace::map_peer`](super::IoSpace::map_peer).
+    #[error(
+        "nobody has asked whether requests at IOVA {iova} would reach this device's memory, and the kernel does not; map it with the permit of a verdict, or vouch for the route"
+    )]
+    Unasked {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+    },
+    /// The permit is for less; map it for that, or ask for more.
+    #[error(
+        "IOVA {iova} was to be mapped {asked}, and the route is permitted for {permitted} alone; map it {permitted}"
+    )]
+    BeyondPermit {
+        /// The range that was asked for.
+        iova: AddrRange<Iova>,
+        /// What was asked for.
+        asked: Prot,
+        /// What the permit is for.
+        permitted: Prot,
+    },
+    /// The file was opened, or exported, for less, which the kernel does not look at; map it for that, or have it exported for more.
+    #[error(
+        "the file was given for {given} and was to be mapped {asked}, which the kernel would not refuse; map it {given}, or have it given for {asked}"
+    )]
+    FileMode {
+        /// What was asked for.
+        asked: Prot,
+        /// What its descriptor is good for.
+        given: Prot,
     },
     /// Some of the range is mapped; unmap that first, or choose another range.
     #[error("IOVA {iova} overlaps {}; unmap it first or map elsewhere", Existing(.existing))]

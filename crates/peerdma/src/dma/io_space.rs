@@ -16,6 +16,7 @@
 
 use super::abilities::Abilities;
 use super::error::{MapError, UnmapError};
+use super::permit::Permit;
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
 use core::fmt;
@@ -106,6 +107,42 @@ pub trait IoSpace {
     /// Nothing to do as written here.
     fn sync(&mut self, iova: AddrRange<Iova>) {
         let _ = iova;
+    }
+
+    /// Links as [`link`](Self::link) does, with leave to reach another device's memory.
+    ///
+    /// Spaces of a kernel that does not ask whether the two devices reach each other take device memory in no other way.
+    /// As written here the permit is not looked at, as by spaces to which all of a machine is one range of addresses.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map), and [`MapError::BeyondPermit`].
+    fn link_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        let _ = permit;
+        self.link(iova, source, prot, attrs)
+    }
+
+    /// Maps as [`map`](Self::map) does, with leave to reach another device's memory.
+    ///
+    /// # Errors
+    /// As [`link_peer`](Self::link_peer).
+    fn map_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.link_peer(iova, source, prot, attrs, permit)?;
+        self.sync(iova);
+        Ok(())
     }
 
     /// Points a part of what is mapped elsewhere, page by page, without a moment in which a page
@@ -225,6 +262,30 @@ impl<D: Delegate + ?Sized> IoSpace for D {
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
         self.space_mut().link(iova, source, prot, attrs)
+    }
+
+    #[inline]
+    fn link_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.space_mut().link_peer(iova, source, prot, attrs, permit)
+    }
+
+    #[inline]
+    fn map_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<Self::File>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.space_mut().map_peer(iova, source, prot, attrs, permit)
     }
 
     #[inline]

@@ -10,14 +10,15 @@
 //! - [`abilities`]: what a space takes ([`Granule`] and usable [`IovaRanges`] among it), and the
 //!   checks that follow from it alone.
 //! - [`mapped`]: which ranges are mapped, and the checks that follow from that.
+//! - [`permit`]: who answers for it that requests reach another device's memory.
 //! - [`error`]: why a mapping or an unmapping was refused.
 //! - [`contract`]: what every space promises, as a list of claims to try on any.
 //! - [`spaces`]: our own: a software IOMMU, no IOMMU, a small legacy window.
 //! - [`recording`]: a space for tests, with the answers of type1 or of iommufd.
 //!
 //! Not here: whether two devices reach each other at all ([`route`](crate::route)
-//! decides that before anything is mapped; neither type1 nor iommufd asks), and
-//! the system calls (`peerdma-linux`).
+//! decides that before anything is mapped, and since neither type1 nor iommufd asks,
+//! their spaces do), and the system calls (`peerdma-linux`).
 
 pub mod abilities;
 pub mod aperture;
@@ -32,6 +33,7 @@ pub mod io_space;
 pub mod mapped;
 pub mod misuse;
 pub mod owner;
+pub mod permit;
 pub mod publish;
 pub mod reach;
 pub mod recording;
@@ -53,6 +55,7 @@ pub use initiator::{Bouncing, Initiator, SegmentLimit, Segments};
 pub use io_space::{Delegate, IoSpace, Source, SourceKind};
 pub use mapped::Mapped;
 pub use owner::{Owner, OwnerId, Owners, ResolveError, Stretch};
+pub use permit::{Permit, PermittedBy};
 pub use reach::{Peers, Reach, Reached, Refusal, Why};
 pub use spaces::{DirectSpace, SoftIommu, SoftSpace, TceSpace};
 pub use span::{Behind, DeviceAddress, Span};

@@ -13,6 +13,7 @@ mod interfaces;
 use super::confidential::{MemoryKind, Rule};
 use super::initiator::Initiator;
 use super::owner::Owner;
+use super::permit::Permit;
 use crate::access::Prot;
 use crate::addr::{AddrRange, BusAddr, Bytes};
 use crate::route::domain::Owner as DomainOwner;
@@ -206,6 +207,34 @@ impl<'t> Peers<'t> {
     /// [`Refusal`], with the chain of reasons.
     pub fn reach(&self, initiator: &Initiator, owner: Owner) -> Result<Reached, Refusal> {
         self.reach_said(initiator, owner, None)
+    }
+
+    /// Leave to map the memory of `owner` for `initiator`, whose address space a process fills through VFIO.
+    ///
+    /// Costs a verdict: on the IOVAs that it is given there, and not on a bus address that Linux would hand to a driver of its own.
+    ///
+    /// ```
+    /// use peerdma::access::Prot;
+    /// use peerdma::dma::{Initiator, Owner, OwnerId, Peers, PermittedBy, Reach};
+    /// use peerdma::topology::IommuMode;
+    ///
+    /// let (mut peers, vram) = (Peers::none(), Owner::Device(OwnerId::new(1)));
+    /// let nic = Initiator::new("nic", IommuMode::Translated);
+    /// assert!(peers.permit(&nic, vram, Prot::Read).unwrap_err().is_unknown());
+    /// peers.state(vram, Reach::Iova);
+    /// assert_eq!(peers.permit(&nic, vram, Prot::Read)?.by(), PermittedBy::Verdict);
+    /// # Ok::<(), peerdma::dma::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refusal`], with the chain of reasons.
+    pub fn permit(&self, initiator: &Initiator, owner: Owner, prot: Prot) -> Result<Permit, Refusal> {
+        let initiator = initiator.clone().owned_by_vfio();
+        let reached = self.reach(&initiator, owner)?;
+        match reached.permits(prot) {
+            Permission::Permitted => Ok(Permit::of_verdict(prot)),
+            _ => Err(self.direction(&initiator, owner, &reached, prot)),
+        }
     }
 
     /// As [`reach`](Self::reach), of memory whose exporter says what it is to confidential guests, and

@@ -3,7 +3,7 @@
 use crate::iova;
 use peerdma::addr::{AddrRange, Bytes, Iova, ProcVa};
 use peerdma::dma::recording::{Call, Disturbance, FileId, FileKind, ProcessKind, Profile, RecordingSpace};
-use peerdma::dma::{Errno, IoSpace, MapError, MemAttrs, Prot, Source, SourceKind, UnmapError};
+use peerdma::dma::{Errno, IoSpace, MapError, MemAttrs, Permit, Prot, Source, SourceKind, UnmapError};
 
 const PAGE: u64 = 4096;
 const VA: ProcVa = ProcVa::new(0x7f12_0000_0000);
@@ -20,7 +20,8 @@ fn map_process(space: &mut RecordingSpace, at: AddrRange<Iova>, prot: Prot) -> R
 }
 
 fn map_file(space: &mut RecordingSpace, at: AddrRange<Iova>, file: FileId) -> Result<(), MapError> {
-    space.map(at, &Source::File { file, offset: Bytes::ZERO }, Prot::ReadWrite, MemAttrs::MMIO)
+    let source = Source::File { file, offset: Bytes::ZERO };
+    space.map_peer(at, &source, Prot::ReadWrite, MemAttrs::MMIO, &Permit::vouched(Prot::ReadWrite))
 }
 
 #[test]
@@ -37,7 +38,8 @@ fn a_bar_that_is_called_mmio_is_refused_by_iommufd_before_the_kernel_is_asked() 
     let answer = space.map(iova(0, PAGE), &Source::Process(VA), Prot::Read, MemAttrs::MMIO);
     assert_eq!(answer, Err(MapError::AttrsNotTaken { attrs: MemAttrs::MMIO, kind: SourceKind::Process }));
     let mut type1 = beside(Profile::Type1, ProcessKind::Bar);
-    assert_eq!(type1.map(iova(0, PAGE), &Source::Process(VA), Prot::Read, MemAttrs::MMIO), Ok(()));
+    let (at, source, permit) = (iova(0, PAGE), Source::Process(VA), Permit::vouched(Prot::Read));
+    assert_eq!(type1.map_peer(at, &source, Prot::Read, MemAttrs::MMIO, &permit), Ok(()));
 }
 
 #[test]
@@ -175,4 +177,26 @@ fn every_call_is_recorded_with_its_answer() {
     let expected = vec![map(Ok(())), map(again), Call::Unmap { iova: at, answer: Ok(Bytes::new(PAGE)) }];
     assert_eq!(space.take_calls(), expected);
     assert!(space.calls().is_empty());
+}
+
+#[test]
+fn device_memory_is_mapped_with_a_permit_alone_and_for_no_more_than_it_says() {
+    for (profile, kind) in [(Profile::Type1, SourceKind::Process), (Profile::Iommufd, SourceKind::File)] {
+        let mut space = beside(profile, ProcessKind::Bar);
+        let file = space.add_file(FileKind::VfioDmabuf, Bytes::new(PAGE));
+        let source = match kind {
+            SourceKind::File => Source::File { file, offset: Bytes::ZERO },
+            _ => Source::Process(VA),
+        };
+        let at = iova(0x10_0000, PAGE);
+        for unasked in [IoSpace::map, IoSpace::link] {
+            let answer = unasked(&mut space, at, &source, Prot::Read, MemAttrs::MMIO);
+            assert_eq!(answer, Err(MapError::Unasked { iova: at }), "{profile:?}");
+        }
+        let (asked, permit) = (Prot::ReadWrite, Permit::vouched(Prot::Read));
+        let answer = space.map_peer(at, &source, asked, MemAttrs::MMIO, &permit);
+        assert_eq!(answer, Err(MapError::BeyondPermit { iova: at, asked, permitted: Prot::Read }));
+        assert!(space.mapped().is_empty(), "nothing was mapped on the way");
+        assert_eq!(space.map_peer(at, &source, Prot::Read, MemAttrs::MMIO, &permit), Ok(()));
+    }
 }

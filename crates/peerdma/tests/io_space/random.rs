@@ -5,7 +5,7 @@ use crate::paged::{BASE, LENGTH, PAGE, Paged};
 use core::mem::discriminant;
 use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr, ProcVa};
 use peerdma::dma::recording::{FileKind, ProcessKind, Profile, RecordingSpace};
-use peerdma::dma::{IoSpace, MapError, MemAttrs, Prot, Source};
+use peerdma::dma::{IoSpace, MapError, MemAttrs, Permit, Prot, Source};
 use proptest::prelude::*;
 
 /// Sixteen pages below the hole of the profiles, so that some requests run into it.
@@ -83,7 +83,8 @@ proptest! {
         for (n, request) in requests.iter().enumerate() {
             match *request {
                 Request::Map { at, from, offset, prot, attrs } => {
-                    let answer = space.map(at, &source(from, file, offset), prot, attrs);
+                    let source_here = source(from, file, offset);
+                    let answer = space.map_peer(at, &source_here, prot, attrs, &Permit::vouched(prot));
                     let expected = model.map(at, &source(from, 1, offset), prot, attrs);
                     prop_assert!(same(&answer, &expected), "{request:?}: {answer:?} {expected:?}");
                 }

@@ -16,7 +16,7 @@ use peerdma::addr::{AddrRange, Bytes, Iova, PhysAddr};
 use peerdma::dma::spaces::TcePage;
 use peerdma::dma::{
     Bouncing, Context, DeviceAddress, DirectSpace, Initiator, IoSpace, LinkError, MapRangesError, Owner, OwnerId,
-    Peers, Reach, TceSpace, Why, Windows,
+    Peers, PermittedBy, Reach, TceSpace, Why, Windows,
 };
 use peerdma::iova::IovaRanges;
 use peerdma::topology::IommuMode;
@@ -203,4 +203,19 @@ fn whoever_opened_an_initiator_through_vfio_gets_iovas_unless_it_asks_for_bus_ad
     let reach = |initiator: &Initiator| machine.peers().reach(initiator, machine.near()).unwrap().reach;
     assert_eq!(reach(&initiator), Reach::Iova);
     assert!(matches!(reach(&initiator.with_bus_addresses()), Reach::Bus { .. }));
+}
+
+/// For spaces of the kernel, which do not ask.
+#[test]
+fn a_permit_is_a_verdict_on_iovas_and_there_is_none_of_a_route_that_is_refused() {
+    let machine = Machinery::under_vfio(OFFSET);
+    let initiator = Initiator::of(&machine.topology, machine.initiator()).unwrap().with_bus_addresses();
+    for owner in [machine.near(), machine.far()] {
+        let permit = machine.peers().permit(&initiator, owner, Prot::ReadWrite).unwrap();
+        assert_eq!((permit.prot(), permit.by()), (Prot::ReadWrite, PermittedBy::Verdict));
+    }
+    let machine = Machinery::new(UNLISTED, IommuMode::Translated, false, OFFSET);
+    let initiator = Initiator::of(&machine.topology, machine.initiator()).unwrap();
+    let refusal = machine.peers().permit(&initiator, machine.far(), Prot::Read).unwrap_err();
+    assert!(refusal.why == Why::Route && refusal.to_string().contains("host_bridge"), "{refusal}");
 }

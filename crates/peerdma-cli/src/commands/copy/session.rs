@@ -13,7 +13,7 @@ use crate::args::ViaArgument;
 use crate::document::GrantedDocument;
 use crate::exit::Failure;
 use peerdma::addr::{AddrRange, Bytes, Iova};
-use peerdma::dma::{Abilities, MemAttrs, Prot, Source};
+use peerdma::dma::{Abilities, MemAttrs, Permit, Prot, Source};
 use peerdma_linux::edu::Edu;
 use peerdma_linux::engine::Engine;
 use peerdma_linux::memory::Pages;
@@ -62,7 +62,11 @@ impl Session {
         space.map(staging_iova, &Source::Process(pages.address()), Prot::ReadWrite, MemAttrs::empty()).map_err(
             |error| Failure::device(format!("cannot map memory for {initiator} through {}", via.word()), error),
         )?;
-        space.map(mapped_iova, &source, Prot::ReadWrite, MemAttrs::MMIO).map_err(|error| refused(&error))?;
+        // The verdict was asked before anything was opened, and what it does not permit was forced.
+        let permit = Permit::vouched(Prot::ReadWrite);
+        space
+            .map_peer(mapped_iova, &source, Prot::ReadWrite, MemAttrs::MMIO, &permit)
+            .map_err(|error| refused(&error))?;
         let inside = Bytes::new(range.offset().as_u64() - whole.offset().as_u64());
         let target_iova = mapped_iova.slice(inside, range.len());
         let target_iova = target_iova.ok_or_else(|| refused(&"the range does not lie in its pages"))?;

@@ -5,6 +5,7 @@ use crate::document::vfio::VfioListDocument;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, columns, printable};
 use crate::{input, output::notes};
+use peerdma_linux::type1::settings::Settings;
 use peerdma_linux::vfio::standing::Standing;
 
 pub(super) fn run(arguments: &VfioListArguments) -> Result<Exit, Failure> {
@@ -16,14 +17,14 @@ pub(super) fn run(arguments: &VfioListArguments) -> Result<Exit, Failure> {
     let mut standings = Standing::read_all(&tree);
     standings.retain(|standing| arguments.all || !standing.is_bridge());
     if arguments.output.json {
-        output::json(&VfioListDocument::new(&standings))?;
+        output::json(&VfioListDocument::new(&standings, Settings::read(&tree)))?;
         return Ok(Exit::Done);
     }
-    print(&standings)?;
+    print(&standings, Settings::read(&tree))?;
     Ok(Exit::Done)
 }
 
-fn print(standings: &[Standing]) -> Result<(), Failure> {
+fn print(standings: &[Standing], settings: Settings) -> Result<(), Failure> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let rows: Vec<Vec<String>> = standings
         .iter()
@@ -48,7 +49,18 @@ fn print(standings: &[Standing]) -> Result<(), Failure> {
     let mut unseen: Vec<&str> = standings.iter().flat_map(|standing| standing.unseen.iter().copied()).collect();
     unseen.sort_unstable();
     unseen.dedup();
-    notes(&unseen.iter().map(|what| format!("not seen from here: {what}")).collect::<Vec<_>>())
+    let unseen = unseen.iter().map(|what| format!("not seen from here: {what}"));
+    notes(&slow(settings).into_iter().chain(unseen).collect::<Vec<_>>())
+}
+
+/// What of type1's settings costs every mapping something.
+fn slow(settings: Settings) -> Option<String> {
+    let off = settings.huge_pages == Some(false);
+    off.then(|| {
+        "type1 maps page by page (disable_hugepages=Y), which makes large mappings slow; as root: \
+         echo N > /sys/module/vfio_iommu_type1/parameters/disable_hugepages"
+            .to_string()
+    })
 }
 
 /// What stands in the way, in a few words.

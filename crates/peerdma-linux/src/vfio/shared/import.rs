@@ -9,7 +9,8 @@
 //! owns both, and unmaps DMA before the address goes. Iommufd's mapping is dead when the kernel revokes the dma-buf
 //! (`iopt_revoke_notify`) and in the way until it is unmapped; it is unmapped here before, and mapped anew afterwards.
 //!
-//! Which of the two a space takes, its abilities say.
+//! Which of the two a space takes, its abilities say. Neither kernel interface asks whether the initiator reaches the BAR at all, so that
+//! an import is given [who answers for its route](ImportRoute) first.
 
 use super::super::bar::BarMapping;
 use super::import_error::ImportError;
@@ -20,7 +21,8 @@ use peerdma::buffer::life::{Disturbance, Generation};
 use peerdma::buffer::shared::{Attachment, Holder, Importer, MapRefused, Mapped, Receipt};
 use peerdma::buffer::terms::Declaration;
 use peerdma::buffer::{Enforcement, Lifetime};
-use peerdma::dma::{IoSpace, Peers, Source};
+use peerdma::dma::{IoSpace, Peers, Permit, Source};
+use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -32,6 +34,16 @@ pub enum Need {
     Required,
     /// They can, more slowly: where it is not mapped is told to who asks.
     BestEffort,
+}
+
+/// Who answers for it that those who reach through an import's address space reach the memory.
+#[derive(Clone, Copy, Debug)]
+pub enum ImportRoute<'p> {
+    /// The verdict on the declaration's device and every owner of the buffer's bytes, asked when it attaches.
+    Judged(&'p Peers<'p>),
+    /// A permit that the caller has: of [`Peers::permit`] for each device of the space, or its [own word](Permit::vouched). What is
+    /// declared then are the tables of the space, and no device.
+    Permitted(Permit),
 }
 
 /// Stops and starts what uses an import; for initiators that are to end in good order and not by a fault.
@@ -101,6 +113,7 @@ struct Inner<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> {
     space: Arc<Mutex<S>>,
     iova: AddrRange<Iova>,
     prot: Prot,
+    permit: Permit,
     need: Need,
     quiesce: Box<dyn Quiesce>,
     seat: OnceLock<Attachment>,
@@ -125,11 +138,11 @@ struct InUse {
 impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S, F> {
     /// Attaches to a buffer and maps it at `iova`, for what `declaration` says. While the memory is away that comes later.
     ///
-    /// How it lets go is added to the declaration. `peers` are asked whether its device reaches the memory at all, as
+    /// How it lets go is added to the declaration. `route` says whether its device reaches the memory at all, as
     /// neither kind of address space asks that.
     ///
     /// # Errors
-    /// [`ImportError::Attach`] and [`ImportError::Length`]. Everything else of an import that is
+    /// [`ImportError::Attach`], [`ImportError::Length`], [`ImportError::NoDevice`] and [`ImportError::Route`]. Everything else of an import that is
     /// [required](Need::Required); of one that is not the import exists all the same, and says so itself.
     #[expect(clippy::too_many_arguments, reason = "each is another matter, and named at the call")]
     pub fn attach(
@@ -138,7 +151,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         space: Arc<Mutex<S>>,
         iova: AddrRange<Iova>,
         (declaration, prot): (Declaration, Prot),
-        peers: &Peers<'_>,
+        route: ImportRoute<'_>,
         need: Need,
         quiesce: impl Quiesce + 'static,
     ) -> Result<Self, ImportError> {
@@ -146,6 +159,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         if iova.len() != buffer {
             return Err(ImportError::Length { iova, buffer });
         }
+        let (permit, peers) = permitted(name, of, &declaration, prot, route)?;
         let by = if takes_files(&*lock(&space)) { Enforcement::Kernel } else { Enforcement::Cooperative };
         let declaration = declaration.taking(Lifetime::Revocable).taking_peer_memory().enforced(by);
         let inner = Arc::new(Inner {
@@ -154,6 +168,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
             space,
             iova,
             prot,
+            permit,
             need,
             quiesce: Box::new(quiesce),
             seat: OnceLock::new(),
@@ -166,7 +181,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         });
         // The buffer's end of it does not keep it alive.
         let told = Arc::new(Told(Arc::downgrade(&inner)));
-        let seat = of.buffer().attach(&declaration, peers, Holder::here(name), told)?;
+        let seat = of.buffer().attach(&declaration, &peers, Holder::here(name), told)?;
         let may_map = seat.may_map();
         let causes = inner.seat.set(seat);
         debug_assert!(causes.is_ok(), "it is set once");
@@ -198,6 +213,27 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         }
         self.state()
     }
+}
+
+/// Leave to map, and what the buffer's terms are held against.
+fn permitted<'p, F: Function>(
+    name: &str,
+    of: &Exported<F>,
+    declaration: &Declaration,
+    prot: Prot,
+    route: ImportRoute<'p>,
+) -> Result<(Permit, Cow<'p, Peers<'p>>), ImportError> {
+    let peers = match route {
+        ImportRoute::Permitted(permit) => return Ok((permit, Cow::Owned(Peers::none()))),
+        ImportRoute::Judged(peers) => peers,
+    };
+    let no_device = || ImportError::NoDevice { name: name.into(), buffer: of.buffer().name().into() };
+    let device = declaration.device().ok_or_else(no_device)?;
+    let mut permit = None;
+    for run in of.buffer().offer().ranges().runs() {
+        permit = Some(peers.permit(device, run.owner(), prot)?);
+    }
+    Ok((permit.ok_or_else(no_device)?, Cow::Borrowed(peers)))
 }
 
 fn takes_files<S: IoSpace>(space: &S) -> bool {
@@ -281,7 +317,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
             (Source::Process(at.start()), Some(bar))
         };
         let prot = self.prot.within(mapped.prot()).unwrap_or(mapped.prot());
-        lock(&self.space).map(self.iova, &source, prot, MemAttrs::MMIO)?;
+        lock(&self.space).map_peer(self.iova, &source, prot, MemAttrs::MMIO, &self.permit)?;
         Ok(InUse { bar, mapped })
     }
 

@@ -32,7 +32,7 @@ mod window;
 pub use deed::{Announced, Deed, Outcome, Quiet};
 pub use deed_error::DeedError;
 pub use function::Function;
-pub use import::{DmaImport, ImportReport, ImportState, Need, Quiesce};
+pub use import::{DmaImport, ImportReport, ImportRoute, ImportState, Need, Quiesce};
 pub use import_error::ImportError;
 pub use window::{CpuWindow, WindowError};
 
@@ -177,7 +177,7 @@ impl<F: Function> SharedDevice<F> {
         let chunk = Chunk::new(owner, range.offset(), range.len(), MemAttrs::MMIO);
         let ranges = Chunks::collect_from(chunk).unwrap_or_default();
         let offer = Offer::new(ranges, Stays::UNTIL_REVOKED, Place::Ram)?.to_peers();
-        self.export_as(name, range, offer.permitting(Methods::CPU | Methods::FRAMES))
+        self.export_as(name, range, offer.permitting(Methods::DMA | Methods::CPU | Methods::FRAMES))
     }
 
     /// The same with terms of the caller's own, such as a floor of enforcement.

@@ -15,10 +15,11 @@ use peerdma::buffer::config_write::Change;
 use peerdma::buffer::life::{Disturbance, Phase};
 use peerdma::buffer::terms::Declaration;
 use peerdma::dma::{
-    Abilities, Changes, Errno, IoSpace, IovaRanges, MapError, Mmio, OwnerId, Peers, Placement, Source, Sources,
-    UnmapError, WriteOnly,
+    Abilities, Changes, Errno, Initiator, IoSpace, IovaRanges, MapError, Mmio, OwnerId, Peers, Permit, Placement,
+    Reach, Source, Sources, UnmapError, WriteOnly,
 };
 use peerdma::pcie::config::{ConfigBytes, ConfigSize};
+use peerdma::topology::IommuMode;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,6 +44,10 @@ struct Fake {
     config: Mutex<Vec<u8>>,
     log: Log,
     stubborn: Arc<AtomicBool>,
+}
+
+fn vouched() -> ImportRoute<'static> {
+    ImportRoute::Permitted(Permit::vouched(Prot::ReadWrite))
 }
 
 fn address() -> PciAddr {
@@ -215,12 +220,40 @@ impl Bench {
     fn import(&self, need: Need, quiesce: impl Quiesce + 'static) -> Result<DmaImport<Space, Fake>, ImportError> {
         let iova = AddrRange::new(Iova::new(1 << 32), range().len()).unwrap();
         let tables = (Declaration::of_tables("edu's", Prot::ReadWrite), Prot::ReadWrite);
-        DmaImport::attach("edu", &self.exported, self.space.clone(), iova, tables, &Peers::none(), need, quiesce)
+        DmaImport::attach("edu", &self.exported, self.space.clone(), iova, tables, vouched(), need, quiesce)
     }
 
     fn command(&self, word: u16) -> Result<Outcome, DeedError> {
         self.device.perform(Deed::config(0x04, &word.to_le_bytes()).unwrap(), LONG)
     }
+}
+
+/// Neither type1 nor iommufd asks.
+#[test]
+fn nothing_is_mapped_before_a_verdict_or_the_caller_has_answered_for_the_route() {
+    let bench = Bench::new(true);
+    let iova = AddrRange::new(Iova::new(1 << 32), range().len()).unwrap();
+    let attach = |declaration: Declaration, prot, route: ImportRoute<'_>| {
+        let space = bench.space.clone();
+        DmaImport::attach("edu", &bench.exported, space, iova, (declaration, prot), route, Need::Required, ())
+    };
+    let (edu, mut peers) = (Initiator::new("edu", IommuMode::Translated), Peers::none());
+    let device = || Declaration::of_device(edu.clone(), Prot::ReadWrite);
+    let tables = Declaration::of_tables("edu's", Prot::ReadWrite);
+    let unasked = attach(tables.clone(), Prot::ReadWrite, ImportRoute::Judged(&peers)).err().unwrap();
+    assert!(matches!(unasked, ImportError::NoDevice { .. }), "{unasked}");
+    let unknown = attach(device(), Prot::ReadWrite, ImportRoute::Judged(&peers)).err().unwrap();
+    assert!(matches!(unknown, ImportError::Route(ref refusal) if refusal.is_unknown()), "{unknown}");
+    assert_eq!((said(&bench.log), bench.exported.buffer().attached().len()), (vec![], 0));
+
+    peers.state(Owner::Device(OwnerId::new(1)), Reach::Iova);
+    let judged = attach(device(), Prot::ReadWrite, ImportRoute::Judged(&peers)).unwrap();
+    assert_eq!(said(&bench.log), ["export", "dma files"]);
+    drop(judged);
+    // What comes back after a disturbance is mapped with the same permit.
+    let permitted = attach(tables, Prot::ReadWrite, vouched()).unwrap();
+    bench.device.perform(Deed::Reset, LONG).unwrap();
+    assert!(matches!(permitted.state(), ImportState::Mapped(_)), "{permitted:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::addr::{AddrRange, Bytes, Iova};
 use crate::dma::abilities::{Abilities, Changes, Placement};
 use crate::dma::error::{MapError, UnmapError};
 use crate::dma::io_space::{IoSpace, Source};
+use crate::dma::permit::Permit;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -180,7 +181,7 @@ impl<'a, X: Fixture> Trial<'a, X> {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), Stop> {
-        match self.fixture.space().map(iova, source, prot, attrs) {
+        match self.ask(iova, source, prot, attrs) {
             Ok(()) => {
                 self.held.push(iova);
                 Ok(())
@@ -189,10 +190,30 @@ impl<'a, X: Fixture> Trial<'a, X> {
         }
     }
 
+    /// Maps; of device memory whoever lends it has said that the device reaches it.
+    fn ask(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<FileOf<X>>,
+        prot: Prot,
+        attrs: MemAttrs,
+    ) -> Result<(), MapError> {
+        let space = self.fixture.space();
+        match attrs.contains(MemAttrs::MMIO) {
+            true => space.map_peer(iova, source, prot, attrs, &Permit::vouched(prot)),
+            false => space.map(iova, source, prot, attrs),
+        }
+    }
+
     /// Links, and expects it to work.
     pub(super) fn link(&mut self, iova: AddrRange<Iova>, source: &Source<FileOf<X>>, prot: Prot) -> Result<(), Stop> {
         let attrs = self.lent.attrs;
-        match self.fixture.space().link(iova, source, prot, attrs) {
+        let space = self.fixture.space();
+        let linked = match attrs.contains(MemAttrs::MMIO) {
+            true => space.link_peer(iova, source, prot, attrs, &Permit::vouched(prot)),
+            false => space.link(iova, source, prot, attrs),
+        };
+        match linked {
             Ok(()) => {
                 self.held.push(iova);
                 Ok(())
@@ -239,7 +260,7 @@ impl<'a, X: Fixture> Trial<'a, X> {
         attrs: MemAttrs,
         expected: &Expected<MapError>,
     ) -> Result<(), Stop> {
-        match self.fixture.space().map(iova, source, prot, attrs) {
+        match self.ask(iova, source, prot, attrs) {
             Ok(()) => {
                 // Not pushed to `held`: a space that took it may not take it back in one piece,
                 // and the report is about the mapping.

@@ -18,6 +18,7 @@ use super::abilities::{Abilities, Changes, Mmio, Sources, WriteOnly, check_withi
 use super::error::{Errno, MapError, UnmapError};
 use super::io_space::{IoSpace, Source, SourceKind};
 use super::mapped::Mapped;
+use super::permit::{Permit, check_unasked};
 use crate::access::{MemAttrs, Prot};
 use crate::addr::{AddrRange, Bytes, Granule, Iova, ProcVa};
 use crate::iova::IovaRanges;
@@ -71,7 +72,7 @@ impl Profile {
 /// One call and what was answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// [`IoSpace::map`].
+    /// [`IoSpace::map`], [`IoSpace::link`] and those with a permit.
     Map {
         /// Where.
         iova: AddrRange<Iova>,
@@ -117,22 +118,23 @@ struct Entry {
 /// ```
 /// use peerdma::addr::{AddrRange, Bytes, Iova};
 /// use peerdma::dma::recording::{Disturbance, FileKind, Profile, RecordingSpace};
-/// use peerdma::dma::{IoSpace, MapError, MemAttrs, Prot, Source};
+/// use peerdma::dma::{IoSpace, MapError, MemAttrs, Permit, Prot, Source};
 ///
 /// let mut space = RecordingSpace::new(Profile::Iommufd);
+/// let permit = Permit::vouched(Prot::ReadWrite);
 /// let bar = space.add_file(FileKind::VfioDmabuf, Bytes::new(0x10000));
 /// let iova = AddrRange::new(Iova::new(0x1000_0000), Bytes::new(0x1000)).unwrap();
 /// let source = Source::File { file: bar, offset: Bytes::new(0x2000) };
-/// space.map(iova, &source, Prot::ReadWrite, MemAttrs::MMIO)?;
+/// space.map_peer(iova, &source, Prot::ReadWrite, MemAttrs::MMIO, &permit)?;
 /// assert_eq!(space.translate(iova.start()).unwrap().source, source);
 ///
 /// // The device is reset: nobody tells us, the mapping is dead, and its IOVAs stay taken.
 /// space.disturb(bar, Disturbance::Reset);
 /// assert_eq!(space.translate(iova.start()), None);
-/// let again = space.map(iova, &source, Prot::ReadWrite, MemAttrs::MMIO);
+/// let again = space.map_peer(iova, &source, Prot::ReadWrite, MemAttrs::MMIO, &permit);
 /// assert!(matches!(again, Err(MapError::Overlap { .. })));
 /// space.unmap(iova)?;
-/// space.map(iova, &source, Prot::ReadWrite, MemAttrs::MMIO)?;
+/// space.map_peer(iova, &source, Prot::ReadWrite, MemAttrs::MMIO, &permit)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -236,8 +238,10 @@ impl RecordingSpace {
         source: &Source<FileId>,
         prot: Prot,
         attrs: MemAttrs,
+        permit: Option<&Permit>,
     ) -> Result<(), MapError> {
         self.abilities.check_map(iova, source, prot, attrs)?;
+        permit.map_or_else(|| check_unasked(iova, attrs), |permit| permit.check(iova, prot))?;
         if let Source::File { file, offset } = source {
             let len = self.provider.file(*file).map(|state| state.len);
             len.map_or(Ok(()), |len| check_within_file(*offset, iova.len(), len))?;
@@ -289,6 +293,18 @@ impl RecordingSpace {
         }
     }
 
+    fn record(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<FileId>,
+        (prot, attrs): (Prot, MemAttrs),
+        permit: Option<&Permit>,
+    ) -> Result<(), MapError> {
+        let answer = self.try_map(iova, source, prot, attrs, permit);
+        self.calls.push(Call::Map { iova, source: *source, prot, attrs, answer: answer.clone() });
+        answer
+    }
+
     fn try_unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
         self.abilities.check_unmap(iova)?;
         let len = self.mapped.check_unmap(&self.abilities, iova)?;
@@ -314,9 +330,18 @@ impl IoSpace for RecordingSpace {
         prot: Prot,
         attrs: MemAttrs,
     ) -> Result<(), MapError> {
-        let answer = self.try_map(iova, source, prot, attrs);
-        self.calls.push(Call::Map { iova, source: *source, prot, attrs, answer: answer.clone() });
-        answer
+        self.record(iova, source, (prot, attrs), None)
+    }
+
+    fn link_peer(
+        &mut self,
+        iova: AddrRange<Iova>,
+        source: &Source<FileId>,
+        prot: Prot,
+        attrs: MemAttrs,
+        permit: &Permit,
+    ) -> Result<(), MapError> {
+        self.record(iova, source, (prot, attrs), Some(permit))
     }
 
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
