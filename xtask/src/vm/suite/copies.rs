@@ -4,7 +4,8 @@
 //! IOVAs lead nowhere.
 //!
 //! In the topology `default` 05:00.0 (an engine) and 06:00.0 (a memory) are below one
-//! switch, 08:00.0 and 09:00.0 the same on root ports of their own, 03:00.0 a drive.
+//! switch, 08:00.0 and 09:00.0 the same on root ports of their own; 03:00.0 and 04:00.0 are drives
+//! with memory (BAR 2) below that switch, 07:00.0 one on a root port of its own.
 
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
@@ -12,8 +13,8 @@ use crate::failure::Failure;
 use crate::vm::guest::{Job, Outcome, User};
 use crate::vm::machine::Iommu;
 
-/// Engines and memories that may be bound to vfio-pci.
-const BOUND: [&str; 4] = ["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0"];
+/// Engines and memories that may be bound to vfio-pci, a drive's memory among them.
+const BOUND: [&str; 5] = ["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0", "0000:04:00.0"];
 
 /// One command line, how it must end, and what it must say.
 pub(super) type Step = (&'static str, u8, &'static [&'static str]);
@@ -31,6 +32,7 @@ const BELOW_ZEN: &[Step] = &[
         &["permitted  refused", "although the rules refuse the pair", "verified   yes"],
     ),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --json", 0, &["\"verified\""]),
+    ("peerdma copy 05:00.0 04:00.0/bar2+0x100000,8KiB --verify", 0, ARRIVED),
     ("peerdma copy 05:00.0 03:00.0/bar2 --verify", 4, &["0000:03:00.0 is bound to nvme, not to vfio-pci"]),
     ("peerdma copy 06:00.0 05:00.0/bar0", 4, &["0000:06:00.0", "edu"]),
     ("peerdma copy 05:00.0 06:00.0/bar5", 2, &["no memory BAR 5"]),
@@ -41,6 +43,7 @@ const BELOW_ZEN: &[Step] = &[
 const ACROSS: &[Step] = &[
     ("peerdma copy 05:00.0 09:00.0/bar2 --verify", 0, &["permitted  host_bridge", "verified   yes"]),
     ("peerdma copy 08:00.0 06:00.0/bar2 --verify", 0, ARRIVED),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify", 0, ARRIVED),
 ];
 
 const BOTH_INTERFACES: &[Step] = &[
@@ -48,6 +51,10 @@ const BOTH_INTERFACES: &[Step] = &[
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
     ("peerdma copy 05:00.0 09:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
     ("peerdma copy 08:00.0 06:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
+    ("peerdma copy 05:00.0 04:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
+    ("peerdma copy 05:00.0 04:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
 ];
 
 /// A user reads too little of config space to be told, and may not open the group.
