@@ -3,8 +3,15 @@
 //! An engine has a buffer of its own and moves bytes between it and IOVAs. Both directions
 //! are needed: a route that takes writes may still lose the answers to reads.
 //!
+//! A drive that the kernel drives has no buffer that others could use, and is none of these; [`Kind`] lists it with
+//! the rest, and says what each needs.
+//!
 //! Not here: drivers of particular devices ([`crate::edu`]), and believing them
 //! ([`crate::verified`]): that an engine reports completion says nothing about the bytes.
+
+mod kind;
+
+pub use kind::{Kind, Lack};
 
 use crate::vfio::{AccessError, ConfigError};
 use peerdma::addr::{Bytes, Iova};
