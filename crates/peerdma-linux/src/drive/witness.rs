@@ -11,8 +11,8 @@
 //!    the disk. Beside the page nothing may have changed.
 //!
 //! Writing the memory ([`Witness::writes`]) changes no block. Reading it ([`Witness::reads`]) overwrites a page of the disk,
-//! 512 KiB from its start, where partitions of today's tools do not begin before 1 MiB, and puts back what stood there,
-//! also after an error; a process that is killed outright puts nothing back.
+//! 512 KiB from its start (today's tools begin partitions at 1 MiB), unless the kernel refuses, and puts back what stood
+//! there, also after an error; a process that is killed outright puts nothing back.
 
 use super::{Drive, whole};
 use crate::memory::Pages;
@@ -98,6 +98,12 @@ pub enum WitnessError {
         /// The disk.
         path: PathBuf,
     },
+    /// The disk does not hold what was written to it.
+    #[error("{} does not hold what was just written to it; somebody else writes it, or it keeps nothing", path.display())]
+    NotKept {
+        /// The disk.
+        path: PathBuf,
+    },
     /// The memory does not keep what the processor writes.
     #[error("the device's memory does not keep what the processor writes to it: {wrote:#04x} reads {read:#04x}")]
     NotMemory {
@@ -160,6 +166,11 @@ impl<'a> Witness<'a> {
     /// [`WitnessError`]; nothing is said about the route then, and what the disk held was written back.
     pub fn reads(&mut self) -> Result<Reading, WitnessError> {
         let drive = self.drive;
+        // The kernel's rules know no direction (Linux 7.3 `pci_p2pdma_map_type`), so they are asked by the one that changes
+        // no block: a refusal leaves the disk alone.
+        if let Some(answer @ Answer::Refused { .. }) = stopped(self.memory.read_from(LEN, LEN, drive, AT)) {
+            return Ok(Reading { answer, restored: true });
+        }
         self.reads_by(|memory| memory.write_to(LEN, LEN, drive, AT))
     }
 
@@ -195,7 +206,7 @@ impl<'a> Witness<'a> {
         self.put(&before)?;
         let guards = self.beside()?;
         if self.blocks(AT)? != before {
-            return Err(WitnessError::Changing { path: self.drive.path.clone() });
+            return Err(WitnessError::NotKept { path: self.drive.path.clone() });
         }
         if let Some(answer) = stopped(carry(self.memory)) {
             return Ok(answer);
