@@ -1,6 +1,7 @@
 //! Why a program inside the guest did not end well.
 
 use peerdma::pcie::PciAddr;
+use peerdma_linux::drive::DriveError;
 use peerdma_linux::p2pmem::AllocateError;
 use peerdma_linux::proof::SampleError;
 use rustix::io::Errno;
@@ -85,6 +86,9 @@ pub(crate) enum Failure {
     /// A controller gave none of its memory.
     #[error(transparent)]
     Memory(#[from] AllocateError),
+    /// A controller gave no disk.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
     /// Memory to look at cannot be had.
     #[error(transparent)]
     Sample(SampleError),

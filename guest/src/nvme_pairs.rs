@@ -12,19 +12,18 @@
 use crate::drives;
 use crate::failure::Failure;
 use crate::probes::Probes;
+use peerdma::access::Prot;
 use peerdma::addr::Bytes;
 use peerdma::pcie::PciAddr;
+use peerdma_linux::drive::Disk;
 use peerdma_linux::p2pmem::P2pMemory;
+use peerdma_linux::tree::Tree;
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "peerdma-guest nvme-pairs";
 
-/// Linux `include/uapi/asm-generic/fcntl.h`, as x86 has it.
-const O_DIRECT: i32 = 0o40000;
 /// One page: whole blocks for every disk.
 const LEN: Bytes = Bytes::new(4096);
 
@@ -34,7 +33,7 @@ struct Controller {
     address: PciAddr,
     /// Folder of the function in sysfs.
     device: PathBuf,
-    disk: PathBuf,
+    disk: Disk,
 }
 
 /// What the kernel said about one ordered pair.
@@ -79,10 +78,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 fn ask(probes: &Probes, provider: &Controller, client: &Controller) -> Result<Line, Failure> {
     let allocate = provider.device.join("p2pmem/allocate");
     let mut memory = P2pMemory::allocate(&allocate, LEN)?;
-    let disk = open_direct(&client.disk)?;
+    let disk = client.disk.open(Prot::ReadWrite)?;
     probes.forget()?;
-    let write = memory.write_to(&disk, Bytes::ZERO);
-    let read = memory.read_from(&disk, Bytes::ZERO);
+    let write = memory.write_to(Bytes::ZERO, LEN, &disk, Bytes::ZERO);
+    let read = memory.read_from(Bytes::ZERO, LEN, &disk, Bytes::ZERO);
     let (provider, client) = (provider.address.to_string(), client.address.to_string());
     let answers = probes.answers()?;
     let of_pair = answers.iter().filter(|answer| answer.provider == provider && answer.client == client);
@@ -98,11 +97,6 @@ fn errno(outcome: io::Result<Bytes>) -> i32 {
     }
 }
 
-fn open_direct(disk: &Path) -> Result<File, Failure> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(O_DIRECT).open(disk).map_err(Failure::file("open", disk))
-}
-
 /// All controllers with memory to offer and a disk, in order of addresses; blocks until the
 /// driver has set up every drive.
 fn controllers() -> Result<Vec<Controller>, Failure> {
@@ -114,27 +108,12 @@ fn controllers() -> Result<Vec<Controller>, Failure> {
             continue;
         }
         // Disks are found after that.
-        drives::wait(&device, "disk", |device| disk(device).is_some())?;
-        let address = device.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-        if let (Some(address), Some(disk)) = (address, disk(&device)) {
+        let Some(address) = device.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let disk = || Disk::find(&Tree::live(), address).ok().filter(|disk| disk.path().exists());
+        drives::wait(&device, "disk", |_| disk().is_some())?;
+        if let Some(disk) = disk() {
             found.push(Controller { address, device, disk });
         }
     }
     Ok(found)
-}
-
-/// The first namespace of a function's controller as a block device; none while there is
-/// none, and none where multipath has renamed it (`nvme_core.multipath=N` avoids that).
-fn disk(device: &Path) -> Option<PathBuf> {
-    let controller = drives::live_controller(device)?;
-    let name = controller.file_name()?.to_string_lossy().into_owned();
-    let is_namespace = |entry: &str| -> bool {
-        let number = entry.strip_prefix(&name).and_then(|rest| rest.strip_prefix('n'));
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    };
-    let entries = fs::read_dir(&controller).ok()?.flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| is_namespace(name));
-    names.sort();
-    names.into_iter().map(|name| Path::new("/dev").join(name)).find(|disk| disk.exists())
 }

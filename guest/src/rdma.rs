@@ -4,6 +4,7 @@
 //! link      makes an adapter on a network interface of its namespace
 //! serve     one host: its pool is written and read by the other, and it looks what came
 //! ask       the other: writes, reads, sends, and asks for what must be refused
+//! alone     one adapter connected to itself
 //! limits    as a user with a limit: what the kernel says, and what the ledger says before it
 //! ```
 //!
@@ -11,10 +12,11 @@
 //! their queue pairs are. Claims are printed by whoever sees them: of bytes that is the owner of their destination.
 //!
 //! - [`link`]: the netlink message. [`host`]: one end with its memory and its peer. [`rounds`]: what both do, side by side.
-//! - [`limits`]: without a peer.
+//! - [`alone`] and [`limits`]: without a peer.
 //!
 //! Not here: making namespaces and interfaces, which the guest's shell does.
 
+mod alone;
 mod host;
 mod limits;
 mod link;
@@ -24,8 +26,7 @@ use crate::checks::{Line, Stop};
 use crate::failure::Failure;
 use std::io::Write;
 
-pub(crate) const USAGE: &str =
-    "peerdma-guest rdma link NAME INTERFACE | serve DEVICE ADDRESS:PORT | ask DEVICE ADDRESS:PORT | limits DEVICE";
+pub(crate) const USAGE: &str = "peerdma-guest rdma link NAME INTERFACE | serve DEVICE ADDRESS:PORT | ask DEVICE ADDRESS:PORT | alone DEVICE | limits DEVICE";
 
 /// What lines are printed under.
 const GROUP: &str = "rdma";
@@ -37,6 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         ["link", name, interface] => return Ok(link::make(name, interface)?),
         ["serve", device, address] => rounds::serve(device, address, &mut tally),
         ["ask", device, address] => rounds::ask(device, address, &mut tally),
+        ["alone", device] => alone::run(device, &mut tally),
         ["limits", device] => limits::run(device, &mut tally),
         _ => return Err(Failure::Usage(USAGE.into())),
     }

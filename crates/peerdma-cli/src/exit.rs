@@ -38,6 +38,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// An error and everything below it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        words.push_str(&format!(": {error}"));
+        below = error.source();
+    }
+    words
+}
+
 /// Why the program could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -79,18 +90,17 @@ impl Failure {
         Self::Device { what: what.into(), source: Some(Box::new(source)) }
     }
 
+    /// The error and everything below it.
+    pub(crate) fn words(&self) -> String {
+        chain(self)
+    }
+
     /// Prints the error and everything below it.
     pub(crate) fn print(&self) {
         let mut out = anstream::stderr().lock();
         let bold = anstyle::AnsiColor::Red.on_default().bold();
         // Nothing can be done where even this cannot be written.
-        let _ = write!(out, "{bold}error:{bold:#} {self}");
-        let mut below = self.source();
-        while let Some(error) = below {
-            let _ = write!(out, ": {error}");
-            below = error.source();
-        }
-        let _ = writeln!(out);
+        let _ = writeln!(out, "{bold}error:{bold:#} {}", self.words());
     }
 
     pub(crate) fn exit(&self) -> ExitCode {

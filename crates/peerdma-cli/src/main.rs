@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Map(arguments) => commands::map::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Copy(arguments) => commands::copy::run(arguments),
+        Command::Probe(arguments) => commands::probe::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),
         Command::Whatif(arguments) => commands::whatif::run(arguments),
         Command::Fix(arguments) => commands::fix::run(arguments),

@@ -3,9 +3,17 @@
 //! An engine has a buffer of its own and moves bytes between it and IOVAs. Both directions
 //! are needed: a route that takes writes may still lose the answers to reads.
 //!
+//! A drive that the kernel drives has no buffer that others could use, and is none of these; [`Kind`] lists it with
+//! the rest, and says what each needs.
+//!
 //! Not here: drivers of particular devices ([`crate::edu`]), and believing them
 //! ([`crate::verified`]): that an engine reports completion says nothing about the bytes.
 
+mod kind;
+
+pub use kind::{Kind, Lack};
+
+use crate::verbs::{PostError, WaitError, WorkFailed};
 use crate::vfio::{AccessError, ConfigError};
 use peerdma::addr::{Bytes, Iova};
 use peerdma::pcie::PciAddr;
@@ -77,10 +85,43 @@ pub enum EngineError {
         /// The engine.
         device: PciAddr,
     },
+    /// It was given no region that has all of these addresses; register one.
+    #[error("{device} has no region with {len} at {at}; register one there")]
+    Unregistered {
+        /// The engine.
+        device: PciAddr,
+        /// The first address.
+        at: Iova,
+        /// How many bytes.
+        len: Bytes,
+    },
+    /// An RDMA adapter did not do its work; its queue pair is taken down.
+    #[error("{device}: {why}")]
+    Adapter {
+        /// The engine.
+        device: PciAddr,
+        /// What it says.
+        why: AdapterFailed,
+    },
     /// A register is out of reach.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// Its config space does not answer.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+/// Why an RDMA adapter did not do its work.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterFailed {
+    /// It was not taken.
+    #[error(transparent)]
+    Post(#[from] PostError),
+    /// Nothing says any more how it ended.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// It ended badly.
+    #[error(transparent)]
+    Work(#[from] WorkFailed),
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! **Acting.** [`vfio`] opens devices, [`type1`] and [`iommufd`] are address spaces in front
-//! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, and
+//! of them ([`peerdma::dma::IoSpace`]), an [`engine`] such as [`edu`] moves bytes, or a [`drive`] to and from [`p2pmem`], and
 //! [`verified`] says whether they arrived. [`share`] hands a buffer to other processes,
 //! [`control`] tells others what a process is at. [`kvm`] shows memory to a virtual machine, [`dma_buf`] has
 //! memory that kernel drivers share. [`mirror`]
@@ -43,6 +43,7 @@ pub mod buffer_event;
 pub mod capture;
 pub mod control;
 pub mod dma_buf;
+pub mod drive;
 pub mod edu;
 pub mod engine;
 pub mod fence_event;

@@ -9,8 +9,10 @@ mod backing;
 
 pub use backing::{Backing, huge_page_size, transparent_huge_page_size};
 
+use crate::sys::direct;
 use crate::sys::map::{Mapping, Outside};
 use peerdma::addr::{Bytes, ProcVa};
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -107,6 +109,54 @@ impl Pages {
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
         copy_in(&self.mapping, offset, from)
     }
+
+    /// Fills `len` bytes from `at` of the pages from `file`, starting `offset` bytes into it; the bytes that came.
+    ///
+    /// For files that were opened for direct I/O, which slices of this process are not aligned for. Blocks until they came.
+    ///
+    /// # Errors
+    /// The kernel's answer, `EFAULT` for bytes that the pages do not have.
+    pub fn read_from(&self, at: Bytes, len: Bytes, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
+        direct_in(&self.mapping, at, len, file.as_fd(), offset)
+    }
+
+    /// Writes `len` bytes from `at` of the pages to `file`, starting `offset` bytes into it; the bytes that went.
+    ///
+    /// # Errors
+    /// As [`read_from`](Self::read_from).
+    pub fn write_to(&self, at: Bytes, len: Bytes, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
+        direct_out(&self.mapping, at, len, file.as_fd(), offset)
+    }
+}
+
+/// Reads a file into a mapping.
+pub(crate) fn direct_in(
+    mapping: &Mapping,
+    at: Bytes,
+    len: Bytes,
+    file: BorrowedFd<'_>,
+    offset: Bytes,
+) -> io::Result<Bytes> {
+    let (at, len) = run(at, len)?;
+    Ok(Bytes::new(direct::read_from(mapping, at, len, file, offset.as_u64())? as u64))
+}
+
+/// Writes a mapping's bytes to a file.
+pub(crate) fn direct_out(
+    mapping: &Mapping,
+    at: Bytes,
+    len: Bytes,
+    file: BorrowedFd<'_>,
+    offset: Bytes,
+) -> io::Result<Bytes> {
+    let (at, len) = run(at, len)?;
+    Ok(Bytes::new(direct::write_to(mapping, at, len, file, offset.as_u64())? as u64))
+}
+
+/// Offset and length as numbers of this process, none of whose mappings has more.
+fn run(at: Bytes, len: Bytes) -> Result<(usize, usize), Errno> {
+    let number = |bytes: Bytes| usize::try_from(bytes.as_u64()).map_err(|_| Errno::FAULT);
+    Ok((number(at)?, number(len)?))
 }
 
 /// Copies bytes out of a mapping; nothing if they do not all lie in it.

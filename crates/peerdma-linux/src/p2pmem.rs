@@ -6,9 +6,11 @@
 //! device, and only then does a request travel from device to device. Buffered I/O works
 //! too, by the CPU, and so says nothing about a route.
 //!
-//! Not here: finding out whether bytes arrived by the route that the kernel chose.
+//! Not here: finding out whether bytes arrived by the route that the kernel chose; see [`crate::drive::witness`].
 
-use crate::sys::p2pmem::Pages;
+use crate::memory::{BeyondPages, copy_in, copy_out, direct_in, direct_out};
+use crate::sys::map::Mapping;
+use crate::verified::{CpuAccess, CpuView};
 use peerdma::addr::{AddrRange, Bytes, ProcVa};
 use rustix::io::Errno;
 use std::fs::OpenOptions;
@@ -22,8 +24,8 @@ use std::path::{Path, PathBuf};
 /// stays; the kernel unbinds the driver only after they are given back.
 #[derive(Debug)]
 pub struct P2pMemory {
-    pages: Pages,
-    len: Bytes,
+    /// Shared and from offset 0 of the file: the kernel refuses anything else.
+    pages: Mapping,
 }
 
 /// Why no memory was taken.
@@ -100,8 +102,8 @@ impl P2pMemory {
             .write(true)
             .open(allocate)
             .map_err(|source| AllocateError::Open { path: path(), source })?;
-        match Pages::take(file.as_fd(), count) {
-            Ok(pages) => Ok(Self { pages, len }),
+        match Mapping::of_file(file.as_fd(), 0, count) {
+            Ok(pages) => Ok(Self { pages }),
             Err(Errno::NOMEM) => Err(AllocateError::Exhausted { path: path(), len }),
             Err(Errno::NODEV) => Err(AllocateError::Withdrawn { path: path() }),
             Err(errno) => Err(AllocateError::Kernel { path: path(), source: errno.into() }),
@@ -110,30 +112,70 @@ impl P2pMemory {
 
     /// Where the process has it, half-open: for whoever asks the kernel what it does with such addresses.
     pub fn process_range(&self) -> Option<AddrRange<ProcVa>> {
-        AddrRange::new(self.pages.address(), self.len)
+        AddrRange::new(self.pages.address(), self.pages.len())
     }
 
-    /// Fills the memory from `file`, starting `offset` bytes into it; the bytes that came.
+    /// Bytes that were asked for.
+    pub fn len(&self) -> Bytes {
+        self.pages.len()
+    }
+
+    /// Always false; there is at least one byte.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The processor copies bytes out, over its own way to the device.
     ///
-    /// With a file opened for direct I/O, `offset` has to be a multiple of the device's
+    /// # Errors
+    /// [`BeyondPages`], with nothing read.
+    pub fn read(&self, at: Bytes, into: &mut [u8]) -> Result<(), BeyondPages> {
+        copy_out(&self.pages, at, into)
+    }
+
+    /// The processor copies bytes in.
+    ///
+    /// # Errors
+    /// [`BeyondPages`], with nothing written.
+    pub fn write(&self, at: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
+        copy_in(&self.pages, at, from)
+    }
+
+    /// Fills `len` bytes from `at` of the memory from `file`, starting `offset` bytes into it; the bytes that came.
+    ///
+    /// With a file opened for direct I/O, `at`, `len` and `offset` have to be multiples of the device's
     /// block. Blocks until the transfer is over.
     ///
     /// # Errors
     /// The kernel's answer as it is: `EINVAL` where it does not let the two devices reach
     /// each other (or for a crooked offset), `EREMOTEIO` where the file's driver does not
-    /// take such memory at all.
-    pub fn read_from(&mut self, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
-        Ok(Bytes::new(self.pages.read_from(file.as_fd(), offset.as_u64())? as u64))
+    /// take such memory at all, `EFAULT` for bytes that the memory does not have.
+    pub fn read_from(&mut self, at: Bytes, len: Bytes, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
+        direct_in(&self.pages, at, len, file.as_fd(), offset)
     }
 
-    /// Writes the memory to `file`, starting `offset` bytes into it; the bytes that went.
+    /// Writes `len` bytes from `at` of the memory to `file`, starting `offset` bytes into it; the bytes that went.
     ///
     /// Blocks as [`read_from`](Self::read_from) does.
     ///
     /// # Errors
     /// As for [`read_from`](Self::read_from).
-    pub fn write_to(&self, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
-        Ok(Bytes::new(self.pages.write_to(file.as_fd(), offset.as_u64())? as u64))
+    pub fn write_to(&self, at: Bytes, len: Bytes, file: impl AsFd, offset: Bytes) -> io::Result<Bytes> {
+        direct_out(&self.pages, at, len, file.as_fd(), offset)
+    }
+}
+
+impl CpuView for P2pMemory {
+    fn extent(&self) -> (Bytes, Bytes) {
+        (Bytes::ZERO, self.len())
+    }
+
+    fn read(&self, offset: Bytes, into: &mut [u8]) -> Result<(), CpuAccess> {
+        Ok(Self::read(self, offset, into)?)
+    }
+
+    fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), CpuAccess> {
+        Ok(Self::write(self, offset, from)?)
     }
 }
 
@@ -150,9 +192,14 @@ mod tests {
         std::fs::write(&pool, [7; 8192]).unwrap();
         std::fs::write(&disk, [1; 8192]).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(&disk).unwrap();
-        let mut memory = P2pMemory::allocate(&pool, Bytes::new(4096)).unwrap();
-        assert_eq!(memory.write_to(&file, Bytes::new(4096)).unwrap(), Bytes::new(4096));
-        assert_eq!(memory.read_from(&file, Bytes::ZERO).unwrap(), Bytes::new(4096));
+        let page = Bytes::new(4096);
+        let mut memory = P2pMemory::allocate(&pool, page).unwrap();
+        assert_eq!(memory.write_to(Bytes::ZERO, page, &file, page).unwrap(), page);
+        assert_eq!(memory.read_from(Bytes::ZERO, page, &file, Bytes::ZERO).unwrap(), page);
+        for (at, len) in [(1, 4096), (4096, 1), (0, 0), (u64::MAX, 1)] {
+            let error = memory.read_from(Bytes::new(at), Bytes::new(len), &file, Bytes::ZERO).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::FAULT.raw_os_error()), "{at} {len}");
+        }
         drop(memory);
         assert_eq!(std::fs::read(&disk).unwrap()[4095..4097], [1, 7]);
         assert_eq!(std::fs::read(&pool).unwrap()[4095..4097], [1, 7]);

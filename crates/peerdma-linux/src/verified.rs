@@ -27,6 +27,7 @@ mod delivery;
 mod memory;
 
 pub use delivery::{Damage, Delivery, Side, Verification, Wrong};
+pub(crate) use memory::Guards;
 pub use memory::{CpuAccess, CpuView, Staging, Target};
 
 use crate::engine::{Engine, EngineError};

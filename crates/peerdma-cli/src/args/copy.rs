@@ -86,6 +86,14 @@ pub(crate) enum EngineArgument {
     Edu,
 }
 
+impl From<EngineArgument> for peerdma_linux::engine::Kind {
+    fn from(argument: EngineArgument) -> Self {
+        match argument {
+            EngineArgument::Edu => Self::Edu,
+        }
+    }
+}
+
 /// An interface for mapping.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViaArgument {

@@ -14,6 +14,7 @@ mod memlock;
 mod pin;
 
 mod pins;
+mod probe;
 mod share;
 mod trace;
 mod verify;
@@ -24,7 +25,7 @@ mod whose;
 pub(crate) use attach::AttachArguments;
 pub(crate) use buffers::{BuffersArguments, default_socket};
 pub(crate) use compat::CompatArguments;
-pub(crate) use copy::{CopyArguments, EngineArgument, ViaArgument};
+pub(crate) use copy::{CopyArguments, ViaArgument};
 pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use explain::{ExplainArguments, Topic};
@@ -35,6 +36,7 @@ pub(crate) use memlock::{LimitArgument, MemlockArguments};
 
 pub(crate) use pin::PinArguments;
 pub(crate) use pins::PinsArguments;
+pub(crate) use probe::ProbeArguments;
 pub(crate) use share::{EnforcementArgument, ShareArguments};
 pub(crate) use trace::TraceArguments;
 pub(crate) use verify::VerifyArguments;
@@ -67,6 +69,7 @@ Examples:
   peerdma fix card0 card1                  which ports to change, and the kernel parameters for it
   peerdma map --initiator mlx5_0 ram:0x100000000+2M card1/bar0   at which addresses, and in which pages
   sudo peerdma copy 05:00.0 06:00.0/bar2 --verify   real bytes, compared
+  sudo peerdma probe nvme0 nvme1 --need write        what the rules say, the kernel grants and the bytes show
   peerdma copy gpu0 nvme0/bar2 --platform two-socket   bytes in an emulated machine, compared
   peerdma trace nic0 gpu1 --read           the hops of one request there
   peerdma pins                             who holds how much pinned and locked memory here
@@ -94,6 +97,8 @@ pub(crate) enum Command {
     Map(MapArguments),
     /// Let one device move bytes into another's memory, and check that they arrive: on this machine, or on a described one.
     Copy(CopyArguments),
+    /// Ask the rules, the kernel and the bytes whether one device reaches another's memory, by every engine that is here.
+    Probe(ProbeArguments),
     /// Follow one request through a described machine, hop by hop, beside what the verdict says of it.
     Trace(TraceArguments),
     /// Show the verdict after a change, beside the verdict now, and what isolation it costs.

@@ -7,34 +7,29 @@
 //!
 //! With `--platform` all of that happens in a machine that is [emulated] in this process.
 //!
-//! Not here: opening ([`open`]), mapping ([`session`]), comparing ([`peerdma_linux::verified`]).
+//! Not here: opening and mapping ([`hardware`](super::hardware)), comparing ([`peerdma_linux::verified`]).
 
 mod emulated;
-mod open;
-mod session;
 mod show;
 
-use crate::args::{CopyArguments, EngineArgument, InputArguments};
+pub(super) use show::words as delivery_words;
+
+use super::hardware::{self, Session, Wanted};
+use crate::args::{CopyArguments, InputArguments};
 use crate::document::{CopyDocument, GrantedDocument, SCHEMA, Source, VerifiedDocument};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Loaded};
 use crate::output;
 use crate::progress::Steps;
-use crate::select::{self, Asked};
-use open::Wanted;
-use peerdma::addr::Bytes;
+use crate::select;
 use peerdma::pcie::PciAddr;
-use peerdma::route::{Judge, PairVerdict, Permission, Target, Verdict};
+use peerdma::route::{Judge, PairVerdict};
 use peerdma::topology::{FunctionId, Topology};
-use peerdma_linux::edu::Edu;
+use peerdma_linux::engine::Kind;
 use peerdma_linux::interrupt::Interrupts;
 use peerdma_linux::verified::{Verification, VerifyError};
-use peerdma_linux::vfio::{BarIndex, BarRange};
-use session::Session;
+use peerdma_linux::vfio::BarRange;
 use std::ops::ControlFlow;
-
-/// Length of a range that nobody gave.
-const DEFAULT_LEN: Bytes = Bytes::new(4096);
 
 /// What happened.
 struct Outcome {
@@ -65,21 +60,20 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<Exit, Failure> {
     };
     let loaded = input::load(&InputArguments::default())?;
     let initiator = select::function(&loaded.topology, from)?;
-    let asked = target(&loaded.topology, to)?;
-    let (target, range) = (asked.function(), bar_range(&asked, to)?);
+    let named = select::target(&loaded.topology, to)?;
+    let Some((asked, range)) = hardware::named_memory(&loaded.topology, named, to)? else {
+        let bars = hardware::bars_of(&loaded.topology, &named.target, to);
+        return Err(Failure::usage(format!("{to}: a copy overwrites memory, so it needs to be told which: {bars}")));
+    };
+    let target = asked.function();
     if initiator == target {
         return Err(Failure::usage(format!("{from} and {to} are the same function; a copy needs two")));
     }
     let judge = Judge::new(&loaded.topology);
     let pair = judge.judge(initiator, &asked);
-    // VFIO itself decides nothing, so what Linux's rules say is all that permits.
-    let permitted = Exit::judge([match Verdict::from(pair.kernel.map_type) {
-        Verdict::Direct | Verdict::HostBridge => Permission::Permitted,
-        Verdict::Refused => Permission::Refused,
-        Verdict::Unknown => Permission::Unknown,
-    }]);
+    let permitted = Exit::judge([hardware::by_linux(&pair)]);
     // A function that is no such engine is named whether or not the pair is permitted.
-    let attempt = match check_engine(arguments.engine, &loaded.topology, initiator) {
+    let attempt = match check_engine(arguments.engine.into(), &loaded.topology, initiator) {
         Err(failure) => Attempt::Failed(None, failure),
         Ok(()) if permitted == Exit::Done || arguments.force => {
             touch(arguments, address(&loaded, initiator), address(&loaded, target), range)
@@ -113,40 +107,11 @@ fn address(loaded: &Loaded, id: FunctionId) -> PciAddr {
     loaded.topology.function(id).address()
 }
 
-/// The target and its range, 4 KiB or the whole of a smaller BAR where none was given.
-fn target(topology: &Topology, text: &str) -> Result<Target, Failure> {
-    let Asked { target, bar_is_named } = select::target(topology, text)?;
-    let Some(bar) = target.bar().filter(|_| bar_is_named) else {
-        let info = topology.function(target.function()).info();
-        let bars: Vec<String> = info.bars.iter().map(|bar| format!("{text}/bar{}", bar.index)).collect();
-        let bars = if bars.is_empty() { "it has no memory BAR".to_string() } else { bars.join(" or ") };
-        return Err(Failure::usage(format!("{text}: a copy overwrites memory, so it needs to be told which: {bars}")));
-    };
-    // Names of functions may hold a plus sign themselves.
-    if text.split_once('/').is_some_and(|(_, range)| range.contains('+')) {
-        return Ok(target);
-    }
-    let len = target.len().map_or(DEFAULT_LEN, |len| len.min(DEFAULT_LEN));
-    Target::of_bar(topology, target.function(), bar, Some((Bytes::ZERO, len)))
-        .map_err(|error| Failure::usage(error.to_string()))
-}
-
-fn bar_range(target: &Target, text: &str) -> Result<BarRange, Failure> {
-    let bar = target.bar().and_then(BarIndex::new);
-    let checked = bar.zip(target.len()).and_then(|(bar, len)| BarRange::new(bar, target.offset(), len));
-    checked.ok_or_else(|| Failure::usage(format!("{text} is no range of a BAR")))
-}
-
 /// Refuses an initiator that is known not to be such an engine, before its driver is asked for.
-fn check_engine(engine: EngineArgument, topology: &Topology, initiator: FunctionId) -> Result<(), Failure> {
+fn check_engine(engine: Kind, topology: &Topology, initiator: FunctionId) -> Result<(), Failure> {
     let info = topology.function(initiator).info();
-    match (engine, info.registers.id) {
-        (EngineArgument::Edu, Some(found)) if found != Edu::ID => {
-            let what = format!("{} is {found}, not QEMU's edu device ({})", info.address, Edu::ID);
-            Err(Failure::Device { what, source: None })
-        }
-        (EngineArgument::Edu, _) => Ok(()),
-    }
+    let checked = engine.check(info.address, info.registers.id, info.registers.class);
+    checked.map_err(|lack| Failure::Device { what: lack.to_string(), source: None })
 }
 
 /// Opens both devices, maps, moves, and gives everything back.
@@ -155,7 +120,7 @@ fn touch(arguments: &CopyArguments, initiator: PciAddr, target: PciAddr, range: 
     let interrupts = Interrupts::watch();
     let mut session = match Session::open(arguments.via, Wanted { initiator, target, range }) {
         Ok(session) => session,
-        Err(failure) => return Attempt::Failed(None, failure),
+        Err(why) => return Attempt::Failed(None, why.into()),
     };
     let granted = session.granted();
     let mut progress = Steps::new();
@@ -206,9 +171,7 @@ fn document(
     CopyDocument {
         schema: SCHEMA,
         source: Source::new(loaded),
-        engine: match arguments.engine {
-            EngineArgument::Edu => "edu",
-        },
+        engine: Kind::from(arguments.engine).word(),
         pair: super::route::explained(judge, pair, Vec::new()),
         forced: arguments.force,
         granted: granted.cloned(),
@@ -220,6 +183,7 @@ fn document(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::Asked;
     use clap::Parser;
 
     #[derive(Parser)]

@@ -103,7 +103,7 @@ impl VerifiedDocument {
 
 /// What came of one direction, in its last run.
 #[derive(Serialize, JsonSchema, Debug)]
-pub(super) struct DeliveryDocument {
+pub(crate) struct DeliveryDocument {
     /// Every byte arrived and nothing beside them changed.
     delivered: bool,
     /// Bytes that are not what was sent.

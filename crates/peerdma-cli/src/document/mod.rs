@@ -17,6 +17,7 @@ pub(crate) mod memlock;
 mod pairs;
 pub(crate) mod pin;
 pub(crate) mod pins;
+mod probe;
 pub(crate) mod share;
 mod topology;
 mod trace;
@@ -30,6 +31,7 @@ pub(crate) use emulated::{
     EmulatedCopyDocument, FaultDocument, HandedDocument, InitiatorDocument, OwnerDocument, SpeedDocument,
 };
 pub(crate) use pairs::{Pair, PairsDocument, ReasonDocument, StepDocument, fate_word};
+pub(crate) use probe::{AbsentEngineDocument, ProbeDocument, ProbeRowDocument, StageDocument};
 pub(crate) use topology::TopologyDocument;
 pub(crate) use trace::{HopDocument, RequestDocument, TraceDocument};
 

@@ -18,6 +18,7 @@ mod map;
 mod memlock;
 mod pin;
 mod pins;
+mod probe;
 mod share;
 mod verify;
 mod vfio;

@@ -163,6 +163,16 @@ impl Mapping {
         Ok(unsafe { self.start.as_ptr().add(offset) })
     }
 
+    /// A pointer to `len` bytes at `offset`, at least one, for a system call that moves them.
+    pub(super) fn run(&self, offset: usize, len: usize) -> Result<*mut u8, Outside> {
+        if len == 0 {
+            return Err(Outside);
+        }
+        self.inside(offset, len)?;
+        // A byte is aligned wherever it is.
+        self.at(offset, 1)
+    }
+
     /// Copies bytes from `offset` on out of the mapping.
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Outside> {
         self.inside(offset, into.len())?;

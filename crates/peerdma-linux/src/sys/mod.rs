@@ -13,6 +13,7 @@
 //!
 //! Not here: deciding anything, naming errors (errors are the plain ones of the call).
 
+pub(crate) mod direct;
 #[cfg(test)]
 pub(crate) mod disturb;
 pub(crate) mod dma_buf;
@@ -23,7 +24,6 @@ pub(crate) mod iommufd;
 pub(crate) mod kvm;
 pub(crate) mod lock;
 pub(crate) mod map;
-pub(crate) mod p2pmem;
 pub(crate) mod peer;
 pub(crate) mod process_memory;
 pub(crate) mod procmap;

@@ -43,6 +43,7 @@
 //! - [`Completions`] says what has ended, with a descriptor to wait for; [`Status`] how.
 //! - [`Unconnected`] and [`Queue`] are a reliable connection before and after it has a peer; [`Endpoint`] and
 //!   [`RemoteRange`] are what the two sides tell each other, by whatever way they have.
+//! - [`Loopback`] is an adapter connected to itself, as an engine that moves bytes.
 //! - [`Imported`] is a region that a shared buffer takes back.
 //!
 //! # What keeps memory in its place
@@ -70,6 +71,7 @@ mod endpoint;
 mod error;
 mod importing;
 mod library;
+mod loopback;
 mod options;
 mod queue;
 mod region;
@@ -86,6 +88,7 @@ pub use endpoint::{BadBytes, Endpoint, Mtu, RemoteRange};
 pub use error::{ConnectError, DevicesError, NotConnected, ObjectError, PostError, RegisterError, WaitError};
 pub use importing::{ImportError, Imported, Importing};
 pub use library::{LoadError, Verbs};
+pub use loopback::{Loopback, LoopbackError};
 pub use options::{Depths, Options};
 pub use queue::{Queue, Unconnected};
 pub use region::{BeyondRegion, Part, Region};

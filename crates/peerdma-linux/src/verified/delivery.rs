@@ -50,7 +50,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Compares what came with what was sent and what was there before.
-    pub(super) fn compare(offset: Bytes, sent: &[u8], before: &[u8], came: &[u8], damage: Option<Damage>) -> Self {
+    pub(crate) fn compare(offset: Bytes, sent: &[u8], before: &[u8], came: &[u8], damage: Option<Damage>) -> Self {
         let wrong = |(index, (sent, came)): (usize, (&u8, &u8))| {
             (sent != came).then(|| Wrong {
                 offset: Bytes::new(offset.as_u64() + index as u64),

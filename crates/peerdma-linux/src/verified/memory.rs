@@ -199,13 +199,19 @@ impl<'a> Staging<'a> {
 
 /// The bytes on both sides of a destination, as far as there is room.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Guards {
+pub(crate) struct Guards {
     before: Vec<u8>,
     after: Vec<u8>,
 }
 
 impl Guards {
-    fn read(memory: &dyn CpuView, start: Bytes, len: usize) -> Result<Self, CpuAccess> {
+    /// What was read elsewhere: the bytes before a destination and those after it.
+    pub(crate) fn of(before: Vec<u8>, after: Vec<u8>) -> Self {
+        Self { before, after }
+    }
+
+    /// What stands around the `len` bytes from `start`.
+    pub(crate) fn read(memory: &dyn CpuView, start: Bytes, len: usize) -> Result<Self, CpuAccess> {
         let (first, end) = memory.extent();
         let own_end = start.checked_add(Bytes::new(len as u64)).ok_or(CpuAccess::Wraps)?;
         let below = start.as_u64().saturating_sub(first.as_u64()).min(GUARD.as_u64());
@@ -218,7 +224,7 @@ impl Guards {
     }
 
     /// The changed byte nearest to the destination, if any; below it first.
-    pub(super) fn damage(&self, now: &Self) -> Option<Damage> {
+    pub(crate) fn damage(&self, now: &Self) -> Option<Damage> {
         let damage = |side, (index, (was, is)): (usize, (&u8, &u8))| {
             (was != is).then(|| Damage { side, distance: Bytes::new(index as u64 + 1), was: *was, is: *is })
         };

@@ -117,12 +117,12 @@ impl Place {
     }
 }
 
-pub(super) fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
+pub(crate) fn driver(tree: &Tree, device: PciAddr) -> Option<String> {
     tree.link_name(&format!("{}/driver", folder(tree, device)))
 }
 
 /// Where a function's files are: behind a link, which an archive does not follow by itself.
-pub(super) fn folder(tree: &Tree, device: PciAddr) -> String {
+pub(crate) fn folder(tree: &Tree, device: PciAddr) -> String {
     let listed = format!("{DEVICES}/{device}");
     tree.link(&listed).map_or(listed, |target| resolve(DEVICES, &target))
 }

@@ -102,15 +102,7 @@ impl Standing {
     pub fn read(tree: &Tree, device: PciAddr) -> Result<Self, OpenError> {
         let place = Place::read(tree, device)?;
         let folder = folder(tree, device);
-        // Config space serves where the copy holds nothing else; a virtual function has no IDs there.
-        let config = tree.read(&format!("{folder}/config")).unwrap_or_default();
-        let word =
-            |at: usize| Some(u16::from_le_bytes(*config.get(at..)?.first_chunk()?)).filter(|word| *word != 0xffff);
-        let number = |name: &str| hex(&tree.text(&format!("{folder}/{name}"))?);
-        let id = |name: &str, at| number(name).and_then(|number| u16::try_from(number).ok()).or_else(|| word(at));
-        let id = id("vendor", 0).zip(id("device", 2)).map(|(vendor, device)| PciId { vendor, device });
-        let class = || Some(u32::from(word(10)?) << 8 | u32::from(*config.get(9)?));
-        let class = number("class").or_else(class);
+        let (id, class) = identity(tree, device);
         let kept_for =
             tree.text(&format!("{folder}/driver_override")).filter(|text| !text.is_empty() && text != "(null)");
         let neighbours = place.group.as_ref().map(|group| neighbours(tree, group.number, device)).unwrap_or_default();
@@ -131,6 +123,19 @@ impl Standing {
     pub fn is_bridge(&self) -> bool {
         self.class.is_some_and(|class| class >> 16 == 0x06)
     }
+}
+
+/// A function's IDs and its class code, 24 bits, as far as they are read.
+pub(crate) fn identity(tree: &Tree, device: PciAddr) -> (Option<PciId>, Option<u32>) {
+    let folder = folder(tree, device);
+    // Config space serves where the copy holds nothing else; a virtual function has no IDs there.
+    let config = tree.read(&format!("{folder}/config")).unwrap_or_default();
+    let word = |at: usize| Some(u16::from_le_bytes(*config.get(at..)?.first_chunk()?)).filter(|word| *word != 0xffff);
+    let number = |name: &str| hex(&tree.text(&format!("{folder}/{name}"))?);
+    let id = |name: &str, at| number(name).and_then(|number| u16::try_from(number).ok()).or_else(|| word(at));
+    let id = id("vendor", 0).zip(id("device", 2)).map(|(vendor, device)| PciId { vendor, device });
+    let class = || Some(u32::from(word(10)?) << 8 | u32::from(*config.get(9)?));
+    (id, number("class").or_else(class))
 }
 
 fn hex(text: &str) -> Option<u32> {

@@ -4,21 +4,42 @@
 //! IOVAs lead nowhere.
 //!
 //! In the topology `default` 05:00.0 (an engine) and 06:00.0 (a memory) are below one
-//! switch, 08:00.0 and 09:00.0 the same on root ports of their own, 03:00.0 a drive.
+//! switch, 08:00.0 and 09:00.0 the same on root ports of their own; 03:00.0 and 04:00.0 are drives
+//! with memory (BAR 2) below that switch, 07:00.0 one on a root port of its own. Where blocks of 03:00.0 are written, its
+//! disk is a file of this machine, which has to hold afterwards what it held before.
 
 use super::setup::{Laboratory, Setup, Which};
-use super::{Done, Test};
+use super::{Done, Test, driver};
 use crate::failure::Failure;
 use crate::vm::guest::{Job, Outcome, User};
 use crate::vm::machine::Iommu;
+use peerdma::addr::Bytes;
+use peerdma_linux::pattern::Pattern;
+use std::fs;
 
-/// Engines and memories that may be bound to vfio-pci.
-const BOUND: [&str; 4] = ["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0"];
+/// Engines and memories that may be bound to vfio-pci, a drive's memory among them.
+const BOUND: [&str; 5] = ["0000:05:00.0", "0000:06:00.0", "0000:08:00.0", "0000:09:00.0", "0000:04:00.0"];
 
 /// One command line, how it must end, and what it must say.
 pub(super) type Step = (&'static str, u8, &'static [&'static str]);
 
 const ARRIVED: &[&str] = &["verified   yes", "every byte arrived"];
+
+/// The kernel finds drives in its own time. Which two are asked for, since one may be in VFIO's hands.
+macro_rules! drives_are_there {
+    ($of:literal) => {
+        (
+            concat!(
+                "for of in ",
+                $of,
+                "; do until [ -b \"/dev/$(basename /sys/bus/pci/devices/0000:$of:00.0/nvme/nvme*/nvme*n1)\" ]; ",
+                "do sleep 0.2; done; done"
+            ),
+            0,
+            &[],
+        )
+    };
+}
 
 /// Below Zen on the stock kernel: what is permitted, refused, forced, and wrong.
 const BELOW_ZEN: &[Step] = &[
@@ -31,9 +52,22 @@ const BELOW_ZEN: &[Step] = &[
         &["permitted  refused", "although the rules refuse the pair", "verified   yes"],
     ),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --json", 0, &["\"verified\""]),
+    ("peerdma copy 05:00.0 04:00.0/bar2+0x100000,8KiB --verify", 0, ARRIVED),
     ("peerdma copy 05:00.0 03:00.0/bar2 --verify", 4, &["0000:03:00.0 is bound to nvme, not to vfio-pci"]),
     ("peerdma copy 06:00.0 05:00.0/bar0", 4, &["0000:06:00.0", "edu"]),
     ("peerdma copy 05:00.0 06:00.0/bar5", 2, &["no memory BAR 5"]),
+    // Arrived, and yet nobody knows what such a host bridge does to what VFIO sends there.
+    ("peerdma probe 05:00.0 06:00.0/bar2", 3, &["edu     write      unknown    yes      yes", "read       unknown"]),
+    ("peerdma probe 05:00.0 09:00.0/bar2", 1, &["edu     write      refused    unknown  unknown", "--force tries it"]),
+    ("peerdma probe 05:00.0 06:00.0", 3, &["none    write", "name the memory to reach, such as 06:00.0/bar2"]),
+    drives_are_there!("03 07"),
+    // The kernel, asked by the drive's driver, refuses what the rules refuse.
+    ("peerdma probe 03:00.0 07:00.0 --write", 1, &["nvme    write      refused    no       unknown", "EINVAL"]),
+    (
+        "peerdma probe 05:00.0 03:00.0/bar2",
+        3,
+        &["not to vfio-pci; peerdma vfio bind 0000:03:00.0", "not an NVMe drive"],
+    ),
     ("peerdma copy 05:00.0 06:00.0/bar2+0xffe000,64KiB --verify", 2, &["bar2"]),
 ];
 
@@ -41,6 +75,23 @@ const BELOW_ZEN: &[Step] = &[
 const ACROSS: &[Step] = &[
     ("peerdma copy 05:00.0 09:00.0/bar2 --verify", 0, &["permitted  host_bridge", "verified   yes"]),
     ("peerdma copy 08:00.0 06:00.0/bar2 --verify", 0, ARRIVED),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify", 0, ARRIVED),
+    (
+        "peerdma probe 05:00.0 09:00.0/bar2",
+        0,
+        &["edu     write      permitted  yes      yes", "edu     read       permitted"],
+    ),
+    drives_are_there!("03 07"),
+    ("peerdma probe 03:00.0 07:00.0", 3, &["nvme    write      permitted  yes      yes", "--write lets it"]),
+    ("peerdma probe 03:00.0 07:00.0 --need write", 0, &["nvme    write      permitted  yes      yes"]),
+    ("peerdma probe 03:00.0 07:00.0 --write", 0, &["nvme    read       permitted  yes      yes"]),
+    // Swap claims the disk as a file system would.
+    (
+        "d=/dev/$(basename /sys/bus/pci/devices/0000:03:00.0/nvme/nvme*/nvme*n1); mkswap $d; swapon $d; \
+      peerdma probe 03:00.0 07:00.0 --write",
+        3,
+        &["nvme    write      permitted  yes      yes", "is in use"],
+    ),
 ];
 
 const BOTH_INTERFACES: &[Step] = &[
@@ -48,10 +99,21 @@ const BOTH_INTERFACES: &[Step] = &[
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
     ("peerdma copy 05:00.0 09:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
     ("peerdma copy 08:00.0 06:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
+    ("peerdma copy 05:00.0 04:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
+    ("peerdma copy 05:00.0 04:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify --via iommufd", 0, &["iommufd", "verified   yes"]),
+    ("peerdma copy 08:00.0 04:00.0/bar2 --verify --via type1", 0, &["type1", "verified   yes"]),
 ];
 
 /// A user reads too little of config space to be told, and may not open the group.
 const AS_A_USER: &[Step] = &[
+    (
+        "peerdma probe 05:00.0 06:00.0/bar2 --force",
+        3,
+        &["none    write      unknown", "not permitted to open /dev/vfio/"],
+    ),
+    drives_are_there!("03 07"),
+    ("peerdma probe 03:00.0 07:00.0", 3, &["none    read       unknown", "cannot open /dev/nvme", "run as root"]),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 3, &["permitted  unknown", "nothing was touched"]),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --force", 4, &["not permitted to open /dev/vfio/"]),
 ];
@@ -59,27 +121,62 @@ const AS_A_USER: &[Step] = &[
 const WITHOUT_IOMMU: &[Step] = &[
     // vfio-pci does not bind there, so the driver is what is wrong first.
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 4, &["0000:05:00.0"]),
+    drives_are_there!("03 04"),
+    ("peerdma probe 03:00.0 04:00.0 --write", 0, &["nvme    write      permitted  yes      yes", "nvme    read"]),
 ];
 
 /// An engine that reaches its buffer in memory and not the target, and does not say so.
-const CUT_SHORT: &[Step] = &[("peerdma copy 05:00.0 06:00.0/bar2 --verify", 4, &["verified   no", "did not arrive"])];
+const CUT_SHORT: &[Step] = &[
+    ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 4, &["verified   no", "did not arrive"]),
+    ("peerdma probe 05:00.0 06:00.0/bar2", 4, &["yes      no", "nothing arrived"]),
+    drives_are_there!("03 04"),
+    // QEMU's switch sends a bus address to the IOMMU, and its drive reports success.
+    ("peerdma probe 03:00.0 04:00.0 --need write", 4, &["permitted  yes      no", "nothing arrived"]),
+];
 
 pub(super) fn tests() -> Vec<Test> {
     let stock = || Setup::named(Which::Stock, "default").vfio(&BOUND);
     let small = || Setup::named(Which::Small, "default").vfio(&BOUND);
-    let mut narrow = stock();
+    // The drives keep their driver there.
+    let mut narrow = Setup::named(Which::Stock, "default").vfio(&["0000:05:00.0", "0000:06:00.0"]);
     narrow.replace = Some(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
     [
         ("below one switch, and what is refused or wrong", stock(), BELOW_ZEN),
-        ("across root ports, intel", stock().zen(), ACROSS),
-        ("across root ports, virtio", stock().zen().iommu(Iommu::Virtio), ACROSS),
         ("through type1 and iommufd", small().zen(), BOTH_INTERFACES),
         ("as a user", stock().user(User::Nobody), AS_A_USER),
-        ("without an IOMMU", Setup::named(Which::Stock, "default").iommu(Iommu::None), WITHOUT_IOMMU),
         ("bytes that do not arrive are seen", narrow, CUT_SHORT),
     ]
     .map(|(name, setup, steps)| Test::new("copies", name, move |laboratory| all(laboratory, &setup, steps)))
-    .into()
+    .into_iter()
+    .chain(
+        [
+            ("across root ports, intel", stock().zen(), ACROSS),
+            ("across root ports, virtio", stock().zen().iommu(Iommu::Virtio), ACROSS),
+            ("without an IOMMU", Setup::named(Which::Stock, "default").iommu(Iommu::None), WITHOUT_IOMMU),
+        ]
+        .map(|(name, setup, steps)| {
+            Test::new("copies", name, move |laboratory| put_back(laboratory, &setup, name, steps))
+        }),
+    )
+    .collect()
+}
+
+/// Runs all steps with a disk that keeps what is written, and looks whether everything behind the first page, which is
+/// swap's, is as it was.
+fn put_back(laboratory: &Laboratory, setup: &Setup, name: &str, steps: &[Step]) -> Result<Done, Failure> {
+    const LEN: usize = 4 << 20;
+    const PAGE: usize = 4096;
+    let disk = laboratory.scratch()?.join(format!("copies-{}", name.replace([' ', ','], "-")));
+    let held = Pattern::new(5, 0).bytes(Bytes::ZERO, LEN);
+    fs::write(&disk, &held).map_err(|error| Failure::io("write", &disk, &error))?;
+    let setup = Setup { replace: Some((driver::FORGETS, driver::kept_in(&disk))), ..setup.clone() };
+    let done = all(laboratory, &setup, steps)?;
+    let holds = fs::read(&disk).map_err(|error| Failure::io("read", &disk, &error))?;
+    fs::remove_file(&disk).map_err(|error| Failure::io("remove", &disk, &error))?;
+    match held.iter().zip(&holds).skip(PAGE).position(|(held, holds)| held != holds) {
+        None => Ok(Done { claims: done.claims + 1, ..done }),
+        Some(at) => Err(Failure::Found(format!("byte {:#x} of the disk is not what it was before", at + PAGE))),
+    }
 }
 
 /// Runs all steps in one guest and judges each.

@@ -24,7 +24,7 @@ const LEN: usize = 40 << 10;
 const READ: u64 = 0;
 const WRITTEN: u64 = 1;
 /// The drive's disk in that topology, which forgets, and its length.
-const FORGETS: &str = "driver=null-co,node-name=d1,size=67108864,read-zeroes=on";
+pub(super) const FORGETS: &str = "driver=null-co,node-name=d1,size=67108864,read-zeroes=on";
 const SIZE: usize = 64 << 20;
 
 const SAID: [&str; 4] = [
@@ -53,14 +53,19 @@ fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     job.files.push(GuestFile { path: "job/bin/nvme".into(), mode: 0o755, bytes });
     // Through type 1 requests go up to the host bridge, which is known to forward from Zen on.
     let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET, EDU]);
-    let file = disk.display().to_string().replace(',', ",,");
-    setup.replace = Some((FORGETS, format!("driver=file,node-name=d1,filename={file}")));
+    setup.replace = Some((FORGETS, kept_in(&disk)));
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     expect_exit(&outcome, 0, "the drive's program")?;
     expect_words(&outcome, &SAID, "the drive's program")?;
     written(&disk, &pattern(READ), &pattern(WRITTEN))?;
     fs::remove_file(&disk).map_err(|error| Failure::io("remove", &disk, &error))?;
     Ok(Done { claims: SAID.len() + 1, pairs: 0 })
+}
+
+/// The drive's disk as a file of this machine.
+pub(super) fn kept_in(disk: &Path) -> String {
+    let file = disk.display().to_string().replace(',', ",,");
+    format!("driver=file,node-name=d1,filename={file}")
 }
 
 /// Fails unless the medium holds what it held, behind it what was written, and nothing else.

@@ -14,7 +14,7 @@ use crate::vm::{program, userland};
 use std::fs;
 
 /// How many claims hold at least, on both hosts and of the user.
-const FEWEST: usize = 30;
+const FEWEST: usize = 32;
 
 /// The peer of an interface is made with it, under a name of the kernel's.
 const SCRIPT: &str = r#"
@@ -30,6 +30,8 @@ host() { # PID INTERFACE ADDRESS ADAPTER
 }
 host $left left 10.7.0.1 soft0
 host $right veth0 10.7.0.2 soft1
+nsenter -t $left -n rdma-guest rdma alone soft0 > /tmp/alone 2>&1
+alone=$?
 nsenter -t $right -n rdma-guest rdma serve soft1 10.7.0.2:7471 > /tmp/serve 2>&1 & server=$!
 nsenter -t $left -n rdma-guest rdma ask soft0 10.7.0.2:7471 > /tmp/ask 2>&1
 asked=$?
@@ -37,8 +39,8 @@ wait $server
 served=$?
 su -s /bin/sh nobody -c 'ulimit -l 256; rdma-guest rdma limits soft0' > /tmp/limits 2>&1
 limits=$?
-cat /tmp/serve /tmp/ask /tmp/limits
-[ $asked$served$limits = 000 ]
+cat /tmp/alone /tmp/serve /tmp/ask /tmp/limits
+[ $alone$asked$served$limits = 0000 ]
 "#;
 
 pub(super) fn tests() -> Vec<Test> {

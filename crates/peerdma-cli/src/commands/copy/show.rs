@@ -68,7 +68,7 @@ fn print_verification(out: &mut impl Write, verification: &Verification) -> std:
 }
 
 /// What came of one direction.
-pub(super) fn words(delivery: &Delivery) -> String {
+pub(in crate::commands) fn words(delivery: &Delivery) -> String {
     let mut words = match delivery.first_wrong {
         None => "every byte arrived".to_string(),
         Some(_) if delivery.untouched => "nothing arrived: every byte is what it was before".to_string(),

@@ -8,6 +8,7 @@
 //!
 //! Not here: opening ([`super::open`]), and whether it should be done.
 
+use super::NoSession;
 use super::open::{self, Opened, Space, Wanted};
 use crate::args::ViaArgument;
 use crate::document::GrantedDocument;
@@ -25,7 +26,7 @@ const LOWEST: u64 = 1 << 20;
 
 /// Everything that is open, in the order in which it is closed: the engine stops first, then
 /// its address space goes, then memory and devices.
-pub(super) struct Session {
+pub(crate) struct Session {
     engine: Edu,
     space: Space,
     via: &'static str,
@@ -39,15 +40,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(via: ViaArgument, wanted: Wanted) -> Result<Self, Failure> {
+    pub(crate) fn open(via: ViaArgument, wanted: Wanted) -> Result<Self, NoSession> {
         let Wanted { initiator, range, .. } = wanted;
         let Opened { via, mut space, initiator: initiator_device, target, whole, file } = open::open(via, wanted)?;
-        let engine = Edu::new(initiator_device)
-            .map_err(|error| Failure::device(format!("cannot use {initiator} as an engine"), error))?;
+        let engine = Edu::new(initiator_device).map_err(|error| {
+            NoSession::NotReady(Failure::device(format!("cannot use {initiator} as an engine"), error))
+        })?;
         let refused = |error: &dyn std::fmt::Display| wanted.refused(via, error);
         let bar = with_guards(&target, range).map_err(|error| refused(&error))?;
         let pages = Pages::zeroed(Staging::pages_for(engine.capacity()))
-            .map_err(|error| Failure::device("cannot allocate memory", error))?;
+            .map_err(|error| NoSession::NotReady(Failure::device("cannot allocate memory", error)))?;
         let granule = open::granule(&*space);
         let (staging_iova, mapped_iova) = place(space.abilities(), engine.highest(), pages.len(), whole.len(), granule)
             .map_err(|why| refused(&why))?;
@@ -60,7 +62,10 @@ impl Session {
             }
         };
         space.map(staging_iova, &Source::Process(pages.address()), Prot::ReadWrite, MemAttrs::empty()).map_err(
-            |error| Failure::device(format!("cannot map memory for {initiator} through {}", via.word()), error),
+            |error| {
+                let what = format!("cannot map memory for {initiator} through {}", via.word());
+                NoSession::NotReady(Failure::device(what, error))
+            },
         )?;
         // The verdict was asked before anything was opened, and what it does not permit was forced.
         let permit = Permit::vouched(Prot::ReadWrite);
@@ -74,17 +79,17 @@ impl Session {
         Ok(Self { engine, space, via, staging_iova, mapped_iova, target_iova, pages, bar, range, _target: target })
     }
 
-    pub(super) fn granted(&self) -> GrantedDocument {
+    pub(crate) fn granted(&self) -> GrantedDocument {
         GrantedDocument::new(self.via, self.target_iova, self.mapped_iova, self.staging_iova)
     }
 
-    pub(super) fn verify(&mut self, seed: u64, observe: Observer<'_>) -> Result<Verification, VerifyError> {
+    pub(crate) fn verify(&mut self, seed: u64, observe: Observer<'_>) -> Result<Verification, VerifyError> {
         let target = Target::new(&self.bar, self.range.offset(), self.target_iova)?;
         let staging = Staging::new(&self.pages, self.staging_iova.start())?;
         verified::verify(&mut self.engine, &target, &staging, seed, observe)
     }
 
-    pub(super) fn transfer(&mut self, seed: u64, observe: Observer<'_>) -> Result<(), VerifyError> {
+    pub(crate) fn transfer(&mut self, seed: u64, observe: Observer<'_>) -> Result<(), VerifyError> {
         let target = Target::new(&self.bar, self.range.offset(), self.target_iova)?;
         let staging = Staging::new(&self.pages, self.staging_iova.start())?;
         verified::transfer(&mut self.engine, &target, &staging, seed, observe)
@@ -92,7 +97,7 @@ impl Session {
 
     /// Stops the engine and unmaps, and says if that went wrong; dropping does the same in
     /// silence.
-    pub(super) fn close(self) -> Result<(), Failure> {
+    pub(crate) fn close(self) -> Result<(), Failure> {
         let Self { engine, mut space, via, staging_iova, mapped_iova, .. } = self;
         drop(engine);
         for iova in [mapped_iova, staging_iova] {
@@ -103,7 +108,10 @@ impl Session {
 }
 
 /// Maps the range and, where the BAR has them and offers them, the bytes around it.
-fn with_guards(device: &VfioDevice, range: BarRange) -> Result<BarMapping, peerdma_linux::vfio::MapBarError> {
+pub(super) fn with_guards(
+    device: &VfioDevice,
+    range: BarRange,
+) -> Result<BarMapping, peerdma_linux::vfio::MapBarError> {
     let size = device.bar(range.bar()).map_or(range.end(), |bar| bar.size);
     let start = range.offset().as_u64().saturating_sub(GUARD.as_u64());
     let end = range.end().as_u64().saturating_add(GUARD.as_u64()).min(size.as_u64()).max(range.end().as_u64());

@@ -8,6 +8,7 @@
 //!
 //! Not here: mapping; see [`super::session`].
 
+use super::NoSession;
 use crate::args::ViaArgument;
 use crate::exit::Failure;
 use peerdma::addr::Bytes;
@@ -55,22 +56,27 @@ fn choose(asked: ViaArgument, offered: bool, exports: bool) -> Via {
 
 /// Who is to reach what.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) initiator: PciAddr,
-    pub(super) target: PciAddr,
-    pub(super) range: BarRange,
+pub(crate) struct Wanted {
+    pub(crate) initiator: PciAddr,
+    pub(crate) target: PciAddr,
+    pub(crate) range: BarRange,
 }
 
 impl Wanted {
-    pub(super) fn refused(self, via: Via, error: &dyn fmt::Display) -> Failure {
+    pub(super) fn refused(self, via: Via, error: &dyn fmt::Display) -> NoSession {
         let Self { initiator, target, range } = self;
         let via = via.word();
         let what = format!("cannot map {target}'s {range} for {initiator} through {via}: {error}");
-        Failure::Device { what, source: None }
+        NoSession::NotGranted(Failure::Device { what, source: None })
     }
 
     /// The whole pages around the range, which is what can be mapped.
-    fn whole_pages(self, via: Via, space: &dyn IoSpace<File = File>, target: &VfioDevice) -> Result<BarRange, Failure> {
+    fn whole_pages(
+        self,
+        via: Via,
+        space: &dyn IoSpace<File = File>,
+        target: &VfioDevice,
+    ) -> Result<BarRange, NoSession> {
         let granule = granule(space);
         let whole = self.range.whole_pages(granule);
         let whole = whole.ok_or_else(|| self.refused(via, &"the range ends past 64 bits"))?;
@@ -100,7 +106,7 @@ pub(super) struct Opened {
     pub(super) file: Option<File>,
 }
 
-pub(super) fn open(asked: ViaArgument, wanted: Wanted) -> Result<Opened, Failure> {
+pub(super) fn open(asked: ViaArgument, wanted: Wanted) -> Result<Opened, NoSession> {
     let nodes = Nodes::live();
     let offered = nodes.offer_iommufd(wanted.initiator) && nodes.offer_iommufd(wanted.target);
     if choose(asked, offered, true) == Via::Type1 {
@@ -111,7 +117,7 @@ pub(super) fn open(asked: ViaArgument, wanted: Wanted) -> Result<Opened, Failure
             Via::Type1 => by_type1(&nodes, wanted),
             Via::Iommufd => Err(wanted.refused(Via::Iommufd, &error)),
         },
-        Stop::Failed(failure) => Err(failure),
+        Stop::Failed(why) => Err(why),
     })
 }
 
@@ -119,12 +125,12 @@ pub(super) fn open(asked: ViaArgument, wanted: Wanted) -> Result<Opened, Failure
 enum Stop {
     /// The kernel gives no BARs away.
     NotExported(ExportError),
-    Failed(Failure),
+    Failed(NoSession),
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+impl From<NoSession> for Stop {
+    fn from(why: NoSession) -> Self {
+        Self::Failed(why)
     }
 }
 
@@ -149,7 +155,7 @@ fn by_iommufd(nodes: &Nodes, wanted: Wanted) -> Result<Opened, Stop> {
     }
 }
 
-fn by_type1(nodes: &Nodes, wanted: Wanted) -> Result<Opened, Failure> {
+fn by_type1(nodes: &Nodes, wanted: Wanted) -> Result<Opened, NoSession> {
     let via = Via::Type1;
     let open = || {
         let space = Type1Space::open(nodes, &[wanted.initiator, wanted.target])?;
@@ -162,13 +168,14 @@ fn by_type1(nodes: &Nodes, wanted: Wanted) -> Result<Opened, Failure> {
     Ok(Opened { via, space, initiator, target, whole, file: None })
 }
 
-fn unopened(wanted: Wanted, error: peerdma_linux::vfio::OpenError) -> Failure {
-    Failure::device(format!("cannot open {} and {}", wanted.initiator, wanted.target), error)
+fn unopened(wanted: Wanted, error: peerdma_linux::vfio::OpenError) -> NoSession {
+    let what = format!("cannot open {} and {}", wanted.initiator, wanted.target);
+    NoSession::NotReady(Failure::device(what, error))
 }
 
 /// Switches the target's memory space on: its BARs answer only then, to this CPU, to the engine
 /// and to whoever has a dma-buf of them.
-fn answering(via: Via, wanted: Wanted, target: &VfioDevice) -> Result<(), Failure> {
+fn answering(via: Via, wanted: Wanted, target: &VfioDevice) -> Result<(), NoSession> {
     target.set_command(Command::MEMORY).map_err(|error| wanted.refused(via, &error))
 }
 
