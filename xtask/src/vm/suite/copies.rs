@@ -68,7 +68,7 @@ pub(super) fn tests() -> Vec<Test> {
     let stock = || Setup::named(Which::Stock, "default").vfio(&BOUND);
     let small = || Setup::named(Which::Small, "default").vfio(&BOUND);
     let mut narrow = stock();
-    narrow.replace = Some(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
+    narrow.replace.push(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
     [
         ("below one switch, and what is refused or wrong", stock(), BELOW_ZEN),
         ("across root ports, intel", stock().zen(), ACROSS),

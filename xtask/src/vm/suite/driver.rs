@@ -54,7 +54,7 @@ fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     // Through type 1 requests go up to the host bridge, which is known to forward from Zen on.
     let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET, EDU]);
     let file = disk.display().to_string().replace(',', ",,");
-    setup.replace = Some((FORGETS, format!("driver=file,node-name=d1,filename={file}")));
+    setup.replace.push((FORGETS, format!("driver=file,node-name=d1,filename={file}")));
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     expect_exit(&outcome, 0, "the drive's program")?;
     expect_words(&outcome, &SAID, "the drive's program")?;
