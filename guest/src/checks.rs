@@ -43,8 +43,12 @@ mod type1;
 mod vfio;
 mod worker;
 
+pub(crate) use asked::address;
+pub(crate) use bench::{MEMORY_BAR, PAGE, USED, pattern};
 pub(crate) use claim::{Stop, equal};
+pub(crate) use kvm::{Inner, told};
 pub(crate) use line::Line;
+pub(crate) use vfio::Via;
 
 use crate::failure::Failure;
 use asked::Asked;

@@ -18,6 +18,7 @@ mod pins;
 mod probes;
 mod rdma;
 mod setpci;
+mod trio;
 mod virtual_functions;
 
 use failure::Failure;
@@ -30,12 +31,13 @@ struct Subcommand {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const SUBCOMMANDS: [Subcommand; 6] = [
+const SUBCOMMANDS: [Subcommand; 7] = [
     Subcommand { name: "oracle", usage: oracle::USAGE, run: oracle::run },
     Subcommand { name: "nvme-pairs", usage: nvme_pairs::USAGE, run: nvme_pairs::run },
     Subcommand { name: "setpci", usage: setpci::USAGE, run: setpci::run },
     Subcommand { name: "pins", usage: pins::USAGE, run: pins::run },
     Subcommand { name: "rdma", usage: rdma::USAGE, run: rdma::run },
+    Subcommand { name: "trio", usage: trio::USAGE, run: trio::run },
     Subcommand { name: "checks", usage: checks::USAGE, run: checks::run },
 ];
 

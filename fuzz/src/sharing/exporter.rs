@@ -6,8 +6,8 @@ use peerdma::addr::Bytes;
 use peerdma::buffer::life::{Action, AttachmentId, Disturbance, Event, Life, NoticeId, Refused};
 use peerdma::buffer::terms::{Contiguity, Methods, Moves, Place, Stays, negotiate};
 use peerdma::buffer::wire::{
-    Declare, Descriptors, Ending, Export, ExporterSession, Features, Goodbye, Hello, MAPPINGS_MAX, Map, Message, Noted,
-    OUTBOX_MAX, Refusal, RequestId, Said, Terms, Text, UNANSWERED_MAX, Unmapped,
+    Carrier, Declare, Descriptors, Ending, Export, ExporterSession, Features, Goodbye, Hello, MAPPINGS_MAX, Map,
+    Message, Noted, OUTBOX_MAX, Refusal, RequestId, Said, Terms, Text, UNANSWERED_MAX, Unmapped,
 };
 use peerdma::buffer::{Control, Enforcement, Lifetime};
 use peerdma::chunk::{Chunk, Chunks};
@@ -178,7 +178,13 @@ impl World {
                 match self.step(Event::Attach { who: WHO, lifetime, enforcement }) {
                     Ok(()) => {
                         self.attached = Some(enforcement);
-                        self.session.settle(Terms::of(&terms, WHO, SIZE, self.life.phase()))
+                        self.session.settle(Terms::of(
+                            &terms,
+                            WHO,
+                            SIZE,
+                            self.life.phase(),
+                            (Carrier::Memfd, Bytes::ZERO),
+                        ))
                     }
                     Err(Refused::Dead { causes }) => self.session.refuse(Refusal::by("gone", &causes.to_string())),
                     Err(refused) => unreachable!("a first attachment is refused: {refused}"),

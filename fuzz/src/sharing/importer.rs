@@ -6,7 +6,7 @@ use peerdma::addr::Bytes;
 use peerdma::buffer::life::{AttachmentId, Disturbance, Generation, NoticeId, Phase};
 use peerdma::buffer::terms::{Methods, Place, Stays};
 use peerdma::buffer::wire::{
-    Declare, Denied, Descriptors, Ending, Features, Gone, Goodbye, Granted, Heard, ImporterSession, LetGo,
+    Carrier, Declare, Denied, Descriptors, Ending, Features, Gone, Goodbye, Granted, Heard, ImporterSession, LetGo,
     MAPPINGS_MAX, MayMap, Message, Moved, Offer, Refusal, RequestId, Terms, Text, UNANSWERED_MAX, Welcome,
 };
 use peerdma::buffer::{Control, Enforcement, Lifetime};
@@ -249,5 +249,7 @@ fn terms(input: &mut Input<'_>) -> Terms {
         control: declared.control,
         size: Bytes::new(if mostly(input) { 1 << 16 } else { 1 << 20 }),
         phase: input.choice(&[Phase::Live, Phase::Revoked, Phase::Restored]),
+        carrier: input.choice(&[Carrier::Memfd, Carrier::Device]),
+        start: Bytes::new(if mostly(input) { 0x1000 } else { u64::MAX }),
     }
 }

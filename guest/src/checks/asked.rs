@@ -54,7 +54,7 @@ impl Asked {
 }
 
 /// PCI addresses may leave out their domain, as everywhere in peerdma.
-fn address(word: &str) -> Result<PciAddr, String> {
+pub(crate) fn address(word: &str) -> Result<PciAddr, String> {
     let whole = if word.matches(':').count() == 1 { format!("0000:{word}") } else { word.into() };
     whole.parse().map_err(|_| format!("`{word}` is no PCI address such as 0000:05:00.0"))
 }

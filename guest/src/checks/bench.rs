@@ -20,7 +20,7 @@ use peerdma_linux::memory::Pages;
 use peerdma_linux::vfio::{BarIndex, BarMapping, BarRange, Command, VfioDevice};
 
 /// Smallest page, and the unit of everything here.
-pub(super) const PAGE: Bytes = Bytes::new(4096);
+pub(crate) const PAGE: Bytes = Bytes::new(4096);
 
 /// Where claims map: above 32 bits, far from every reserved range.
 pub(super) const HERE: Iova = Iova::new(0x2_0000_0000);
@@ -32,10 +32,10 @@ pub(super) const ELSEWHERE: Iova = Iova::new(0x3_0000_0000);
 pub(super) const STAGING: Iova = Iova::new(0x1_0000_0000);
 
 /// How much of the target's BAR claims use.
-pub(super) const USED: Bytes = Bytes::new(4 * 4096);
+pub(crate) const USED: Bytes = Bytes::new(4 * 4096);
 
 /// BAR 2: that is where `ivshmem-plain` has its memory.
-pub(super) const MEMORY_BAR: u8 = 2;
+pub(crate) const MEMORY_BAR: u8 = 2;
 
 /// An address space that maps what it is told.
 pub(super) trait Space {
@@ -211,7 +211,7 @@ impl<S: Space> Bench<S> {
     }
 
     /// Bytes that were never sent before, no word of which is zero or stands twice.
-    pub(super) fn pattern(&mut self, len: Bytes) -> Vec<u8> {
+    pub(crate) fn pattern(&mut self, len: Bytes) -> Vec<u8> {
         self.seed += 1;
         pattern(self.seed, len.as_u64() as usize)
     }
@@ -233,7 +233,7 @@ fn closed() -> Stop {
 }
 
 /// `len` bytes for a seed: words that no other seed gives.
-pub(super) fn pattern(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let words = (1..).map(|word: u64| (seed << 32 | word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     words.flatten().take(len).collect()
 }

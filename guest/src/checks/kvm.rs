@@ -9,6 +9,8 @@ mod inner;
 mod inputs;
 mod taken_away;
 
+pub(crate) use inner::{Inner, told};
+
 use super::asked::Asked;
 use super::bench::{PAGE, USED, used};
 use super::claim::Stop;

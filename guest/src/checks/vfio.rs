@@ -35,7 +35,7 @@ const STAGING: u64 = 0x1_0000_0000;
 const TARGET: u64 = 0x2_0000_0000;
 
 /// An address space, and how devices are opened for it.
-trait Via: IoSpace<File = Arc<OwnedFd>> + Send + Sized + 'static {
+pub(crate) trait Via: IoSpace<File = Arc<OwnedFd>> + Send + Sized + 'static {
     fn open(devices: &[PciAddr]) -> Result<Self, Stop>;
     fn take(&mut self, device: PciAddr, initiates: bool) -> Result<VfioDevice, Stop>;
     /// What a hot reset is shown.

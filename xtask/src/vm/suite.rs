@@ -19,6 +19,7 @@ mod pins;
 mod platforms;
 mod rdma;
 mod setup;
+mod trio;
 mod vfio;
 
 use super::kernel::Kernel;
@@ -158,6 +159,7 @@ fn all(asked: &Asked) -> Vec<Test> {
     tests.extend(checks::tests());
     tests.extend(vfio::tests());
     tests.extend(kvm::tests());
+    tests.extend(trio::tests());
     tests.extend(dma_bufs::tests());
     tests.extend(copies::tests());
     tests.extend(pins::tests(asked));

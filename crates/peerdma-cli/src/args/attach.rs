@@ -17,6 +17,7 @@ Examples:
   peerdma attach /tmp/frames --once           map, compare, detach
   peerdma attach /tmp/frames --write --for 10
   peerdma attach /tmp/frames --keep           do not let go: the exporter's wait ends and names this process
+  peerdma attach /tmp/bar --look              a BAR, and what its exporter filled it with
 
 Exit codes: 0 done, 1 refused, 2 usage, 4 nobody is there, the exporter is gone without a word, or the memory holds \
 something else.")]
@@ -36,6 +37,9 @@ pub(crate) struct AttachArguments {
     /// Who sees to it that this process lets go.
     #[arg(long, value_name = "LEVEL", default_value = "cooperative")]
     pub(crate) enforcement: EnforcementArgument,
+    /// Look at a device's memory too, and compare it with the pattern; reading may be a command to its registers.
+    #[arg(long)]
+    pub(crate) look: bool,
     /// Map, compare and detach.
     #[arg(long)]
     pub(crate) once: bool,

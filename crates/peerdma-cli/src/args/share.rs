@@ -14,31 +14,39 @@ is filled with a pattern that they check. Importers are told to let go before th
 and who holds on is named. At its end, by a signal too, they are told first, and the socket is removed; a second signal of \
 the same kind ends it at once, and what it leaves is replaced by the next.
 
-Commands on standard input: revoke, restore, move, status, quit.
+Of a function that is bound to vfio-pci, pages of a BAR are shared: to importers the memory is the device's own descriptor, \
+so whoever attaches may do anything to the device. revoke and restore switch its memory space off and on, reset resets it, and \
+each waits for importers first. Its bytes are left alone without --fill.
+
+Commands on standard input: revoke, restore, move (of a memfd), reset (of a device), status, quit.
 
 Examples:
   peerdma share memfd --socket /tmp/frames                 then, elsewhere: peerdma attach /tmp/frames
   peerdma share memfd --socket /tmp/frames --size 16MiB --read-only --for 60
   peerdma share memfd --socket /tmp/frames --revoke-after 5 --restore-after 10
   peerdma share memfd --socket /tmp/frames --floor kernel  nobody: a memfd cannot be taken from who has mapped it
+  peerdma share 0000:06:00.0/bar2+0,64KiB --socket /tmp/bar    then, elsewhere: peerdma attach /tmp/bar
 
 Exit codes: 0 done, 1 refused, or importers held on to the end of the wait, 2 usage, 4 failed.")]
 pub(crate) struct ShareArguments {
-    /// `memfd`, or a BAR by its function's name: those are refused, with the reason.
-    #[arg(value_name = "memfd|NAME/barN", required_unless_present = "schema")]
+    /// `memfd`, or whole pages of a BAR: a function's address or name, its BAR, and which part of it.
+    #[arg(value_name = "memfd|NAME/barN[+OFFSET,LEN]", required_unless_present = "schema")]
     pub(crate) what: Option<String>,
     /// Where others attach; made with mode 0600, and removed at the end.
     #[arg(long, value_name = "PATH", required_unless_present = "schema")]
     pub(crate) socket: Option<PathBuf>,
-    /// How many bytes, whole pages, such as 1MiB.
-    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = size)]
-    pub(crate) size: Bytes,
+    /// How many bytes a memfd has, whole pages, such as 16MiB [default: 1MiB].
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) size: Option<Bytes>,
     /// The least enforcement that is accepted of who attaches.
     #[arg(long, value_name = "LEVEL", default_value = "cooperative")]
     pub(crate) floor: EnforcementArgument,
-    /// Nobody else may write; the kernel sees to it.
+    /// Nobody else may write a memfd; the kernel sees to it.
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Fill a BAR with the pattern too, and anew whenever it is restored; of registers only its driver knows what that does.
+    #[arg(long)]
+    pub(crate) fill: bool,
     /// End after so many seconds [default: with `quit`, or a signal].
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) lasts: Option<Duration>,

@@ -8,6 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use peerdma::access::Prot;
 use peerdma::addr::Bytes;
+use peerdma::buffer::terms::Place;
 use peerdma::buffer::wire::{Declare, Heard};
 use peerdma_linux::interrupt::Interrupts;
 use peerdma_linux::pattern::Pattern;
@@ -134,7 +135,9 @@ impl Follower<'_> {
 
     /// The exporter is gone without a word, or worse.
     fn lost(mut self, error: Ended) -> Result<Exit, Failure> {
-        if let Some(mapped) = self.mapped.take() {
+        // A device that its exporter closed no longer answers, and whoever touches its memory is ended.
+        let in_ram = self.importer.place() == Place::Ram;
+        if let Some(mapped) = self.mapped.take().filter(|_| in_ram) {
             let found = self.compare(&mapped);
             self.chronicle.tell("kept", &format!("the memory is still mapped here and holds {found}"))?;
         }
@@ -186,10 +189,15 @@ impl Follower<'_> {
             }
             Err(error) => return Err(Failure::device("cannot map the memory", error)),
         };
-        let found = self.compare(&mapped);
-        self.foreign |= found.run.is_none();
-        let text = format!("{}, generation {}; it holds {found}", mapped.len(), mapped.generation().number());
-        self.chronicle.tell("mapped", &text)?;
+        let (len, generation) = (mapped.len(), mapped.generation().number());
+        if self.is_left_alone() {
+            let text = format!("{len}, generation {generation}; not looked at, as it is a device's: --look does");
+            self.chronicle.tell("mapped", &text)?;
+        } else {
+            let found = self.compare(&mapped);
+            self.foreign |= found.run.is_none();
+            self.chronicle.tell("mapped", &format!("{len}, generation {generation}; it holds {found}"))?;
+        }
         if self.arguments.write {
             turn_over(&mapped)?;
             turn_over(&mapped)?;
@@ -197,6 +205,11 @@ impl Follower<'_> {
         }
         self.mapped = Some(mapped);
         Ok(())
+    }
+
+    /// Whether it is memory whose bytes nobody asked for, and reading may do something.
+    fn is_left_alone(&self) -> bool {
+        self.importer.place() != Place::Ram && !self.arguments.look
     }
 
     fn compare(&self, mapped: &Mapped) -> Found {

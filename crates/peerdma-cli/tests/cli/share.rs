@@ -260,11 +260,20 @@ fn what_cannot_be_shared_is_told_by_name() {
         assert!(output.status.code() == Some(2) && errors.contains(said), "{arguments:?}: {errors}");
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"dear");
-    // A function of this machine, if it has any: never shared by this command, and told why.
+    for (arguments, said) in [
+        (&["share", "ffff:1f.7/bar0", "--socket", &socket, "--size", "4096"][..], "--size is of a memfd"),
+        (&["share", "ffff:1f.7/bar0", "--socket", &socket, "--read-only"], "--read-only is of a memfd"),
+    ] {
+        let output = peerdma(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && errors.contains(said), "{arguments:?}: {errors}");
+    }
+    // A function of this machine, if it has any: the BAR has to be named.
     let functions = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     if let Some(function) = functions.map(|function| function.file_name().into_string().unwrap()).next() {
-        let refused = json_of(&["share", &function, "--socket", &socket, "--json"], 1);
-        assert!(refused["refused"].as_str().unwrap().contains("VFIO"), "{refused}");
+        let output = peerdma(&["share", &function, "--socket", &socket]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && errors.contains("name the BAR to share"), "{errors}");
     }
     assert!(!is_there(&folder));
 }

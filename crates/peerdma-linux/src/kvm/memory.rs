@@ -163,6 +163,11 @@ impl CpuFile {
         Ok(Self { file: Arc::new(file), start })
     }
 
+    /// A file whose byte `start` is offset 0.
+    pub(crate) const fn beginning_at(file: Arc<OwnedFd>, start: u64) -> Self {
+        Self { file, start }
+    }
+
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

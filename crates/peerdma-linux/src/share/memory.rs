@@ -4,6 +4,7 @@ use crate::memory::{BeyondPages, copy_in, copy_out};
 use crate::sys::map::Mapping;
 use peerdma::access::Prot;
 use peerdma::addr::{Bytes, ProcVa};
+use peerdma::buffer::wire::{Carrier, Terms};
 use peerdma::dma::OwnerId;
 use rustix::fs::{
     MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
@@ -175,12 +176,27 @@ pub(super) enum Unfit {
     Shrinks,
     #[error("it has {has}, and {promised} were promised")]
     Short { has: Bytes, promised: Bytes },
+    #[error("it is no device of VFIO whose BAR lies there for a CPU to map")]
+    NoBar,
     #[error("it cannot be looked at: {0}")]
     Unseen(#[from] Errno),
 }
 
+/// Checks that a descriptor is what terms say that it is.
+pub(super) fn check(memory: BorrowedFd<'_>, terms: &Terms) -> Result<(), Unfit> {
+    match terms.carrier {
+        // The session let no terms through whose end overflows.
+        Carrier::Memfd => check_memfd(memory, terms.start.checked_add(terms.size).unwrap_or(terms.size)),
+        Carrier::Device => match crate::vfio::holds(memory, terms.start, terms.size) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Errno::NOTTY | Errno::BADF | Errno::INVAL) => Err(Unfit::NoBar),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
 /// Checks that memory can be mapped without being cut off later, which would kill whoever touches it.
-pub(super) fn check(memory: BorrowedFd<'_>, promised: Bytes) -> Result<(), Unfit> {
+fn check_memfd(memory: BorrowedFd<'_>, promised: Bytes) -> Result<(), Unfit> {
     let has = Bytes::new(u64::try_from(fstat(memory)?.st_size).unwrap_or(0));
     if has < promised {
         return Err(Unfit::Short { has, promised });
@@ -205,8 +221,8 @@ mod tests {
         for size in [0, 2 * page.as_u64()] {
             assert_eq!(ftruncate(&memory.file, size), Err(Errno::PERM));
         }
-        assert!(check(memory.file.as_fd(), page).is_ok());
-        assert!(matches!(check(memory.file.as_fd(), Bytes::new(2 * page.as_u64())), Err(Unfit::Short { .. })));
+        assert!(check_memfd(memory.file.as_fd(), page).is_ok());
+        assert!(matches!(check_memfd(memory.file.as_fd(), Bytes::new(2 * page.as_u64())), Err(Unfit::Short { .. })));
     }
 
     #[test]
@@ -232,6 +248,6 @@ mod tests {
     fn a_file_that_can_be_cut_off_is_not_mapped() {
         let file = memfd_create("m", MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&file, 4096).unwrap();
-        assert!(matches!(check(file.as_fd(), Bytes::new(4096)), Err(Unfit::Shrinks)));
+        assert!(matches!(check_memfd(file.as_fd(), Bytes::new(4096)), Err(Unfit::Shrinks)));
     }
 }

@@ -54,17 +54,25 @@
 //! # }
 //! ```
 //!
-//! Not here: memory of devices, whose descriptors come from [`vfio`](crate::vfio), and which words there are.
+//! A BAR is shared by [`Exporter::of_bar`], and what is done to its device waits for importers with
+//! [`Exporter::wait_deed`]. What uses the memory by following a [`Buffer`](peerdma::buffer::shared::Buffer), as a guest's slot does,
+//! gets one in the importing process from a [`Relay`].
+//!
+//! Not here: which words there are.
 
 mod exporter;
 mod importer;
+mod lend;
 mod listener;
 mod memory;
 mod packet;
 mod process;
+mod relay;
 
-pub use exporter::{Exporter, Guest, Happened, MoveError, Shared, WaitError};
+pub use exporter::{Exporter, Guest, Happened, MoveError, Shared, WaitDeedError, WaitError};
 pub use importer::{AttachError, Ended, Importer, MapError, Mapped, WriteError};
+pub use lend::{Bar, Lend, ShareBarError};
 pub use listener::{BindError, Listener};
 pub use memory::{Memory, MemoryError};
 pub use process::{Peer, Standing};
+pub use relay::{Relay, RelayError, Relayed};

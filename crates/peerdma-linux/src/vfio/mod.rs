@@ -48,6 +48,7 @@ pub(crate) mod type1_info;
 
 pub use bar::{AccessError, BarMapping, MapBarError};
 pub use config::{Command, ConfigError};
+pub(crate) use cpu_file::holds;
 pub use device::{ResetError, VfioDevice};
 pub(crate) use error::errno;
 pub use error::{BindLine, Damage, Neighbour, OpenError};

@@ -11,6 +11,7 @@ mod deaths;
 mod manners;
 mod permissions;
 mod raw;
+mod relay;
 mod strangers;
 
 use peerdma::access::Prot;

@@ -49,7 +49,7 @@ fn what_can_never_work_fails_at_attach_with_the_rule_and_without_a_descriptor() 
     assert_eq!(rule, "unenforced", "{why}");
     let (rule, why) = refused(&mut exporter, Declare { enforcement: Enforcement::Kernel, ..cooperative("viewer") });
     assert_eq!(rule, "overstated");
-    assert!(why.contains("nothing in the kernel takes a memfd"), "{why}");
+    assert!(why.contains("nothing in the kernel takes this memory for good"), "{why}");
     let (rule, _) = refused(&mut exporter, Declare { takes: Lifetime::Pinned, ..cooperative("viewer") });
     assert_eq!(rule, "unenforced", "rules are asked in order");
     let (rule, _) = refused(&mut exporter, Declare { control: Control::Full, ..cooperative("viewer") });

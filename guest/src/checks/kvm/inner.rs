@@ -12,7 +12,7 @@ use std::sync::Arc;
 const CODE: u64 = 0x1000;
 
 /// Where it says what it did.
-pub(super) const PORT: u16 = 0x10;
+pub(crate) const PORT: u16 = 0x10;
 
 /// `mov [ebx], eax; out 0x10, eax; hlt`
 const STORES: [u8; 5] = [0x89, 0x03, 0xe7, 0x10, 0xf4];
@@ -21,17 +21,20 @@ const LOADS: [u8; 5] = [0x8b, 0x03, 0xe7, 0x10, 0xf4];
 /// `again: mov [ebx], eax; inc eax; out 0x10, eax; jmp again`
 const COUNTS: [u8; 7] = [0x89, 0x03, 0x40, 0xe7, 0x10, 0xeb, 0xf9];
 
-/// Offsets of the three in the page of code.
-const PROGRAMS: [(u64, &[u8]); 3] = [(0, &STORES), (0x100, &LOADS), (0x200, &COUNTS)];
+/// `again: mov [ebx], eax; inc eax; test al, al; jnz again; out 0x10, eax; jmp again`
+const RACES: [u8; 11] = [0x89, 0x03, 0x40, 0x84, 0xc0, 0x75, 0xf9, 0xe7, 0x10, 0xeb, 0xf5];
+
+/// Offsets of the four in the page of code.
+const PROGRAMS: [(u64, &[u8]); 4] = [(0, &STORES), (0x100, &LOADS), (0x200, &COUNTS), (0x300, &RACES)];
 
 /// A machine with nothing but code.
-pub(super) struct Inner {
-    pub(super) vcpu: Vcpu,
+pub(crate) struct Inner {
+    pub(crate) vcpu: Vcpu,
     _code: Slot,
 }
 
 impl Inner {
-    pub(super) fn new(kvm: &Kvm, vm: &Vm) -> Result<Self, Stop> {
+    pub(crate) fn new(kvm: &Kvm, vm: &Vm) -> Result<Self, Stop> {
         let pages = Arc::new(Pages::zeroed(page().len)?);
         for (offset, code) in PROGRAMS {
             pages.write(Bytes::new(offset), code)?;
@@ -48,36 +51,41 @@ impl Inner {
     }
 
     /// Begins to store, and runs until it leaves.
-    pub(super) fn store(&mut self, at: GuestPhys, value: u32) -> Result<Exit, Stop> {
+    pub(crate) fn store(&mut self, at: GuestPhys, value: u32) -> Result<Exit, Stop> {
         self.begin(0, at, value)?;
         Ok(self.vcpu.run()?)
     }
 
     /// Begins to load, and runs until it leaves.
-    pub(super) fn load(&mut self, at: GuestPhys) -> Result<Exit, Stop> {
+    pub(crate) fn load(&mut self, at: GuestPhys) -> Result<Exit, Stop> {
         self.begin(0x100, at, 0)?;
         Ok(self.vcpu.run()?)
     }
 
     /// Begins to count from `value` on, in memory and at the port.
-    pub(super) fn count(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
+    pub(crate) fn count(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
         self.begin(0x200, at, value)
     }
 
+    /// Begins to count from `value` on, in memory, and to say at the port how far it is after every 256 stores.
+    pub(crate) fn race(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
+        self.begin(0x300, at, value)
+    }
+
     /// Stores, and expects that it comes to an end.
-    pub(super) fn stored(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
+    pub(crate) fn stored(&mut self, at: GuestPhys, value: u32) -> Result<(), Stop> {
         let exit = self.store(at, value)?;
         equal("the inner guest after a store", &said(value), &exit)
     }
 
     /// Loads, and gives what it got.
-    pub(super) fn loaded(&mut self, at: GuestPhys) -> Result<u32, Stop> {
+    pub(crate) fn loaded(&mut self, at: GuestPhys) -> Result<u32, Stop> {
         let exit = self.load(at)?;
         told(&exit).ok_or_else(|| Stop::broken(format!("the inner guest after a load: {exit:?}")))
     }
 
     /// Goes on, and expects that what it was at comes to an end with this value.
-    pub(super) fn goes_on(&mut self, value: u32) -> Result<(), Stop> {
+    pub(crate) fn goes_on(&mut self, value: u32) -> Result<(), Stop> {
         let exit = self.vcpu.run()?;
         equal("the inner guest that goes on", &said(value), &exit)
     }
@@ -89,7 +97,7 @@ fn said(value: u32) -> Exit {
 }
 
 /// The value that it says.
-pub(super) fn told(exit: &Exit) -> Option<u32> {
+pub(crate) fn told(exit: &Exit) -> Option<u32> {
     match exit {
         Exit::Out { port: PORT, bytes } => bytes.as_slice().try_into().ok().map(u32::from_le_bytes),
         _ => None,

@@ -139,7 +139,7 @@ pub(super) fn tests() -> Vec<Test> {
     let small = || Setup::named(Which::Small, "default").vfio(&BOUND);
     // The drives keep their driver there.
     let mut narrow = Setup::named(Which::Stock, "default").vfio(&["0000:05:00.0", "0000:06:00.0"]);
-    narrow.replace = Some(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
+    narrow.replace.push(("dma_mask=0xffffffffffffffff", "dma_mask=0x103fff".into()));
     [
         ("below one switch, and what is refused or wrong", stock(), BELOW_ZEN),
         ("through type1 and iommufd", small().zen(), BOTH_INTERFACES),

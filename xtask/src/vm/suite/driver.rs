@@ -53,7 +53,7 @@ fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     job.files.push(GuestFile { path: "job/bin/nvme".into(), mode: 0o755, bytes });
     // Through type 1 requests go up to the host bridge, which is known to forward from Zen on.
     let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET, EDU]);
-    setup.replace = Some((FORGETS, kept_in(&disk)));
+    setup.replace.push((FORGETS, kept_in(&disk)));
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     expect_exit(&outcome, 0, "the drive's program")?;
     expect_words(&outcome, &SAID, "the drive's program")?;

@@ -101,8 +101,10 @@ pub(super) struct Setup {
     pub(super) cmdline: Vec<String>,
     pub(super) user: User,
     pub(super) vfio: Vec<&'static str>,
-    /// A property of the devices that this guest gives another value.
-    pub(super) replace: Option<(&'static str, String)>,
+    /// Properties of the devices that this guest gives other values.
+    pub(super) replace: Vec<(&'static str, String)>,
+    /// QEMU's objects beside those of the topology, before its devices.
+    pub(super) objects: Vec<String>,
     /// What its memory consists of.
     pub(super) memory: Memory,
 }
@@ -123,7 +125,8 @@ impl Setup {
             cmdline: Vec::new(),
             user: User::Root,
             vfio: Vec::new(),
-            replace: None,
+            replace: Vec::new(),
+            objects: Vec::new(),
             memory: Memory::Usual,
         }
     }
@@ -138,7 +141,8 @@ impl Setup {
             cmdline: cmdline.iter().map(|&word| word.into()).collect(),
             user: User::Root,
             vfio: Vec::new(),
-            replace: None,
+            replace: Vec::new(),
+            objects: Vec::new(),
             memory: Memory::Usual,
         }
     }
@@ -153,7 +157,8 @@ impl Setup {
             cmdline: cmdline.iter().map(|&word| word.into()).collect(),
             user: User::Root,
             vfio: Vec::new(),
-            replace: None,
+            replace: Vec::new(),
+            objects: Vec::new(),
             memory,
         }
     }
@@ -180,9 +185,11 @@ impl Setup {
 
     pub(super) fn machine(&self) -> Result<Machine, Failure> {
         let mut devices = self.topology.as_ref().map(topology::Model::arguments).unwrap_or_default();
-        if let Some((from, to)) = &self.replace {
+        for (from, to) in &self.replace {
             devices.iter_mut().for_each(|device| *device = device.replace(from, to));
         }
+        let objects = self.objects.iter().flat_map(|object| ["-object".to_string(), object.clone()]);
+        let devices = objects.chain(devices).collect();
         Ok(Machine {
             cpu: self.cpu.clone(),
             iommu: self.iommu,

@@ -56,7 +56,42 @@ const BY_COMMAND: &[Step] = &[
     ("peerdma vfio unbind 03:00.0 --yes", 0, &["done:"]),
     ("readlink /sys/bus/pci/devices/0000:03:00.0/driver", 0, &["nvme"]),
     ("peerdma vfio bind 02:00.0 --yes --force", 1, &["is a bridge"]),
+    // A BAR that another process maps, through all that is done to its device.
+    (
+        "peerdma share 06:00.0/bar2 --socket /tmp/bar",
+        1,
+        &["bound to no driver", "peerdma vfio bind 0000:06:00.0 --yes"],
+    ),
+    ("peerdma share 03:00.0/bar0 --socket /tmp/bar", 1, &["bound to nvme", "peerdma vfio bind 0000:03:00.0 says"]),
+    ("peerdma vfio bind 06:00.0 --yes", 0, &["done:"]),
+    ("peerdma share 06:00.0/bar2+0x800,4KiB --socket /tmp/bar", 1, &["pages around it: 0000:06:00.0/bar2+0x0,0x2000"]),
+    ("peerdma share 06:00.0/bar0 --socket /tmp/bar", 1, &["256 B", "share another BAR"]),
+    (SHARED_BAR, 0, &["for devices this kernel exports one too", "revoked", "with pattern 1", "the device is closed"]),
+    (
+        "cat /tmp/heard",
+        0,
+        &[
+            "in device memory",
+            "holds pattern 0, every byte",
+            "let-go",
+            "holds pattern 1, every byte",
+            "gone",
+            "detached",
+        ],
+    ),
+    ("test -e /tmp/bar", 1, &[]),
+    ("peerdma vfio unbind 06:00.0 --yes", 0, &["done:"]),
 ];
+
+/// An importer follows while the memory is switched off and on and the device reset; each word waits for what the one
+/// before brought about.
+const SHARED_BAR: &str = "sh -c 'mkfifo /tmp/words; \
+     peerdma share 06:00.0/bar2+0x1000,64KiB --fill --patience 60 --socket /tmp/bar < /tmp/words > /tmp/told 2>&1 & \
+     exec 3> /tmp/words; await() { until grep -q \"$1\" $2; do sleep 1; done; }; await filled /tmp/told; \
+     peerdma attach /tmp/bar --look --patience 60 > /tmp/heard 2>&1 & await \"pattern 0\" /tmp/heard; \
+     echo revoke >&3; await revoked /tmp/told; echo restore >&3; await \"pattern 1\" /tmp/heard; \
+     echo reset >&3; await \"after power-on\" /tmp/told; await \"generation 2; it holds\" /tmp/heard; \
+     echo quit >&3; wait; cat /tmp/told'";
 
 const BY_A_USER: &[Step] = &[
     ("peerdma vfio bind 05:00.0", 0, &["this user may not write", "root's to do"]),

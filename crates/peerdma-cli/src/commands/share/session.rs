@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long at most until a command or a signal is noticed.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 
 pub(super) struct Session<'a> {
     arguments: &'a ShareArguments,
@@ -269,16 +269,16 @@ pub(in crate::commands) fn pieces(len: Bytes) -> impl Iterator<Item = (Bytes, us
     })
 }
 
-fn failed(error: std::io::Error) -> Failure {
+pub(super) fn failed(error: std::io::Error) -> Failure {
     Failure::device("cannot serve importers", error)
 }
 
-fn due(at: &mut Option<Instant>) -> bool {
+pub(super) fn due(at: &mut Option<Instant>) -> bool {
     at.take_if(|at| Instant::now() >= *at).is_some()
 }
 
 /// What to know of an importer that does not simply run.
-fn unwell(guest: &Guest) -> Option<String> {
+pub(super) fn unwell(guest: &Guest) -> Option<String> {
     let Guest { who, pid, .. } = guest;
     match (&guest.cut_off, guest.speaker, guest.standing) {
         (Some(why), ..) => Some(format!("{who}: process {pid} was cut off, as it {why}; end it")),
@@ -291,7 +291,7 @@ fn unwell(guest: &Guest) -> Option<String> {
     }
 }
 
-fn describe(happened: &Happened) -> (&'static str, String) {
+pub(super) fn describe(happened: &Happened) -> (&'static str, String) {
     match happened {
         Happened::Attached { who, peer, terms } => ("attached", format!("{who} by {peer}: {terms}")),
         Happened::Refused { peer, rule, why } => ("refused", format!("{peer} ({rule}): {why}")),
@@ -313,7 +313,7 @@ fn describe(happened: &Happened) -> (&'static str, String) {
 }
 
 /// Lines of standard input. The thread ends with the process; nothing waits for it.
-fn lines() -> Receiver<String> {
+pub(super) fn lines() -> Receiver<String> {
     let (send, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

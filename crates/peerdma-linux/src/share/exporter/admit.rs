@@ -1,5 +1,6 @@
 //! From a connection to an attachment, or to a refusal.
 
+use super::super::lend::Lend;
 use super::super::listener;
 use super::super::packet;
 use super::mailbox::Mailbox;
@@ -27,7 +28,7 @@ const ATTACHED_MAX: usize = 256;
 /// For how long an importer may take to settle.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
-impl Exporter {
+impl<M: Lend> Exporter<M> {
     /// Takes everybody who has connected.
     pub(super) fn accept(&mut self) -> io::Result<()> {
         loop {
@@ -61,7 +62,7 @@ impl Exporter {
         };
         // Who asks for more than is permitted now is refused; where nothing is left, by the rule of that.
         let prot = offer.prot().within(offer.permitted()).unwrap_or(offer.prot());
-        let told = Export { prot, ..self.export.clone() }.told(self.memory.len(), offer.place(), control);
+        let told = Export { prot, ..self.export.clone() }.told(self.memory.size(), offer.place(), control);
         if let Some(seat) = self.seats.get_mut(&key) {
             let said = seat.session.offer(told);
             assert_eq!(said, Ok(()), "who has just been greeted can be offered something");
@@ -76,7 +77,7 @@ impl Exporter {
         match settled {
             Ok((held, control)) => {
                 let (who, terms) = (held.attachment.id(), held.attachment.terms());
-                let told = Terms::of(terms, who, self.memory.len(), held.attachment.phase());
+                let told = Terms::of(terms, who, self.memory.size(), held.attachment.phase(), self.memory.lies());
                 let terms = terms.to_string();
                 let said = seat.session.settle(told);
                 assert_eq!(said, Ok(()), "who has just declared can be settled with");
@@ -98,7 +99,7 @@ impl Exporter {
         seat.name = declare.name.to_string();
         if declare.enforcement > self.export.strongest {
             let why = format!(
-                "{} says that {} enforcement lets it go, and nothing in the kernel takes a memfd from a process that has mapped it; declare {}",
+                "{} says that {} enforcement lets it go, and nothing in the kernel takes this memory for good from a process that has mapped it; declare {}",
                 declare.name, declare.enforcement, self.export.strongest
             );
             return Ok(Err(Refusal::by("overstated", &why)));

@@ -1,15 +1,18 @@
 //! The side that has the memory.
 
 mod admit;
+mod device;
 mod happened;
 mod mailbox;
 mod seat;
 mod serve;
 
+use super::lend::Lend;
 use super::listener::Listener;
 use super::memory::{Memory, MemoryError};
 use crate::bell::Bell;
 pub(super) use admit::knock;
+pub use device::WaitDeedError;
 pub use happened::{Guest, Happened};
 use peerdma::access::MemAttrs;
 use peerdma::addr::Bytes;
@@ -92,10 +95,12 @@ pub enum MoveError {
 
 /// Memory, the path where it is found, and everybody in other processes who has attached.
 ///
+/// What it shares is [`Memory`] of this process, or a [`Bar`](super::Bar) of a device.
+///
 /// Whatever the importers do, nothing here blocks longer than it is told to, and memory for their messages is bounded.
-pub struct Exporter {
+pub struct Exporter<M: Lend = Memory> {
     listener: Listener,
-    memory: Memory,
+    memory: M,
     buffer: Buffer,
     export: Export,
     epoll: OwnedFd,
@@ -106,6 +111,10 @@ pub struct Exporter {
     /// What importers are told of how long somebody waits for them.
     waits_until: Option<Instant>,
 }
+
+/// A signal may come to another thread, or between asking and waiting, and then wakes nobody; importers of this process
+/// may let go only when they are asked.
+const ASKED_WITHIN: Duration = Duration::from_millis(50);
 
 impl Exporter {
     /// Shares `memory` at the listener's path. Nobody attaches before [`serve`](Self::serve) is called.
@@ -124,6 +133,42 @@ impl Exporter {
         };
         let offer = export.offer(ranges(&memory)?, Place::Ram).map_err(io::Error::other)?;
         let buffer = Buffer::new(&shared.name, offer, Answers::YES);
+        Self::over(listener, memory, buffer, export)
+    }
+
+    /// The memory, for the exporter's own use.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Moves the bytes to other memory, which importers get when they are told that they may map.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing has changed, the memory is where it was, and the disturbance over.
+    pub fn move_memory(&mut self, quiet: Disturbed) -> Result<(), MoveError> {
+        if quiet.what() != Disturbance::Move {
+            return Err(MoveError::NotAMove { announced: quiet.what() });
+        }
+        if !quiet.is_of(&self.buffer) {
+            return Err(MoveError::NotThis { name: self.buffer.name().to_string() });
+        }
+        let memory = self.memory.copied()?;
+        let to =
+            ranges(&memory).map_err(|source| MemoryError::Kernel { size: memory.len(), doing: "chunk", source })?;
+        // What stands against it is known here at the latest, and what is told follows from what was recorded.
+        quiet.moved(to, Place::Ram, &Peers::none()).map_err(|not| not.why)?;
+        self.memory = memory;
+        // Their notices that they may map wait in mailboxes, which this thread empties later.
+        for seat in self.seats.values_mut().filter(|seat| seat.session.is_attached()) {
+            let said = seat.session.moved(Place::Ram, Descriptors::Memory);
+            assert_eq!(said, Ok(()), "an attached importer with nothing mapped can be told");
+        }
+        Ok(())
+    }
+}
+
+impl<M: Lend> Exporter<M> {
+    fn over(listener: Listener, memory: M, buffer: Buffer, export: Export) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = Arc::new(Bell::new()?);
         let watch =
@@ -147,11 +192,6 @@ impl Exporter {
     /// The buffer: importers of this process attach to it, and disturbances are announced to it.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
-    }
-
-    /// The memory, for the exporter's own use.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
     }
 
     /// Where it is found.
@@ -207,8 +247,6 @@ impl Exporter {
         until: Instant,
         mut stop: Option<&mut dyn FnMut() -> bool>,
     ) -> Result<Disturbed, WaitError> {
-        /// A signal may come to another thread, or between asking and waiting, and then wakes nobody.
-        const ASKED_WITHIN: Duration = Duration::from_millis(50);
         self.waits_until = Some(until);
         // Importers of this process let go, or give the reservation up, on threads of their own.
         let wake: Arc<dyn Wake> = self.bell.clone();
@@ -233,31 +271,6 @@ impl Exporter {
         };
         self.waits_until = None;
         waited
-    }
-
-    /// Moves the bytes to other memory, which importers get when they are told that they may map.
-    ///
-    /// # Errors
-    /// [`MoveError`]; nothing has changed, the memory is where it was, and the disturbance over.
-    pub fn move_memory(&mut self, quiet: Disturbed) -> Result<(), MoveError> {
-        if quiet.what() != Disturbance::Move {
-            return Err(MoveError::NotAMove { announced: quiet.what() });
-        }
-        if !quiet.is_of(&self.buffer) {
-            return Err(MoveError::NotThis { name: self.buffer.name().to_string() });
-        }
-        let memory = self.memory.copied()?;
-        let to =
-            ranges(&memory).map_err(|source| MemoryError::Kernel { size: memory.len(), doing: "chunk", source })?;
-        // What stands against it is known here at the latest, and what is told follows from what was recorded.
-        quiet.moved(to, Place::Ram, &Peers::none()).map_err(|not| not.why)?;
-        self.memory = memory;
-        // Their notices that they may map wait in mailboxes, which this thread empties later.
-        for seat in self.seats.values_mut().filter(|seat| seat.session.is_attached()) {
-            let said = seat.session.moved(Place::Ram, Descriptors::Memory);
-            assert_eq!(said, Ok(()), "an attached importer with nothing mapped can be told");
-        }
-        Ok(())
     }
 
     /// Takes the author's word that an importer which was cut off has let go, because it ended it or knows it well.
@@ -287,14 +300,14 @@ impl Exporter {
     }
 }
 
-impl AsFd for Exporter {
+impl<M: Lend> AsFd for Exporter<M> {
     /// Readable when [`serve`](Exporter::serve) has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-impl std::fmt::Debug for Exporter {
+impl<M: Lend> std::fmt::Debug for Exporter<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} at {} with {} importers", self.buffer, self.listener.path().display(), self.seats.len())
     }

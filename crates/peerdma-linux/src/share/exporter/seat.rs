@@ -44,6 +44,8 @@ pub(super) enum Flow {
     Blocked,
     /// The other end is closed.
     Closed,
+    /// The memory's descriptor is due, and there is no memory any more.
+    NoMemory,
 }
 
 /// One importer in another process.
@@ -153,7 +155,15 @@ impl Seat {
         while let Some(message) = self.session.outgoing() {
             let Some(socket) = &self.socket else { return Ok(Flow::Closed) };
             let along = message.descriptors();
-            let memory = if along == Descriptors::None { None } else { Some(memory()?) };
+            let memory = match along {
+                Descriptors::None => None,
+                _ => match memory() {
+                    Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
+                        return Ok(Flow::NoMemory);
+                    }
+                    memory => Some(memory?),
+                },
+            };
             let theirs = self.control.as_ref().map(|(_, theirs)| theirs.as_fd());
             let descriptors: Vec<BorrowedFd<'_>> = match along {
                 Descriptors::None | Descriptors::Memory => memory.iter().map(AsFd::as_fd).collect(),

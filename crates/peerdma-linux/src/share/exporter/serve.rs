@@ -1,5 +1,6 @@
 //! Everything that an exporter does: one turn of waiting, hearing and answering.
 
+use super::super::lend::Lend;
 use super::super::packet::{self, Packet};
 use super::admit;
 use super::seat::{Flow, Seat};
@@ -29,7 +30,7 @@ const fn process_key(seat: u64) -> u64 {
     2 * seat + 1
 }
 
-impl Exporter {
+impl<M: Lend> Exporter<M> {
     /// Serves importers until something has happened that the author may want to know, or the moment has passed.
     ///
     /// Whatever is to be done is done in any case, at least once. `None` at the end of the time.
@@ -247,7 +248,7 @@ impl Exporter {
             seat.collect(deadline_ms, permitted, place);
             let settled = seat.control.is_some();
             let (prot, memory) = (seat.prot(permitted), &self.memory);
-            let flow = seat.flush(prot, || memory.descriptor(prot))?;
+            let flow = seat.flush(prot, || memory.lend(prot))?;
             let now_control = settled && seat.control.is_none();
             let over = seat.session.is_over() && seat.cut_off.is_none();
             if now_control && let Some(seat) = self.seats.get(&key) {
@@ -255,6 +256,8 @@ impl Exporter {
             }
             match flow {
                 Flow::Done if over => drop(self.release(key)),
+                // There is nothing left that could be sent to it; hanging up tells it so.
+                Flow::NoMemory => drop(self.release(key)),
                 Flow::Done | Flow::Blocked => self.watch_for_room(key, flow == Flow::Blocked)?,
                 // What it said before it closed comes first, and then its end.
                 Flow::Closed => self.watch_for_room(key, false)?,

@@ -73,7 +73,7 @@ impl Importer {
                     let (Ok([memory, control]), Some(offer)) = (<[OwnedFd; 2]>::try_from(descriptors), offered) else {
                         return Err(Ended::Violation(Violation::Late { due: "an offer with descriptors" }).into());
                     };
-                    memory::check(memory.as_fd(), terms.size)
+                    memory::check(memory.as_fd(), &terms)
                         .map_err(|why| AttachError::Memory { why: why.to_string() })?;
                     let (place, heard, withdrawn) = (terms.place, VecDeque::new(), Vec::new());
                     return Ok(Self { session, control, memory, offer, terms, place, heard, withdrawn });
@@ -104,7 +104,8 @@ impl Importer {
         self.session.may_ask()
     }
 
-    /// The memory, for who maps it otherwise: for a device, or in a process that it is passed to.
+    /// The memory, for who maps it otherwise: for a device, or in a process that it is passed to. It begins at
+    /// [`Terms::start`].
     ///
     /// Ask with [`grant`](Self::grant) first, so that the exporter counts it.
     pub fn memory(&self) -> BorrowedFd<'_> {
@@ -145,6 +146,9 @@ impl Importer {
 
     /// Maps the whole of the memory into this process.
     ///
+    /// A BAR ([`Carrier::Device`](peerdma::buffer::wire::Carrier)) does not answer after a notice to let go, and an access then may end the process
+    /// with SIGBUS: unmap when told, before anything else.
+    ///
     /// # Errors
     /// [`MapError::Denied`] while it is out of reach: map after the notice that it may be mapped.
     pub fn map(&mut self, until: Instant) -> Result<Mapped, MapError> {
@@ -152,11 +156,12 @@ impl Importer {
             return Err(MapError::NotForCpu { methods: self.terms.methods });
         }
         let (generation, prot) = self.grant(until)?;
-        let len = usize::try_from(self.terms.size.as_u64()).map_err(|_| Errno::NOMEM);
+        let (len, start) =
+            (usize::try_from(self.terms.size.as_u64()).map_err(|_| Errno::NOMEM), self.terms.start.as_u64());
         let view = len.and_then(|len| match prot {
-            Prot::Read => ReadOnly::of_file(self.memory.as_fd(), 0, len).map(View::ReadOnly),
+            Prot::Read => ReadOnly::of_file(self.memory.as_fd(), start, len).map(View::ReadOnly),
             // Pages that can be written and not read are none of a CPU's.
-            Prot::Write | Prot::ReadWrite => Mapping::of_file(self.memory.as_fd(), 0, len).map(View::ReadWrite),
+            Prot::Write | Prot::ReadWrite => Mapping::of_file(self.memory.as_fd(), start, len).map(View::ReadWrite),
         });
         match view {
             Ok(view) => Ok(Mapped { view, generation }),
@@ -242,7 +247,7 @@ impl Importer {
             Heard::Moved { place, descriptors: along } => {
                 self.place = *place;
                 if let Some(memory) = descriptors.pop().filter(|_| *along == Descriptors::Memory) {
-                    if let Err(why) = memory::check(memory.as_fd(), self.terms.size) {
+                    if let Err(why) = memory::check(memory.as_fd(), &self.terms) {
                         let violation = Violation::Untrue { kind: "moved", what: why.to_string() };
                         self.session.cut(&violation);
                         let _ = self.flush(until);

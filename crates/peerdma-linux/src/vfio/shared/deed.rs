@@ -6,10 +6,10 @@ use super::deed_error::DeedError;
 use super::{Function, ImportReport, ImportState, SharedDevice, answers, lock};
 use peerdma::buffer::config_write::{Change, ConfigWrite, NotAWrite, Register, Target, Unread};
 use peerdma::buffer::life::{Answers, Disturbance};
-use peerdma::buffer::shared::{Disturbed, Disturbing, Held};
+use peerdma::buffer::shared::{Disturbed, Disturbing, Held, Wake};
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Something that is done to a device as a whole.
@@ -253,6 +253,17 @@ impl<'d, F: Function> Announced<'d, F> {
     /// What a write to config space is about to do to memory.
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// Whether nobody has it mapped any more, so that [`wait`](Self::wait) waits for CPU accesses at most.
+    pub fn is_quiet(&self) -> bool {
+        self.disturbing.iter().all(Disturbing::is_quiet)
+    }
+
+    /// Calls `wake` whenever one of the buffers becomes quiet, for who waits for other things too; look with
+    /// [`is_quiet`](Self::is_quiet). As [`Disturbing::wake`].
+    pub fn wake(&self, wake: &Arc<dyn Wake>) {
+        self.disturbing.iter().for_each(|disturbing| disturbing.wake(wake));
     }
 
     /// Who holds on.

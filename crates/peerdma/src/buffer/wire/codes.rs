@@ -78,6 +78,16 @@ impl fmt::Display for Descriptors {
     }
 }
 
+/// What the descriptor of the memory is, and so who can take the memory from a process that has mapped it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Carrier {
+    /// A memfd that neither shrinks nor grows: what is mapped stays readable whatever becomes of the exporter.
+    Memfd,
+    /// An open VFIO device, in which a BAR is a range. It is all of the device: whoever has it can reset it too, and what
+    /// is mapped of it does not answer while the device's memory is off, asleep or being reset.
+    Device,
+}
+
 /// A number and what it stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Code {
@@ -139,6 +149,7 @@ coded! {
     Contiguity in CONTIGUITY, "contiguity" { Scattered = 0, "scattered"; AsSeen = 1, "as_seen"; OneRange = 2, "one_range"; }
     IommuMode in IOMMU, "iommu" { Translated = 0, "translated"; Identity = 1, "identity"; None = 2, "none"; }
     Descriptors in DESCRIPTORS, "descriptors" { None = 0, "none"; Memory = 1, "memory"; MemoryAndControl = 2, "memory and control"; }
+    Carrier in CARRIER, "carrier" { Memfd = 0, "memfd"; Device = 1, "device"; }
     Ending in ENDING, "ending" {
         Done = 0, "done"; Malformed = 1, "malformed"; OutOfTurn = 2, "out-of-turn"; Untrue = 3, "untrue"; Flood = 4, "flood";
         Descriptors = 5, "descriptors"; Late = 6, "late";
@@ -298,6 +309,7 @@ pub const CODES: &[Coded] = &[
     CONTIGUITY,
     IOMMU,
     DESCRIPTORS,
+    CARRIER,
     ENDING,
     PHASE,
     DISTURBANCE,

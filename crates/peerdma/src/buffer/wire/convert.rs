@@ -1,5 +1,6 @@
 //! From what is said here to what is settled, and back.
 
+use super::codes::Carrier;
 use super::message::{Declare, Offer, Refusal, Terms};
 use super::text::Text;
 use crate::access::Prot;
@@ -116,8 +117,14 @@ impl Export {
 }
 
 impl Terms {
-    /// What was settled, as the importer is told it.
-    pub fn of(settled: &terms::Terms, attachment: AttachmentId, size: Bytes, phase: Phase) -> Self {
+    /// What was settled, as the importer is told it; the memory is the descriptor's bytes from the second half of `lies` on.
+    pub fn of(
+        settled: &terms::Terms,
+        attachment: AttachmentId,
+        size: Bytes,
+        phase: Phase,
+        lies: (Carrier, Bytes),
+    ) -> Self {
         Self {
             attachment,
             lifetime: settled.lifetime(),
@@ -128,6 +135,8 @@ impl Terms {
             control: settled.control(),
             size,
             phase,
+            carrier: lies.0,
+            start: lies.1,
         }
     }
 }

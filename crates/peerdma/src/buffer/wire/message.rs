@@ -3,7 +3,7 @@
 use super::super::life::{AttachmentId, Disturbance, Generation, NoticeId, Phase};
 use super::super::terms::{Contiguity, Methods, Place, Stays};
 use super::super::{Control, Enforcement, Lifetime};
-use super::codes::{Descriptors, Ending, Features};
+use super::codes::{Carrier, Descriptors, Ending, Features};
 use super::field::{BadField, Field, Reader, Shape};
 use super::malformed::Malformed;
 use super::text::Text;
@@ -212,6 +212,10 @@ messages! {
         size: Bytes,
         /// where the buffer is in its life; it may be mapped at once only while `live` or `restored`
         phase: Phase,
+        /// what the memory's descriptor is
+        carrier: Carrier,
+        /// where in the descriptor the memory begins, in bytes; a descriptor that comes later is of the same sort, and it begins there too
+        start: Bytes,
     }
     /// The exporter does not settle.
     Refusal = 6 "refusal" Exporter Connection {

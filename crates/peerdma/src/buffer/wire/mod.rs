@@ -39,7 +39,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use codes::{CODES, Code, Coded, Descriptors, Ending, Features};
+pub use codes::{CODES, Carrier, Code, Coded, Descriptors, Ending, Features};
 pub use convert::Export;
 pub use field::Shape;
 pub use malformed::Malformed;

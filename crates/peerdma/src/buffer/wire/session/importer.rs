@@ -233,6 +233,7 @@ impl ImporterSession {
         };
         let claims = [
             (terms.size == offer.size, "the length is not the one that was offered"),
+            (terms.start.checked_add(terms.size).is_some(), "the memory ends past 64 bits"),
             (terms.lifetime <= declared.takes, "the lifetime is less than what was declared"),
             (terms.prot == declared.prot, "the protection is not the one that was declared"),
             (terms.methods == declared.methods, "the ways are not the ones that were declared"),

@@ -55,6 +55,8 @@ fn terms(attachment: AttachmentId) -> Terms {
         control: Control::Use,
         size: Bytes::new(1 << 20),
         phase: Phase::Live,
+        carrier: Carrier::Memfd,
+        start: Bytes::ZERO,
     }
 }
 

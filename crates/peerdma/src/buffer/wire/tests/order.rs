@@ -117,6 +117,7 @@ fn terms_other_than_what_was_declared_bind_nobody() {
         Terms { prot: Prot::Read, ..good.clone() },
         Terms { methods: Methods::DMA, ..good.clone() },
         Terms { enforcement: Enforcement::None, ..good.clone() },
+        Terms { start: Bytes::new(u64::MAX), carrier: Carrier::Device, ..good.clone() },
         Terms { control: Control::Full, ..good },
     ];
     for other in others {
