@@ -78,6 +78,8 @@ fn runs(inner: &mut Inner, slot: &BufferSlot) -> Result<(), Stop> {
             let exit = inner.vcpu.run()?;
             match exit {
                 Exit::Revoked { .. } => break,
+                // A signal came, as when this process was stopped and goes on.
+                Exit::Interrupted => {}
                 ref said if told(said).is_some() => {}
                 other => return Err(Stop::broken(format!("the guest left with {other:?}"))),
             }
