@@ -65,6 +65,15 @@ fn numbers_of_a_port_that_make_no_sense_are_no_panic() {
 }
 
 #[test]
+fn an_adapter_without_an_active_port_is_not_connected_to_itself() {
+    let error = Loopback::open(&context_of(&LIBRARY), "0000:41:00.0".parse().unwrap()).unwrap_err();
+    assert!(
+        matches!(error, LoopbackError::NoPort { .. }) && error.to_string().contains("bring its link up"),
+        "{error}"
+    );
+}
+
+#[test]
 fn every_errno_of_a_registration_has_its_error() {
     let domain = domain();
     let register = |errno| {

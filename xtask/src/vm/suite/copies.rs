@@ -6,7 +6,8 @@
 //! In the topology `default` 05:00.0 (an engine) and 06:00.0 (a memory) are below one
 //! switch, 08:00.0 and 09:00.0 the same on root ports of their own; 03:00.0 and 04:00.0 are drives
 //! with memory (BAR 2) below that switch, 07:00.0 one on a root port of its own. Where blocks of 03:00.0 are written, its
-//! disk is a file of this machine, which has to hold afterwards what it held before.
+//! disk is a file of this machine, and the guest looks whether it holds afterwards what it held before. The file itself
+//! may not: QEMU aborts now and then, and the guest that begins anew finds what the other left.
 
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test, driver};
@@ -37,6 +38,28 @@ macro_rules! drives_are_there {
             ),
             0,
             &[],
+        )
+    };
+}
+
+/// The disk of 03:00.0, in a shell.
+macro_rules! disk {
+    () => {
+        "/dev/$(basename /sys/bus/pci/devices/0000:03:00.0/nvme/nvme*/nvme*n1)"
+    };
+}
+
+/// Has 03:00.0 probed with leave to write its disk, and looks at all of that before and afterwards.
+macro_rules! writing {
+    ($to:literal) => {
+        concat!(
+            "{ before=$(md5sum < ",
+            disk!(),
+            "); peerdma probe 03:00.0 ",
+            $to,
+            " --write; ended=$?; [ \"$before\" = \"$(md5sum < ",
+            disk!(),
+            ")\" ] && echo the disk is as it was; (exit $ended); }"
         )
     };
 }
@@ -84,11 +107,10 @@ const ACROSS: &[Step] = &[
     drives_are_there!("03 07"),
     ("peerdma probe 03:00.0 07:00.0", 3, &["nvme    write      permitted  yes      yes", "--write lets it"]),
     ("peerdma probe 03:00.0 07:00.0 --need write", 0, &["nvme    write      permitted  yes      yes"]),
-    ("peerdma probe 03:00.0 07:00.0 --write", 0, &["nvme    read       permitted  yes      yes"]),
+    (writing!("07:00.0"), 0, &["nvme    read       permitted  yes      yes", "the disk is as it was"]),
     // Swap claims the disk as a file system would.
     (
-        "d=/dev/$(basename /sys/bus/pci/devices/0000:03:00.0/nvme/nvme*/nvme*n1); mkswap $d; swapon $d; \
-      peerdma probe 03:00.0 07:00.0 --write",
+        concat!("{ mkswap ", disk!(), "; swapon ", disk!(), "; peerdma probe 03:00.0 07:00.0 --write; }"),
         3,
         &["nvme    write      permitted  yes      yes", "is in use"],
     ),
@@ -113,7 +135,7 @@ const AS_A_USER: &[Step] = &[
         &["none    write      unknown", "not permitted to open /dev/vfio/"],
     ),
     drives_are_there!("03 07"),
-    ("peerdma probe 03:00.0 07:00.0", 3, &["none    read       unknown", "cannot open /dev/nvme", "run as root"]),
+    ("peerdma probe 03:00.0 07:00.0", 1, &["none    read       refused", "cannot open /dev/nvme", "run as root"]),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 3, &["permitted  unknown", "nothing was touched"]),
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify --force", 4, &["not permitted to open /dev/vfio/"]),
 ];
@@ -122,7 +144,7 @@ const WITHOUT_IOMMU: &[Step] = &[
     // vfio-pci does not bind there, so the driver is what is wrong first.
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 4, &["0000:05:00.0"]),
     drives_are_there!("03 04"),
-    ("peerdma probe 03:00.0 04:00.0 --write", 0, &["nvme    write      permitted  yes      yes", "nvme    read"]),
+    (writing!("04:00.0"), 0, &["nvme    write      permitted  yes      yes", "the disk is as it was"]),
 ];
 
 /// An engine that reaches its buffer in memory and not the target, and does not say so.
@@ -155,28 +177,21 @@ pub(super) fn tests() -> Vec<Test> {
             ("without an IOMMU", Setup::named(Which::Stock, "default").iommu(Iommu::None), WITHOUT_IOMMU),
         ]
         .map(|(name, setup, steps)| {
-            Test::new("copies", name, move |laboratory| put_back(laboratory, &setup, name, steps))
+            Test::new("copies", name, move |laboratory| keeping(laboratory, &setup, name, steps))
         }),
     )
     .collect()
 }
 
-/// Runs all steps with a disk that keeps what is written, and looks whether everything behind the first page, which is
-/// swap's, is as it was.
-fn put_back(laboratory: &Laboratory, setup: &Setup, name: &str, steps: &[Step]) -> Result<Done, Failure> {
-    const LEN: usize = 4 << 20;
-    const PAGE: usize = 4096;
+/// Runs all steps with a disk that keeps what is written to it.
+fn keeping(laboratory: &Laboratory, setup: &Setup, name: &str, steps: &[Step]) -> Result<Done, Failure> {
     let disk = laboratory.scratch()?.join(format!("copies-{}", name.replace([' ', ','], "-")));
-    let held = Pattern::new(5, 0).bytes(Bytes::ZERO, LEN);
-    fs::write(&disk, &held).map_err(|error| Failure::io("write", &disk, &error))?;
+    let bytes = Pattern::new(5, 0).bytes(Bytes::ZERO, 4 << 20);
+    fs::write(&disk, bytes).map_err(|error| Failure::io("write", &disk, &error))?;
     let setup = Setup { replace: Some((driver::FORGETS, driver::kept_in(&disk))), ..setup.clone() };
     let done = all(laboratory, &setup, steps)?;
-    let holds = fs::read(&disk).map_err(|error| Failure::io("read", &disk, &error))?;
     fs::remove_file(&disk).map_err(|error| Failure::io("remove", &disk, &error))?;
-    match held.iter().zip(&holds).skip(PAGE).position(|(held, holds)| held != holds) {
-        None => Ok(Done { claims: done.claims + 1, ..done }),
-        Some(at) => Err(Failure::Found(format!("byte {:#x} of the disk is not what it was before", at + PAGE))),
-    }
+    Ok(done)
 }
 
 /// Runs all steps in one guest and judges each.

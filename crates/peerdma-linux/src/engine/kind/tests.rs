@@ -1,8 +1,11 @@
 use super::*;
 use crate::tree::Node;
 
-/// A sysfs of functions with IDs, a class, a driver, and further files.
-fn machine(functions: &[(&str, &str, &str, Option<&str>, &[&str])]) -> Tree {
+/// A function: address, IDs, class, driver, and further files.
+type Function<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, &'a [&'a str]);
+
+/// A sysfs of functions.
+fn machine(functions: &[Function<'_>]) -> Tree {
     let mut nodes = Vec::new();
     for (device, ids, class, driver, files) in functions {
         let folder = format!("sys/bus/pci/devices/{device}");
