@@ -30,5 +30,5 @@ mod udmabuf;
 pub use buf::{DmaBuf, DmaBufError, DmaBufId, NameError, NotADmaBuf, Standing};
 pub use fences::{FenceStatus, Fences, FencesError};
 pub use heap::{Heap, HeapError};
-pub use mapping::{Access, CpuAccess, DmaBufMapping};
+pub use mapping::{Access, CpuAccess, DmaBufMapping, Kind, Reading, ReadingAndWriting, Reads, Writes, Writing};
 pub use udmabuf::{MemfdRange, Udmabuf, UdmabufError};
