@@ -1,5 +1,6 @@
 //! What dma-bufs of every maker do, through the library's types and, where they would refuse first, without them.
 
+mod bridged;
 mod exported;
 mod inputs;
 mod listed;
@@ -32,6 +33,7 @@ struct Tried {
 pub(super) fn run(asked: &Asked, worker: &mut Worker<'_>) {
     let target = asked.target;
     let mut claims = own();
+    claims.extend(bridged::claims());
     claims.extend(exported::claims());
     claims.extend(inputs::claims());
     claims.extend(listed::claims());
