@@ -98,7 +98,8 @@ fn errno(outcome: io::Result<Bytes>) -> i32 {
     }
 }
 
-fn open_direct(disk: &Path) -> Result<File, Failure> {
+/// Opens a disk for transfers between it and memory, with no copy in between.
+pub(crate) fn open_direct(disk: &Path) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(O_DIRECT).open(disk).map_err(Failure::file("open", disk))
 }
@@ -125,7 +126,7 @@ fn controllers() -> Result<Vec<Controller>, Failure> {
 
 /// The first namespace of a function's controller as a block device; none while there is
 /// none, and none where multipath has renamed it (`nvme_core.multipath=N` avoids that).
-fn disk(device: &Path) -> Option<PathBuf> {
+pub(crate) fn disk(device: &Path) -> Option<PathBuf> {
     let controller = drives::live_controller(device)?;
     let name = controller.file_name()?.to_string_lossy().into_owned();
     let is_namespace = |entry: &str| -> bool {

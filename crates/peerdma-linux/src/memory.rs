@@ -107,6 +107,21 @@ impl Pages {
     pub fn write(&self, offset: Bytes, from: &[u8]) -> Result<(), BeyondPages> {
         copy_in(&self.mapping, offset, from)
     }
+
+    /// Has the kernel read `len` bytes of `file`, from its byte `at` on, to `offset`; the bytes that came.
+    ///
+    /// Of a file opened with `O_DIRECT` the device writes them here itself; addresses and lengths are multiples of its block
+    /// then, and nobody copies. Blocks until they are here.
+    ///
+    /// # Errors
+    /// `InvalidInput` with a [`BeyondPages`], with nothing read, for bytes that the pages do not have; else what pread(2) says.
+    pub fn read_from(&self, offset: Bytes, len: Bytes, file: impl AsFd, at: Bytes) -> io::Result<Bytes> {
+        let beyond = || io::Error::new(io::ErrorKind::InvalidInput, BeyondPages { offset, len, size: self.len() });
+        let place = usize::try_from(offset.as_u64()).ok().zip(usize::try_from(len.as_u64()).ok());
+        let at = i64::try_from(at.as_u64()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let came = self.mapping.read_file(place.ok_or_else(beyond)?, file.as_fd(), at);
+        Ok(Bytes::new(came.map_err(|Outside| beyond())?? as u64))
+    }
 }
 
 /// Copies bytes out of a mapping; nothing if they do not all lie in it.
@@ -149,5 +164,24 @@ mod tests {
         assert!(pages.write(end, &[1]).is_err());
         assert!(pages.read(Bytes::new(u64::MAX), &mut [0; 2]).is_err());
         assert!(pages.write(end, &[]).is_ok());
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        for (at, len) in [(0, end.as_u64() + 1), (end.as_u64(), 1), (u64::MAX, 1), (1, u64::MAX)] {
+            let refused = pages.read_from(Bytes::new(at), Bytes::new(len), &zero, Bytes::ZERO).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{len} at {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_into_the_middle_and_nothing_beside_it_changes() {
+        let pages = Pages::zeroed(page_size()).unwrap();
+        pages.write(Bytes::ZERO, &[0xee; 64]).unwrap();
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        assert_eq!(pages.read_from(Bytes::new(16), Bytes::new(32), &zero, Bytes::ZERO).unwrap(), Bytes::new(32));
+        let mut seen = [0; 64];
+        pages.read(Bytes::ZERO, &mut seen).unwrap();
+        assert_eq!(seen, std::array::from_fn(|at| if (16..48).contains(&at) { 0 } else { 0xee }));
+        let folder = std::fs::File::open("/").unwrap();
+        let refused = pages.read_from(Bytes::ZERO, Bytes::new(1), &folder, Bytes::ZERO).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EISDIR));
     }
 }

@@ -1,6 +1,6 @@
 //! Memory that a device and the CPU both change: mapped, copied in and out, unmapped.
 //!
-//! UNSAFETY: `mmap` and `munmap`, and volatile accesses to what they map. No Rust
+//! UNSAFETY: `mmap` and `munmap`, volatile accesses to what they map, and `pread` with a pointer to it. No Rust
 //! reference to the memory is ever made, since devices write to it at any time.
 //!
 //! Accesses are as wide as the caller says ([`Mapping::load_u32`] and so on, for
@@ -16,7 +16,7 @@ use peerdma::addr::{Bytes, ProcVa};
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -161,6 +161,23 @@ impl Mapping {
         // SAFETY: 1. `offset` is at most `len` as just checked. 2. By invariants 1 and 2
         // the mapping is one allocation of `len` bytes that fits `isize`.
         Ok(unsafe { self.start.as_ptr().add(offset) })
+    }
+
+    /// Has the kernel read a file from `at` on into `len` bytes from `offset` on; the bytes that came.
+    pub(crate) fn read_file(
+        &self,
+        (offset, len): (usize, usize),
+        file: BorrowedFd<'_>,
+        at: i64,
+    ) -> Result<Result<usize, Errno>, Outside> {
+        self.inside(offset, len)?;
+        let start = self.at(offset, 1)?;
+        // SAFETY: 1. The kernel writes at most `len` bytes from `offset` on, which lie in the mapping as just checked, and
+        // the mapping is writable (invariant 1). 2. No reference to any of them exists (invariant 3); to every other
+        // access the kernel's writes are a device's.
+        let came = unsafe { libc::pread(file.as_raw_fd(), start.cast(), len, at) };
+        let last = || Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        Ok(usize::try_from(came).map_err(|_| last()))
     }
 
     /// Copies bytes from `offset` on out of the mapping.
