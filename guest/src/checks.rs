@@ -16,8 +16,8 @@
 //! - [`supervisor`] runs the group in a second process, so that a claim that hangs or dies
 //!   of a signal is one broken claim; [`worker`] is that process.
 //! - [`answer`]: expected answers. [`mod@bench`]: an engine, a target and address spaces around them.
-//! - [`contract`], [`mixed`], [`export`], [`type1`], [`iommufd`], [`vfio`], [`kvm`], [`dma_bufs`], [`pinned`]: the
-//!   groups.
+//! - [`contract`], [`mixed`], [`export`], [`type1`], [`iommufd`], [`vfio`], [`kvm`], [`dma_bufs`], [`importing`],
+//!   [`pinned`]: the groups.
 //!
 //! Exit code 0 if no claim is broken, 1 if one is, 2 for wrong usage, 4 if the group could
 //! not be run at all.
@@ -32,6 +32,7 @@ mod claim;
 mod contract;
 mod dma_bufs;
 mod export;
+mod importing;
 mod iommufd;
 mod kernel_log;
 mod kvm;
@@ -54,9 +55,9 @@ use crate::failure::Failure;
 use asked::Asked;
 use worker::Worker;
 
-pub(crate) const USAGE: &str = "peerdma-guest checks GROUP [--edu BDF] [--target BDF] [--far BDF] [--bell BDF] [--nvme BDF] [--shared BDF] (groups: contract-type1, \
+pub(crate) const USAGE: &str = "peerdma-guest checks GROUP [--edu BDF] [--target BDF] [--far BDF] [--bell BDF] [--nvme BDF] [--importer BDF] [--shared BDF] (groups: contract-type1, \
      contract-type1-bar, contract-iommufd, contract-iommufd-bar, mixed-type1, mixed-iommufd, export, type1, iommufd, \
-     vfio-type1, vfio-iommufd, kvm, dma-bufs, pinned)";
+     vfio-type1, vfio-iommufd, kvm, dma-bufs, importing, pinned)";
 
 /// A group of claims that share what they are tried on.
 struct Group {
@@ -64,7 +65,7 @@ struct Group {
     run: fn(&Asked, &mut Worker<'_>),
 }
 
-const GROUPS: [Group; 14] = [
+const GROUPS: [Group; 15] = [
     Group { name: "contract-type1", run: contract::type1_pages },
     Group { name: "contract-type1-bar", run: contract::type1_bar },
     Group { name: "contract-iommufd", run: contract::iommufd_pages },
@@ -78,6 +79,7 @@ const GROUPS: [Group; 14] = [
     Group { name: "vfio-iommufd", run: vfio::iommufd },
     Group { name: "kvm", run: kvm::run },
     Group { name: "dma-bufs", run: dma_bufs::run },
+    Group { name: "importing", run: importing::run },
     Group { name: "pinned", run: pinned::run },
 ];
 

@@ -18,6 +18,7 @@ mod apt;
 mod cache;
 mod command;
 mod cpio;
+mod graphics;
 mod guest;
 mod kernel;
 mod machine;

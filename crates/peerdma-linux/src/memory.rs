@@ -199,5 +199,24 @@ mod tests {
         assert!(pages.write(end, &[1]).is_err());
         assert!(pages.read(Bytes::new(u64::MAX), &mut [0; 2]).is_err());
         assert!(pages.write(end, &[]).is_ok());
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        for (at, len) in [(0, end.as_u64() + 1), (end.as_u64(), 1), (u64::MAX, 1), (1, u64::MAX)] {
+            let refused = pages.read_from(Bytes::new(at), Bytes::new(len), &zero, Bytes::ZERO).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{len} at {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_into_the_middle_and_nothing_beside_it_changes() {
+        let pages = Pages::zeroed(page_size()).unwrap();
+        pages.write(Bytes::ZERO, &[0xee; 64]).unwrap();
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        assert_eq!(pages.read_from(Bytes::new(16), Bytes::new(32), &zero, Bytes::ZERO).unwrap(), Bytes::new(32));
+        let mut seen = [0; 64];
+        pages.read(Bytes::ZERO, &mut seen).unwrap();
+        assert_eq!(seen, std::array::from_fn(|at| if (16..48).contains(&at) { 0 } else { 0xee }));
+        let folder = std::fs::File::open("/").unwrap();
+        let refused = pages.read_from(Bytes::ZERO, Bytes::new(1), &folder, Bytes::ZERO).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EISDIR));
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Asked {
     pub(super) bell: Option<PciAddr>,
     /// A controller whose BAR 0 holds an MSI-X table, bound to vfio-pci.
     pub(super) nvme: Option<PciAddr>,
+    /// A graphics device whose driver imports dma-bufs.
+    pub(super) importer: Option<PciAddr>,
     /// A controller that the kernel's own driver has, which shares its memory as p2pmem.
     pub(super) shared: Option<PciAddr>,
     /// Set by the supervisor for its worker: the first claim to try.
@@ -35,6 +37,7 @@ impl Asked {
                 "--far" => asked.far = Some(address(value()?)?),
                 "--bell" => asked.bell = Some(address(value()?)?),
                 "--nvme" => asked.nvme = Some(address(value()?)?),
+                "--importer" => asked.importer = Some(address(value()?)?),
                 "--shared" => asked.shared = Some(address(value()?)?),
                 "--worker" => {
                     let from = value()?;

@@ -1,5 +1,6 @@
 //! What dma-bufs of every maker do, through the library's types and, where they would refuse first, without them.
 
+mod bridged;
 mod exported;
 mod inputs;
 mod listed;
@@ -32,6 +33,7 @@ struct Tried {
 pub(super) fn run(asked: &Asked, worker: &mut Worker<'_>) {
     let target = asked.target;
     let mut claims = own();
+    claims.extend(bridged::claims());
     claims.extend(exported::claims());
     claims.extend(inputs::claims());
     claims.extend(listed::claims());
@@ -109,7 +111,7 @@ fn written(tried: &mut Tried) -> Result<(), Stop> {
     ];
     let dma_buf = tried.udmabuf.create(&ranges)?;
     let mapping = dma_buf.map()?;
-    let access = mapping.begin(Access::ReadWrite)?;
+    let access = mapping.begin_read_write()?;
     access.write(Bytes::new(8), b"second")?;
     access.write(Bytes::new(page.as_u64() + 8), b"first.")?;
     access.end()?;
@@ -123,11 +125,11 @@ fn heap(tried: &mut Tried) -> Result<(), Stop> {
     let dma_buf = tried.heap.allocate(Bytes::new(100), LIMIT)?;
     equal("its length", &PAGE, &dma_buf.size())?;
     let (one, other) = (dma_buf.map()?, dma_buf.map()?);
-    let access = one.begin(Access::Write)?;
+    let access = one.begin_write()?;
     access.write(Bytes::new(4092), b"last")?;
     access.end()?;
     let mut seen = [0; 4];
-    other.begin(Access::Read)?.read(Bytes::new(4092), &mut seen)?;
+    other.begin_read()?.read(Bytes::new(4092), &mut seen)?;
     equal("what the other mapping shows", b"last", &seen)?;
     equal("whether its heap is among the names", &true, &Heap::names().contains(&"system".to_string()))
 }

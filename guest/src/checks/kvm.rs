@@ -7,6 +7,7 @@ mod backings;
 mod following;
 mod inner;
 mod inputs;
+mod one_memfd;
 mod taken_away;
 
 pub(crate) use inner::{Inner, told};
@@ -34,25 +35,29 @@ struct Tried {
     bar: Arc<BarMapping>,
     device: Arc<VfioDevice>,
     _space: Type1Space,
+    /// A graphics device whose driver imports dma-bufs, and a drive, where the guest has them.
+    importer: Option<PciAddr>,
+    drive: Option<PciAddr>,
 }
 
 pub(super) fn run(asked: &Asked, worker: &mut Worker<'_>) {
-    let target = asked.target;
+    let (target, importer, drive) = (asked.target, asked.importer, asked.shared);
     let mut claims = backings::claims();
     claims.extend(taken_away::claims());
     claims.extend(following::claims());
     claims.extend(inputs::claims());
-    worker.claims(move || set_up(target), Tried::clear, claims);
+    claims.extend(one_memfd::claims());
+    worker.claims(move || set_up(target, importer, drive), Tried::clear, claims);
 }
 
-fn set_up(target: Option<PciAddr>) -> Result<Tried, Stop> {
+fn set_up(target: Option<PciAddr>, importer: Option<PciAddr>, drive: Option<PciAddr>) -> Result<Tried, Stop> {
     let target = target.ok_or_else(|| Stop::broken("name a target with --target"))?;
     let kvm = Kvm::open()?;
     let space = Type1Space::open(&Nodes::live(), &[target])?;
     let device = space.device(target)?;
     device.set_command(Command::MEMORY)?;
     let bar = Arc::new(device.map(used()?)?);
-    Ok(Tried { kvm, bar, device: Arc::new(device), _space: space })
+    Ok(Tried { kvm, bar, device: Arc::new(device), _space: space, importer, drive })
 }
 
 impl Tried {

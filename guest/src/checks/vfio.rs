@@ -144,7 +144,8 @@ impl<S: Via> Tried<S> {
 
     /// Maps the target's memory for the engine, while it is there.
     fn import(&self, of: &Exported, quiesce: impl Quiesce + 'static) -> Result<DmaImport<S, VfioDevice>, Stop> {
-        let iova = AddrRange::new(Iova::new(TARGET), USED).ok_or_else(|| Stop::broken("the target's IOVA wraps"))?;
+        let iova =
+            AddrRange::new(Iova::new(TARGET), of.size()).ok_or_else(|| Stop::broken("the target's IOVA wraps"))?;
         let tables = (Declaration::of_tables("the engine's tables", Prot::ReadWrite), Prot::ReadWrite);
         // What a guest claims of routes is the group `pairs`'s; here both are below one switch.
         let (space, route) = (self.space.clone(), ImportRoute::Permitted(Permit::vouched(Prot::ReadWrite)));
@@ -157,11 +158,15 @@ impl<S: Via> Tried<S> {
 
     /// The engine writes a page that was never sent before to the target; what it was.
     fn send(&mut self) -> Result<Vec<u8>, Stop> {
+        self.send_to(Iova::new(TARGET))
+    }
+
+    fn send_to(&mut self, iova: Iova) -> Result<Vec<u8>, Stop> {
         self.seed += 1;
         let sent = pattern(self.seed, 4096);
         self.staging.write(Bytes::ZERO, &sent)?;
         self.engine.fetch(Iova::new(STAGING), PAGE)?;
-        self.engine.store(Iova::new(TARGET), PAGE)?;
+        self.engine.store(iova, PAGE)?;
         Ok(sent)
     }
 

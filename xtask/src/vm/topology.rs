@@ -28,6 +28,6 @@ mod synthetic;
 mod words;
 
 pub(crate) use model::Model;
-pub(crate) use named::{NAMES, named};
+pub(crate) use named::{IMPORTERS, NAMES, named};
 pub(crate) use platform::{Exported, from_platform};
 pub(crate) use random::random;

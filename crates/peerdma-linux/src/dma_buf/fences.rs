@@ -1,8 +1,7 @@
 //! Fences of the kernel's, as a file.
 //!
-//! The kernel's fences and those of [`peerdma::buffer::fence`] are two things: a file of these retires when drivers say so. To have a
-//! [`Reservation`](peerdma::buffer::fence::Reservation) of ours wait for one, issue a fence of a timeline for it and retire that when the file is readable.
-//! The other way there is none: no program makes the kernel wait for it.
+//! The kernel's fences and those of [`peerdma::buffer::fence`] are two things: a file of these retires when drivers say so. A
+//! [`KernelFence`](super::KernelFence) has a [`Reservation`](peerdma::buffer::fence::Reservation) of ours wait for one.
 
 use super::buf::is_ready;
 use crate::sys::dma_buf;

@@ -80,6 +80,8 @@ pub enum ShareBarError {
 #[derive(Debug)]
 pub struct Bar {
     exported: Exported,
+    /// All of it: a descriptor and one place in it say where one range is.
+    range: BarRange,
     start: Bytes,
 }
 
@@ -95,8 +97,8 @@ impl Bar {
         Ok(Bytes::new(start))
     }
 
-    pub(super) fn new(exported: Exported, start: Bytes) -> Self {
-        Self { exported, start }
+    pub(super) fn new(exported: Exported, range: BarRange, start: Bytes) -> Self {
+        Self { exported, range, start }
     }
 
     pub(super) fn exported(&self) -> &Exported {
@@ -106,7 +108,7 @@ impl Bar {
 
 impl sealed::Lend for Bar {
     fn size(&self) -> Bytes {
-        self.exported.range().len()
+        self.range.len()
     }
 
     fn most(&self) -> Prot {
@@ -119,8 +121,7 @@ impl sealed::Lend for Bar {
 
     fn lend(&self, _: Prot) -> io::Result<OwnedFd> {
         // Opened anew for each, as one that was kept would keep the device open behind a close.
-        let range = self.exported.range();
-        let file = self.exported.device().with(|function| function.cpu_file(range));
+        let file = self.exported.device().with(|function| function.cpu_file(self.range));
         match file {
             Some(Ok((file, _))) => Ok(file),
             Some(Err(error)) => Err(io::Error::other(error)),

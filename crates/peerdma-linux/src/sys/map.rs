@@ -1,6 +1,6 @@
 //! Memory that a device and the CPU both change: mapped, copied in and out, unmapped.
 //!
-//! UNSAFETY: `mmap` and `munmap`, and volatile accesses to what they map. No Rust
+//! UNSAFETY: `mmap` and `munmap`, volatile accesses to what they map, and `pread` with a pointer to it. No Rust
 //! reference to the memory is ever made, since devices write to it at any time.
 //!
 //! Accesses are as wide as the caller says ([`Mapping::load_u32`] and so on, for

@@ -19,7 +19,9 @@ mod foreign;
 
 pub use foreign::Foreign;
 
-pub use dma_buf::{CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, prime_import, udmabuf};
+pub use dma_buf::{
+    CpuAccess, dma_buf_fences, dma_buf_set_name, dma_buf_sync, heap, prime_import, udmabuf, vgem_fence, vgem_signal,
+};
 
 use super::ioctl::exchange_words;
 use super::map::Mapping;

@@ -4,8 +4,9 @@
 //! the device is reset, its memory space is switched off, or it is closed, and gives it back
 //! only in the first two cases; nothing tells this process.
 //!
-//! One range to a buffer: iommufd refuses several, and the kernel cannot map several through
-//! a translating IOMMU.
+//! One range to a dma-buf: iommufd refuses several, and other importers cannot map several through a host bridge with a
+//! translating IOMMU (`docs/dma-bufs.md`). A buffer may have several all the same, see
+//! [`SharedDevice::export_ranges`](super::SharedDevice::export_ranges).
 //!
 //! Not here: mapping it; see [`crate::iommufd`].
 

@@ -1,10 +1,11 @@
 //! Claims about memory that comes and goes while an engine and the CPU use it.
 
-use super::{LONG, Stop, Tried, Via, claim, equal, look, range, shared, used};
+use super::{LONG, MEMORY_BAR, PAGE, Stop, TARGET, Tried, Via, claim, equal, look, range, shared, used};
 use crate::checks::claim::Claim;
-use peerdma::addr::Bytes;
+use peerdma::addr::{Bytes, Iova};
 use peerdma::buffer::config_write::Change;
 use peerdma::buffer::life::{Answers, Disturbance, Phase};
+use peerdma::dma::{Owner, OwnerId};
 use peerdma_linux::vfio::shared::{DeedError, ImportState, Outcome, Quiesce, WindowError};
 use peerdma_linux::vfio::{Deed, HotResetError, InterruptEvent, Membership};
 use std::os::fd::AsFd;
@@ -18,6 +19,7 @@ pub(super) fn claims<S: Via>() -> Vec<Claim<Tried<S>>> {
             off_and_on,
         ),
         claim("no byte lands while the memory is away", nothing_lands),
+        claim("a buffer of two ranges is one to the engine, before a reset and after it", two_ranges),
         claim("asleep by the kernel's hand the engine and the CPU stay away until it is woken", low_power),
         claim("a drive in D3 by its registers is out of the CPU's reach, and back in D0", d3),
         claim("a function-level reset is done where the function has one, and named where it has none", function_reset),
@@ -79,6 +81,28 @@ fn nothing_lands<S: Via>(on: &mut Tried<S>) -> Result<(), Stop> {
     command(on, MEMORY)?;
     equal("whether the memory is as it was", &true, &(look(&mut window)? == before))?;
     on.arrives(&mut window, "after")
+}
+
+fn two_ranges<S: Via>(on: &mut Tried<S>) -> Result<(), Stop> {
+    let (third, first) = (range(MEMORY_BAR, 2 * PAGE.as_u64(), PAGE.as_u64())?, range(MEMORY_BAR, 0, PAGE.as_u64())?);
+    let exported = on.device.export_ranges("two", &[third, first], Owner::Device(OwnerId::new(1)))?;
+    let mut window = on.window()?;
+    let import = on.import(&exported, ())?;
+    for when in ["before a reset", "after it"] {
+        let in_third = on.send_to(Iova::new(TARGET))?;
+        let in_first = on.send_to(Iova::new(TARGET + PAGE.as_u64()))?;
+        let mut seen = vec![0; 3 * PAGE.as_u64() as usize];
+        window.read(Bytes::ZERO, &mut seen)?;
+        let page = |nth: usize| &seen[nth * 4096..(nth + 1) * 4096];
+        equal(
+            &format!("whether both pages arrive {when}"),
+            &(true, true),
+            &(page(2) == in_third, page(0) == in_first),
+        )?;
+        on.device.perform(Deed::Reset, LONG)?;
+        equal("whether it is mapped", &true, &matches!(import.state(), ImportState::Mapped(_)))?;
+    }
+    Ok(())
 }
 
 fn low_power<S: Via>(on: &mut Tried<S>) -> Result<(), Stop> {

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn every_topology_iommu_and_kind_of_processor_has_a_guest() {
         let plans = plan();
-        for name in topology::NAMES {
+        for name in topology::NAMES.into_iter().filter(|name| *name != topology::IMPORTERS) {
             assert!(plans.iter().any(|plan| plan.layout == Layout::Named(name)), "{name}");
         }
         for (_, iommu) in Iommu::NAMES {

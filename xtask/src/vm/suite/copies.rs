@@ -188,7 +188,7 @@ fn keeping(laboratory: &Laboratory, setup: &Setup, name: &str, steps: &[Step]) -
     let disk = laboratory.scratch()?.join(format!("copies-{}", name.replace([' ', ','], "-")));
     let bytes = Pattern::new(5, 0).bytes(Bytes::ZERO, 4 << 20);
     fs::write(&disk, bytes).map_err(|error| Failure::io("write", &disk, &error))?;
-    let setup = Setup { replace: Some((driver::FORGETS, driver::kept_in(&disk))), ..setup.clone() };
+    let setup = Setup { replace: vec![(driver::FORGETS, driver::kept_in(&disk))], ..setup.clone() };
     let done = all(laboratory, &setup, steps)?;
     fs::remove_file(&disk).map_err(|error| Failure::io("remove", &disk, &error))?;
     Ok(done)

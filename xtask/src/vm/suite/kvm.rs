@@ -3,38 +3,49 @@
 //! QEMU emulates that too, so that no host needs to have it.
 
 use super::checks::count;
+use super::dma_bufs::{FAR, IMPORTED, IMPORTER, IMPORTING, TARGET, importing};
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
 use crate::failure::Failure;
 use crate::vm::guest::Job;
+use crate::vm::topology;
 
 /// A Zen with virtualisation for its guests.
 const CPU: &str = "EPYC,svm=on";
 
-/// An `ivshmem-plain` below the switch of the topology `default`.
-const TARGET: &str = "0000:06:00.0";
+const CHECKS: &str = "peerdma-guest checks";
 
 /// How many claims hold at least.
 const FEWEST: usize = 34;
 
 pub(super) fn tests() -> Vec<Test> {
-    [
-        ("slots over BARs, files and buffers, stock kernel", Which::Stock, &["kvm-amd"][..]),
-        // Built in.
-        ("slots over BARs, files and buffers, small kernel", Which::Small, &[]),
+    vec![
+        Test::new("kvm", "slots over BARs, files and buffers, stock kernel", |laboratory| {
+            // Such a processor's host bridge forwards, so that virtio-gpu imports across root ports here.
+            let script = format!("{CHECKS} kvm {IMPORTER} --target {TARGET} && {}", importing());
+            let modules = [&["kvm-amd"][..], &IMPORTING].concat();
+            let setup = Setup::named(Which::Stock, topology::IMPORTERS).vfio(&[TARGET, FAR]);
+            slots(laboratory, setup, &modules, (&script, FEWEST + 1 + IMPORTED))
+        }),
+        Test::new("kvm", "slots over BARs, files and buffers, small kernel", |laboratory| {
+            let setup = Setup::named(Which::Small, "default").vfio(&[TARGET]);
+            // Modules are built in.
+            slots(laboratory, setup, &[], (&format!("{CHECKS} kvm --target {TARGET}"), FEWEST))
+        }),
     ]
-    .map(|(name, kernel, modules)| Test::new("kvm", name, move |laboratory| slots(laboratory, kernel, modules)))
-    .into()
 }
 
-fn slots(laboratory: &Laboratory, kernel: Which, modules: &[&str]) -> Result<Done, Failure> {
-    let mut setup = Setup::named(kernel, "default").vfio(&[TARGET]);
+fn slots(
+    laboratory: &Laboratory,
+    mut setup: Setup,
+    modules: &[&str],
+    (script, fewest): (&str, usize),
+) -> Result<Done, Failure> {
     setup.cpu = CPU.into();
-    let argv = ["peerdma-guest", "checks", "kvm", "--target", TARGET];
-    let mut job = Job::new(argv.map(Into::into).into());
+    let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
     job.modules = modules.iter().map(|&name| name.into()).collect();
     let outcome = laboratory.boot_job(&setup, &mut job)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
-    count(&said, outcome.exit, FEWEST)
+    count(&said, outcome.exit, fewest)
         .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
 }

@@ -113,6 +113,8 @@ pub(crate) enum Endpoint {
     },
     /// `igb`: a network controller whose driver can make up to seven virtual functions.
     Igb,
+    /// `virtio-gpu` that takes the guest's own memory, so that its driver imports dma-bufs.
+    Gpu,
 }
 
 impl Endpoint {
@@ -143,6 +145,7 @@ impl Endpoint {
             Self::Nvme { .. } | Self::NvmeSriov { .. } => (0x1b36, 0x0010),
             Self::TestDevice { .. } => (0x1b36, 0x0005),
             Self::Igb => (0x8086, 0x10c9),
+            Self::Gpu => (0x1af4, 0x1050),
         };
         PciId { vendor, device }
     }
@@ -156,6 +159,7 @@ impl Endpoint {
             Self::Nvme { .. } | Self::NvmeSriov { .. } => &[(0, 16 * KIB)],
             Self::TestDevice { .. } => &[(0, 4 * KIB)],
             Self::Igb => &[(0, 128 * KIB), (1, 128 * KIB), (3, 16 * KIB)],
+            Self::Gpu => &[(1, 4 * KIB), (4, 16 * KIB)],
         };
         let fixed = fixed.iter().map(|&(index, size)| (index, Bytes::new(size)));
         fixed.chain(self.chosen_bar().map(|size| (2, size))).collect()
@@ -167,7 +171,7 @@ impl Endpoint {
             Self::Ivshmem { bar } => Some(*bar),
             Self::Nvme { cmb } => *cmb,
             Self::TestDevice { bar } => *bar,
-            Self::Edu | Self::NvmeSriov { .. } | Self::Igb => None,
+            Self::Edu | Self::NvmeSriov { .. } | Self::Igb | Self::Gpu => None,
         }
     }
 }

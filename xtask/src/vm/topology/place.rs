@@ -112,6 +112,7 @@ impl What<'_> {
             Self::Endpoint(Endpoint::Nvme { .. } | Endpoint::NvmeSriov { .. }) => "nvme",
             Self::Endpoint(Endpoint::TestDevice { .. }) => "pci-testdev",
             Self::Endpoint(Endpoint::Igb) => "igb",
+            Self::Endpoint(Endpoint::Gpu) => "virtio-gpu-pci",
         }
     }
 

@@ -134,6 +134,10 @@ impl Arguments {
                 self.device(format!("pci-testdev,{suffix}{bar}"));
             }
             Endpoint::Igb => self.device(format!("igb,{suffix}")),
+            // Behind the IOMMU like every other device, which QEMU's virtio devices are only if told.
+            Endpoint::Gpu => {
+                self.device(format!("virtio-gpu-pci,{suffix},blob=on,iommu_platform=on,disable-legacy=on"));
+            }
         }
     }
 

@@ -60,9 +60,9 @@ impl Exporter<Bar> {
         let ranges = Chunks::collect_from(chunk).map_err(io::Error::other)?;
         let place = Place::Device(RegionId::new(u32::from(range.bar().as_u8())));
         let offer = export.offer(ranges, place).map_err(io::Error::other)?;
-        let exported = device.export_as(&shared.name, range, offer.to_peers())?;
+        let exported = device.export_as(&shared.name, &[range], offer.to_peers())?;
         let buffer = exported.buffer().clone();
-        Ok(Self::over(listener, Bar::new(exported, start), buffer, export)?)
+        Ok(Self::over(listener, Bar::new(exported, range, start), buffer, export)?)
     }
 
     /// The buffer with its place in the device, for imports of this process.

@@ -34,6 +34,27 @@ const MAX_HEAP: u64 = 1 << 24;
 /// `DRM_IOCTL_PRIME_FD_TO_HANDLE`: `_IOWR('d', 0x2e, struct drm_prime_handle)`.
 const PRIME_FD_TO_HANDLE: Opcode = 0xc00c_642e;
 
+/// `DRM_IOCTL_VGEM_FENCE_ATTACH`: `_IOWR('d', 0x41, struct drm_vgem_fence_attach)`.
+const VGEM_FENCE_ATTACH: Opcode = 0xc010_6441;
+/// `DRM_IOCTL_VGEM_FENCE_SIGNAL`: `_IOW('d', 0x42, struct drm_vgem_fence_signal)`.
+const VGEM_FENCE_SIGNAL: Opcode = 0x4008_6442;
+/// `VGEM_FENCE_WRITE`.
+const VGEM_WRITES: u32 = 1;
+
+#[repr(C)]
+struct VgemAttach {
+    handle: u32,
+    flags: u32,
+    out_fence: u32,
+    pad: u32,
+}
+
+#[repr(C)]
+struct VgemSignal {
+    fence: u32,
+    flags: u32,
+}
+
 #[repr(C)]
 struct Prime {
     handle: u32,
@@ -67,6 +88,7 @@ struct ExportSyncFile {
 const _: () = assert!(size_of::<Udmabuf>() == 24 && std::mem::offset_of!(Udmabuf, offset) == 8);
 const _: () = assert!(size_of::<HeapAllocation>() == 24 && std::mem::offset_of!(HeapAllocation, heap_flags) == 16);
 const _: () = assert!(size_of::<ExportSyncFile>() == 8 && size_of::<Prime>() == 12);
+const _: () = assert!(size_of::<VgemAttach>() == 16 && size_of::<VgemSignal>() == 8);
 
 /// Which half of a CPU's access to a dma-buf is announced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,6 +173,28 @@ pub fn prime_import(drm: impl AsFd, dma_buf: impl AsFd) -> Result<u32, Errno> {
     // SAFETY: the kernel reads and writes one `drm_prime_handle`, all plain numbers.
     unsafe { exchange(drm.as_fd(), PRIME_FD_TO_HANDLE, &mut request) }.map_err(errno)?;
     Ok(request.handle)
+}
+
+/// Has vgem put a fence of a write into what it imported under `handle`, and gives its number: the one way for a program to
+/// make a fence of the kernel's. It retires when it is [signalled](vgem_signal), and by itself after ten seconds.
+///
+/// # Errors
+/// The kernel's answer as it is.
+pub fn vgem_fence(vgem: impl AsFd, handle: u32) -> Result<u32, Errno> {
+    let mut request = VgemAttach { handle, flags: VGEM_WRITES, out_fence: 0, pad: 0 };
+    // SAFETY: the kernel reads and writes one `drm_vgem_fence_attach`, all plain numbers.
+    unsafe { exchange(vgem.as_fd(), VGEM_FENCE_ATTACH, &mut request) }.map_err(errno)?;
+    Ok(request.out_fence)
+}
+
+/// Retires a fence that [`vgem_fence`] made.
+///
+/// # Errors
+/// The kernel's answer as it is.
+pub fn vgem_signal(vgem: impl AsFd, fence: u32) -> Result<(), Errno> {
+    let mut request = VgemSignal { fence, flags: 0 };
+    // SAFETY: the kernel reads one `drm_vgem_fence_signal`.
+    unsafe { exchange(vgem.as_fd(), VGEM_FENCE_SIGNAL, &mut request) }.map(drop).map_err(errno)
 }
 
 #[cfg(test)]

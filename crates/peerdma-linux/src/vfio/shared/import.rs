@@ -11,8 +11,11 @@
 //!
 //! Which of the two a space takes, its abilities say. Neither kernel interface asks whether the initiator reaches the BAR at all, so that
 //! an import is given [who answers for its route](ImportRoute) first.
+//!
+//! A buffer of several ranges is mapped range by range, to consecutive IOVAs; all of them are there, or none is.
 
 use super::super::bar::BarMapping;
+use super::super::region::BarRange;
 use super::import_error::ImportError;
 use super::{Exported, Function, lock};
 use peerdma::access::{MemAttrs, Prot};
@@ -130,9 +133,16 @@ struct State {
 
 /// What is to go in this order.
 struct InUse {
-    /// Where type1 finds the BAR.
-    bar: Option<BarMapping>,
+    /// Of the buffer's ranges the first so many.
+    pieces: Vec<Piece>,
     mapped: Mapped,
+}
+
+/// One range of the buffer, where devices reach it.
+struct Piece {
+    iova: AddrRange<Iova>,
+    /// Where type1 finds the BAR.
+    _bar: Option<BarMapping>,
 }
 
 impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S, F> {
@@ -155,7 +165,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         need: Need,
         quiesce: impl Quiesce + 'static,
     ) -> Result<Self, ImportError> {
-        let buffer = of.range().len();
+        let buffer = of.size();
         if iova.len() != buffer {
             return Err(ImportError::Length { iova, buffer });
         }
@@ -269,7 +279,8 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
     /// whatever was about to be done.
     fn kept(&self) -> Option<bool> {
         let mut state = lock(&self.state);
-        let generation = state.held.as_ref()?.mapped.generation();
+        let whole = self.of.ranges().len();
+        let generation = state.held.as_ref().filter(|held| held.pieces.len() == whole)?.mapped.generation();
         let was_to_go = matches!(state.now, ImportState::Stopping(_) | ImportState::Stuck(_));
         state.now = ImportState::Mapped(generation);
         Some(was_to_go)
@@ -277,7 +288,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
 
     fn enter_once(&self) {
         let now = match self.map() {
-            Ok(held) => {
+            Ok(mut held) => {
                 let generation = held.mapped.generation();
                 let mut state = lock(&self.state);
                 if held.mapped.is_current() {
@@ -287,7 +298,7 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
                 }
                 drop(state);
                 // Somebody has been told to let go meanwhile, before this could be found.
-                match self.unmap() {
+                match self.unmap(&mut held) {
                     Ok(()) => return drop(held),
                     Err(error) => {
                         lock(&self.state).held = Some(held);
@@ -297,16 +308,50 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
             }
             // Another disturbance has begun; it will be called again.
             Err(ImportError::Buffer(MapRefused::Life(_))) => return,
+            Err(error) if lock(&self.state).held.is_some() => ImportState::Stuck(error),
             Err(error) => ImportState::Failed(error),
         };
         lock(&self.state).now = now;
     }
 
     fn map(&self) -> Result<InUse, ImportError> {
-        let seat = self.seat.get().ok_or(ImportError::Closed)?;
-        // First, so that whoever does something to the device waits for what follows.
-        let mapped = seat.map()?;
-        let range = self.of.range();
+        // Where a space let go of some ranges and not of others, the others go first: half a buffer is none.
+        let left = lock(&self.state).held.take();
+        left.map_or(Ok(()), |held| self.empty(held))?;
+        // Before anything is mapped, so that whoever does something to the device waits for what follows.
+        let mapped = self.seat.get().ok_or(ImportError::Closed)?.map()?;
+        let mut held = InUse { pieces: Vec::new(), mapped };
+        match self.map_all(&mut held) {
+            Ok(()) => Ok(held),
+            Err(error) => self.empty(held).and(Err(error)),
+        }
+    }
+
+    /// Unmaps what is held; what does not go is in use until it is asked to go again.
+    fn empty(&self, mut held: InUse) -> Result<(), ImportError> {
+        let unmapped = self.unmap(&mut held);
+        if unmapped.is_err() {
+            lock(&self.state).held = Some(held);
+        }
+        unmapped
+    }
+
+    /// Maps range after range, at consecutive IOVAs.
+    fn map_all(&self, held: &mut InUse) -> Result<(), ImportError> {
+        let prot = self.prot.within(held.mapped.prot()).unwrap_or(held.mapped.prot());
+        let mut at = Bytes::ZERO;
+        for &range in self.of.ranges() {
+            let iova = self.iova.slice(at, range.len());
+            let iova = iova.ok_or(ImportError::Length { iova: self.iova, buffer: self.of.size() })?;
+            // No more than the buffer's length, which was compared.
+            at = Bytes::new(at.as_u64() + range.len().as_u64());
+            let bar = self.map_one(range, iova, prot)?;
+            held.pieces.push(Piece { iova, _bar: bar });
+        }
+        Ok(())
+    }
+
+    fn map_one(&self, range: BarRange, iova: AddrRange<Iova>, prot: Prot) -> Result<Option<BarMapping>, ImportError> {
         let takes_files = takes_files(&*lock(&self.space));
         let (source, bar) = if takes_files {
             let file = self.of.device().with(|function| function.export(range)).ok_or(ImportError::Closed)??;
@@ -316,29 +361,31 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
             let at = bar.process_range(range).ok_or(ImportError::Closed)?;
             (Source::Process(at.start()), Some(bar))
         };
-        let prot = self.prot.within(mapped.prot()).unwrap_or(mapped.prot());
-        lock(&self.space).map_peer(self.iova, &source, prot, MemAttrs::MMIO, &self.permit)?;
-        Ok(InUse { bar, mapped })
+        lock(&self.space).map_peer(iova, &source, prot, MemAttrs::MMIO, &self.permit)?;
+        Ok(bar)
     }
 
-    fn unmap(&self) -> Result<(), ImportError> {
-        lock(&self.space).unmap(self.iova)?;
+    /// Unmaps range by range, last first; on an error the others are mapped still.
+    fn unmap(&self, held: &mut InUse) -> Result<(), ImportError> {
+        while let Some(last) = held.pieces.last() {
+            lock(&self.space).unmap(last.iova)?;
+            // With it the CPU's mapping, after DMA to it.
+            held.pieces.pop();
+        }
         Ok(())
     }
 
     /// Lets go of what is held, if the initiator has stopped and the space unmaps.
     fn leave(&self, cause: Disturbance) {
-        let Some(held) = lock(&self.state).held.take() else { return };
+        let Some(mut held) = lock(&self.state).held.take() else { return };
         let now = if !self.quiesce.stop(cause) {
             ImportState::Stopping(cause)
         } else {
-            match self.unmap() {
+            match self.unmap(&mut held) {
                 Ok(()) => {
                     lock(&self.state).now = ImportState::Away(cause);
-                    let InUse { bar, mapped } = held;
-                    drop(bar);
                     // Last, and under no lock: whoever waits goes on.
-                    return drop(mapped);
+                    return drop(held);
                 }
                 Err(error) => ImportState::Stuck(error),
             }
@@ -404,10 +451,10 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> Importer for
 
 impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Drop for Inner<S, F> {
     fn drop(&mut self) {
-        let Some(held) = lock(&self.state).held.take() else { return };
+        let Some(mut held) = lock(&self.state).held.take() else { return };
         // An initiator that does not stop meets a fault.
         let _ = self.quiesce.stop(Disturbance::Close);
-        if self.unmap().is_err() {
+        if self.unmap(&mut held).is_err() {
             // What a device may still reach is not given back: who does something to its memory hears of it.
             std::mem::forget(held);
         }

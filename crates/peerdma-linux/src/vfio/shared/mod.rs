@@ -22,6 +22,7 @@
 mod deed;
 mod deed_error;
 mod door;
+mod exported;
 mod function;
 mod import;
 mod import_error;
@@ -31,24 +32,19 @@ mod window;
 
 pub use deed::{Announced, Deed, Outcome, Quiet};
 pub use deed_error::DeedError;
+pub use exported::{Exported, ShareError};
 pub use function::Function;
 pub use import::{DmaImport, ImportReport, ImportRoute, ImportState, Need, Quiesce};
 pub use import_error::ImportError;
 pub use window::{CpuWindow, WindowError};
 
-use super::bar::MapBarError;
 use super::device::VfioDevice;
-use super::region::{BarIndex, BarRange};
 use deed::Turn;
 use door::Door;
 use import::Reports;
-use peerdma::access::MemAttrs;
 use peerdma::buffer::config_write::Target;
-use peerdma::buffer::life::{Answers, Refused};
+use peerdma::buffer::life::Answers;
 use peerdma::buffer::shared::{Bar, Buffer};
-use peerdma::buffer::terms::{Methods, Offer, OfferError, Place, Stays};
-use peerdma::chunk::{Chunk, Chunks};
-use peerdma::dma::Owner;
 use peerdma::pcie::PciAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -95,36 +91,6 @@ struct Inner<F> {
     imports: Mutex<Vec<Weak<dyn Reports>>>,
 }
 
-/// A buffer of a BAR, and where in it.
-pub struct Exported<F: Function = VfioDevice> {
-    device: SharedDevice<F>,
-    buffer: Buffer,
-    range: BarRange,
-}
-
-/// Why a range of a BAR did not become a buffer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShareError {
-    /// There is no such range; choose one that the device has.
-    #[error(transparent)]
-    Range(#[from] MapBarError),
-    /// The memory is gone for good, or too much is under way.
-    #[error(transparent)]
-    Life(#[from] Refused),
-    /// The range makes no offer.
-    #[error(transparent)]
-    Offer(#[from] OfferError),
-    /// What is offered is not as long as the range that it stands for.
-    #[error("the offer has {offered} and the range {range}; offer the range's bytes", offered = offered)]
-    Length {
-        /// What is offered.
-        offered: peerdma::addr::Bytes,
-        /// The range.
-        range: BarRange,
-    },
-}
-
 impl<F: Function> SharedDevice<F> {
     /// Takes an open device; its config space is read once.
     ///
@@ -167,42 +133,6 @@ impl<F: Function> SharedDevice<F> {
         self.0.function.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(use_it)
     }
 
-    /// Makes a range of a BAR a buffer, for devices, page tables and CPUs that may all read and write it.
-    ///
-    /// `owner` is what the range's bytes are called to [`Owners`](peerdma::dma::Owners), counted from the BAR's start.
-    ///
-    /// # Errors
-    /// [`ShareError`].
-    pub fn export(&self, name: &str, range: BarRange, owner: Owner) -> Result<Exported<F>, ShareError> {
-        let chunk = Chunk::new(owner, range.offset(), range.len(), MemAttrs::MMIO);
-        let ranges = Chunks::collect_from(chunk).unwrap_or_default();
-        let offer = Offer::new(ranges, Stays::UNTIL_REVOKED, Place::Ram)?.to_peers();
-        self.export_as(name, range, offer.permitting(Methods::DMA | Methods::CPU | Methods::FRAMES))
-    }
-
-    /// The same with terms of the caller's own, such as a floor of enforcement.
-    ///
-    /// # Errors
-    /// [`ShareError`].
-    pub fn export_as(&self, name: &str, range: BarRange, offer: Offer) -> Result<Exported<F>, ShareError> {
-        let offered = offer.ranges().len();
-        if offered != range.len() {
-            return Err(ShareError::Length { offered, range });
-        }
-        let device = self.address();
-        let sizes = self.with(Function::bars).ok_or_else(|| closed(device, range))?;
-        let size = sizes[usize::from(range.bar().as_u8())];
-        if size.as_u64() == 0 {
-            let has = BarIndex::all().filter(|bar| sizes[usize::from(bar.as_u8())].as_u64() > 0).collect();
-            return Err(MapBarError::Absent { device, bar: range.bar(), has }.into());
-        }
-        if range.end() > size {
-            return Err(MapBarError::Outside { device, range, size }.into());
-        }
-        let buffer = self.0.bars[usize::from(range.bar().as_u8())].export(name, offer)?;
-        Ok(Exported { device: self.clone(), buffer, range })
-    }
-
     /// Every buffer of the device that somebody still has.
     pub fn buffers(&self) -> Vec<Buffer> {
         self.0.bars.iter().flat_map(Bar::buffers).collect()
@@ -221,10 +151,6 @@ impl<F: Function> SharedDevice<F> {
     }
 }
 
-fn closed(device: PciAddr, range: BarRange) -> MapBarError {
-    MapBarError::Kernel { device, range, errno: peerdma::dma::Errno::ENODEV }
-}
-
 /// Whether the memory answers, as the registers say; one that is gone reads as all ones and does not.
 fn answers<F: Function>(function: &F, is_virtual: bool) -> Result<Answers, super::ConfigError> {
     const NO: Answers = Answers { decoding: false, powered: false };
@@ -239,29 +165,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<F: Function> Exported<F> {
-    /// The buffer, for importers of all kinds.
-    pub fn buffer(&self) -> &Buffer {
-        &self.buffer
-    }
-
-    /// Where it lies.
-    pub fn range(&self) -> BarRange {
-        self.range
-    }
-
-    /// The device whose it is.
-    pub fn device(&self) -> &SharedDevice<F> {
-        &self.device
-    }
-}
-
-impl<F: Function> Clone for Exported<F> {
-    fn clone(&self) -> Self {
-        Self { device: self.device.clone(), buffer: self.buffer.clone(), range: self.range }
-    }
-}
-
 impl<F: Function> Clone for SharedDevice<F> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -271,11 +174,5 @@ impl<F: Function> Clone for SharedDevice<F> {
 impl<F: Function> std::fmt::Debug for SharedDevice<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, shared as {:?}", self.0.address, self.buffers())
-    }
-}
-
-impl<F: Function> std::fmt::Debug for Exported<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} at {} of {}", self.buffer, self.range, self.device.address())
     }
 }

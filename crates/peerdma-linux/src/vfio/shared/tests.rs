@@ -1,5 +1,7 @@
 //! A function that is a handful of bytes, and a space that counts, under all that is done to a device.
 
+mod several;
+
 use super::super::bar::{BarMapping, MapBarError};
 use super::super::config::ConfigError;
 use super::super::device::ResetError;
@@ -7,21 +9,23 @@ use super::super::export::ExportError;
 use super::super::function_reset::FunctionResetError;
 use super::super::hot_reset::{HotResetError, ShownGroup};
 use super::super::power::PowerError;
+use super::super::region::{BarIndex, BarRange};
 use super::*;
 use crate::sys::map::Mapping;
-use peerdma::access::Prot;
+use peerdma::access::{MemAttrs, Prot};
 use peerdma::addr::{AddrRange, Bytes, Granule, Iova};
 use peerdma::buffer::config_write::Change;
 use peerdma::buffer::life::{Disturbance, Phase};
-use peerdma::buffer::terms::Declaration;
+use peerdma::buffer::terms::{Declaration, Offer, Place, Stays};
+use peerdma::chunk::{Chunk, Chunks};
 use peerdma::dma::{
-    Abilities, Changes, Errno, Initiator, IoSpace, IovaRanges, MapError, Mmio, OwnerId, Peers, Permit, Placement,
-    Reach, Source, Sources, UnmapError, WriteOnly,
+    Abilities, Changes, Errno, Initiator, IoSpace, IovaRanges, MapError, Mmio, Owner, OwnerId, Peers, Permit,
+    Placement, Reach, Source, Sources, UnmapError, WriteOnly,
 };
 use peerdma::pcie::config::{ConfigBytes, ConfigSize};
 use peerdma::topology::IommuMode;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const PAGE: u64 = 0x1000;
@@ -135,8 +139,12 @@ impl Drop for Fake {
 struct Space {
     abilities: Abilities,
     log: Log,
-    mapped: usize,
+    mapped: Vec<AddrRange<Iova>>,
     broken: Arc<AtomicBool>,
+    /// More mappings than these are refused.
+    room: Arc<AtomicUsize>,
+    /// So many are unmapped, and no more.
+    patience: Arc<AtomicUsize>,
 }
 
 impl Space {
@@ -152,7 +160,9 @@ impl Space {
             changes: Changes::empty(),
             max_mappings: None,
         };
-        Self { abilities, log: log.clone(), mapped: 0, broken: Arc::default() }
+        let endless = || Arc::new(AtomicUsize::new(usize::MAX));
+        let (room, patience) = (endless(), endless());
+        Self { abilities, log: log.clone(), mapped: Vec::new(), broken: Arc::default(), room, patience }
     }
 
     fn errno(&self) -> Option<Errno> {
@@ -178,17 +188,21 @@ impl IoSpace for Space {
         if let Some(errno) = self.errno() {
             return Err(MapError::Kernel { call: "map", errno });
         }
-        self.mapped += 1;
+        if self.mapped.len() >= self.room.load(Ordering::Relaxed) {
+            return Err(MapError::Kernel { call: "map", errno: Errno::ENOSPC });
+        }
+        self.mapped.push(iova);
         say(&self.log, format!("dma {}", source.kind()));
         Ok(())
     }
 
     fn unmap(&mut self, iova: AddrRange<Iova>) -> Result<Bytes, UnmapError> {
-        if let Some(errno) = self.errno() {
+        let left = self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if let Some(errno) = self.errno().or(left.is_err().then_some(Errno::EIO)) {
             return Err(UnmapError::Kernel { call: "unmap", errno });
         }
-        assert_eq!(self.mapped, 1, "what is unmapped was mapped once");
-        self.mapped -= 1;
+        let at = self.mapped.iter().position(|mapped| *mapped == iova);
+        self.mapped.remove(at.expect("what is unmapped was mapped once, and as one"));
         say(&self.log, "dma off");
         Ok(iova.len())
     }

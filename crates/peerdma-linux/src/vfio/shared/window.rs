@@ -6,7 +6,8 @@
 
 use super::super::bar::{AccessError, BarMapping, MapBarError};
 use super::super::region::BarRange;
-use super::{Function, Inner, SharedDevice, closed, lock};
+use super::exported::closed;
+use super::{Function, Inner, SharedDevice, lock};
 use crate::membarrier::CheapestFence;
 use peerdma::addr::Bytes;
 use peerdma::buffer::guard::Slot;
