@@ -25,7 +25,7 @@ pub(super) const IMPORTER: &str = "--importer 0000:04:00.0 --shared 0000:03:00.0
 /// What that driver takes; its console, which nobody reads, is left out.
 pub(super) const IMPORTING: [&str; 2] = ["drm_client_lib active=", "virtio-gpu"];
 
-/// How many claims [`importing`] makes.
+/// How many claims of [`importing`] hold; one more where the host bridge forwards.
 pub(super) const IMPORTED: usize = 7;
 
 /// Claims about that driver, in words for a shell.

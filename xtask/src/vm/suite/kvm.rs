@@ -25,7 +25,7 @@ pub(super) fn tests() -> Vec<Test> {
             let script = format!("{CHECKS} kvm {IMPORTER} --target {TARGET} && {}", importing());
             let modules = [&["kvm-amd"][..], &IMPORTING].concat();
             let setup = Setup::named(Which::Stock, topology::IMPORTERS).vfio(&[TARGET, FAR]);
-            slots(laboratory, setup, &modules, (&script, FEWEST + 1 + IMPORTED))
+            slots(laboratory, setup, &modules, (&script, FEWEST + 1 + IMPORTED + 1))
         }),
         Test::new("kvm", "slots over BARs, files and buffers, small kernel", |laboratory| {
             let setup = Setup::named(Which::Small, "default").vfio(&[TARGET]);
