@@ -15,7 +15,6 @@ use crate::dma::error::MapError;
 use crate::dma::initiator::Bouncing;
 use crate::dma::io_space::{IoSpace, Source};
 use crate::dma::owner::{Owner, ResolveError, advanced};
-use crate::dma::permit;
 use crate::dma::publish::End;
 use crate::dma::reach::{Reach, Reached};
 use crate::dma::span::{Behind, DeviceAddress, Span};
@@ -193,8 +192,7 @@ impl<'a, S: IoSpace, D: Depot> Staged<'_, 'a, S, D> {
             Behind::Memory => fixed.memory,
             Behind::Mmio => fixed.mmio,
         };
-        // Of device memory `may` has asked the verdict.
-        permit::link(&mut inner.space, iova, source, prot, attrs.union(part.attrs))?;
+        crate::dma::permit::link(&mut inner.space, iova, source, prot, attrs.union(part.attrs))?;
         self.next = end;
         let address = AddrRange::start(&iova).checked_add(Bytes::new(at - first));
         // Inside the reservation, so it exists.
