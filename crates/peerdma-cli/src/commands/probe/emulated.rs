@@ -62,27 +62,28 @@ fn probe(
     engine: &'static str,
     way: Way,
 ) -> Result<Row, Failure> {
-    let peer = match session.map(other, way.prot()) {
-        Ok(spans) => (spans, true),
-        Err(_) if arguments.force => {
-            let cpu = other.cpu(session.booted());
-            let cpu = cpu.ok_or_else(|| Failure::usage(format!("nobody has an address for {}", other.words())))?;
-            (session.map_unasked(cpu, other.len, way.prot())?, false)
+    let (spans, granted) = match session.map(other, way.prot()) {
+        Ok(spans) => {
+            let handed = HandedDocument::new(&spans, true).map(|handed| handed.words());
+            (spans, Stage::Yes(handed.unwrap_or_default()))
         }
         Err(error) => {
             let unknown = matches!(&*error, MapRangesError::Refused(refusal) if refusal.is_unknown());
-            let granted = if unknown { Stage::Unknown(error.to_string()) } else { Stage::No(error.to_string()) };
-            return Ok(Row::unmoved(engine, way, pair, granted));
+            let stage = if unknown { Stage::Unknown } else { Stage::No };
+            if !arguments.force {
+                return Ok(Row::unmoved(engine, way, pair, stage(error.to_string())));
+            }
+            let cpu = other.cpu(session.booted());
+            let cpu = cpu.ok_or_else(|| Failure::usage(format!("nobody has an address for {}", other.words())))?;
+            let spans = session.map_unasked(cpu, other.len, way.prot())?;
+            (spans, stage(format!("{error}; programmed all the same, as a driver does that does not ask")))
         }
     };
-    let (spans, asked) = peer;
     let checked = moved(arguments, session, own, other, &spans, way)?;
-    let handed = HandedDocument::new(&spans, asked).map(|handed| handed.words()).unwrap_or_default();
-    let granted = if asked { handed } else { format!("{handed}, which nobody was asked about") };
     let Some(delivery) = checked.delivery else {
         return Err(Failure::usage(format!("{} has no bytes", other.words())));
     };
-    let row = Row::moved(engine, way, pair, granted, delivery);
+    let row = Row { granted, ..Row::moved(engine, way, pair, String::new(), delivery) };
     Ok(match checked.failed {
         Some(error) => Row { verified: Stage::No(format!("{}; {error}", row.verified.evidence())), ..row },
         None => row,
