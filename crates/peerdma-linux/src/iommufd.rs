@@ -55,7 +55,8 @@ use std::sync::Arc;
 ///
 /// # fn map(topology: &Topology, engine: FunctionId, memory: FunctionId) -> Result<(), Box<dyn std::error::Error>> {
 /// // First whether requests arrive, which nobody asks later.
-/// let (engine, bar2) = (Initiator::of(topology, engine)?, Owner::Bar { function: memory, bar: 2 });
+/// let engine = Initiator::of(topology, engine).ok_or("the mode of its domain is not known")?;
+/// let bar2 = Owner::Bar { function: memory, bar: 2 };
 /// let permit = Peers::of(topology).permit(&engine, bar2, Prot::ReadWrite)?;
 /// let nodes = Nodes::live();
 /// let mut space = IommufdSpace::open(&nodes)?;

@@ -92,7 +92,7 @@ mod tests {
         let odd = not_pages(address, range(0x1800, 0x1000), Some(Bytes::new(0x10000)), page).unwrap();
         assert!(odd.ends_with("share the pages around it: 0000:06:00.0/bar2+0x1000,0x2000"), "{odd}");
         let small = not_pages(address, range(0, 256), Some(Bytes::new(256)), page).unwrap();
-        assert!(small.contains("256 B") && small.ends_with("share another BAR"), "{small}");
+        assert!(small.contains("256 bytes") && small.ends_with("share another BAR"), "{small}");
     }
 
     #[test]
