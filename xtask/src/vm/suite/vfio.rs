@@ -65,7 +65,7 @@ const BY_COMMAND: &[Step] = &[
     ("peerdma share 03:00.0/bar0 --socket /tmp/bar", 1, &["bound to nvme", "peerdma vfio bind 0000:03:00.0 says"]),
     ("peerdma vfio bind 06:00.0 --yes", 0, &["done:"]),
     ("peerdma share 06:00.0/bar2+0x800,4KiB --socket /tmp/bar", 1, &["pages around it: 0000:06:00.0/bar2+0x0,0x2000"]),
-    ("peerdma share 06:00.0/bar0 --socket /tmp/bar", 1, &["256 B", "share another BAR"]),
+    ("peerdma share 06:00.0/bar0 --socket /tmp/bar", 1, &["256 bytes", "share another BAR"]),
     (SHARED_BAR, 0, &["for devices this kernel exports one too", "revoked", "with pattern 1", "the device is closed"]),
     (
         "cat /tmp/heard",
