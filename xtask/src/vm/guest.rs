@@ -80,21 +80,22 @@ pub(super) enum Echo {
     Quiet,
 }
 
-/// How often a boot is tried that ends before the guest's first process begins. Under load one boot
+/// How often a boot is tried that ends before the job begins. Under load one boot
 /// in some thirty was seen to abort, and a suite has dozens: two in a row are to be expected, three are not.
 const ATTEMPTS: u32 = 3;
 
-/// How long a kernel may take to its first process: some twenty times what it takes by itself; beside much other work it took over sixty seconds.
+/// How long a guest may take to its job: some twenty times what it takes by itself; beside much other work it took over sixty seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// What the first process, `vm/init`, says first on the console.
+/// What the first process, `vm/init`, says on the console before the job.
 const BEGUN: &str = "init: begun";
 
 /// Boots a machine with a job and waits for its end.
 ///
 /// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
-/// kernel in some hundreds hangs in it before its first process. Neither says anything about the job,
-/// which has not begun in the second case and leaves no result in the first; such a boot is told and tried anew.
+/// guest in some hundreds hangs in it before its job: a kernel on the way to its first process, or a driver that is asked to let
+/// go of a function. Neither says anything about the job, which has not begun in the second case and leaves no result
+/// in the first; such a boot is told and tried anew.
 ///
 /// # Errors
 ///
@@ -117,7 +118,7 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
                     continue;
                 }
                 End::NeverBegan => {
-                    say!("vm: the kernel did not come to its first process, once more");
+                    say!("vm: the guest did not come to its job, once more");
                     continue;
                 }
                 End::Exited | End::Killed(_) | End::TimedOut => {}
@@ -173,7 +174,7 @@ enum End {
     Killed(i32),
     /// We ended it, after its time.
     TimedOut,
-    /// We ended it, since its kernel hung before the first process.
+    /// We ended it, since it hung before the job.
     NeverBegan,
 }
 
@@ -215,7 +216,7 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
     }
 }
 
-/// Whether the guest's first process has said so; a console that cannot be read has not.
+/// Whether the guest has said so; a console that cannot be read has not.
 fn has_begun(folder: &RunFolder) -> bool {
     fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(BEGUN))
 }

@@ -41,7 +41,7 @@ impl Outcome {
             let console = tail_of(&folder.path("console"), CONSOLE_LINES);
             let what = match end {
                 End::TimedOut => format!("the guest did not end within {} s", job.limit.as_secs()),
-                End::NeverBegan => format!("the kernel did not come to its first process, {ATTEMPTS} times"),
+                End::NeverBegan => format!("the guest did not come to its job, {ATTEMPTS} times"),
                 End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
                 End::Aborted => format!("QEMU aborted, {ATTEMPTS} times"),
                 End::Killed(signal) => format!("QEMU was ended by signal {signal}"),
