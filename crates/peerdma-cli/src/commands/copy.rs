@@ -7,7 +7,7 @@
 //!
 //! With `--platform` all of that happens in a machine that is [emulated] in this process.
 //!
-//! Not here: opening and mapping ([`hardware`](super::hardware)), comparing ([`peerdma_linux::verified`]).
+//! Not here: opening and mapping ([`hardware`]), comparing ([`peerdma_linux::verified`]).
 
 mod emulated;
 mod show;
