@@ -3,6 +3,7 @@
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
 use crate::failure::Failure;
+use crate::vm::guest::Outcome;
 use serde::Deserialize;
 
 /// One group in one guest. Functions are those of the topology `default`, see `copies`.
@@ -124,10 +125,21 @@ struct Line {
 fn perform(laboratory: &Laboratory, setup: &Setup, group: &Group) -> Result<Done, Failure> {
     let commands: Vec<String> = group.words.iter().map(|words| format!("peerdma-guest checks {words}")).collect();
     let script = commands.join(" && ");
-    let outcome = laboratory.boot(setup, &["sh", "-c", &script])?;
-    let said = String::from_utf8_lossy(&outcome.stdout);
-    count(&said, outcome.exit, group.fewest)
-        .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
+    let boot = || laboratory.boot(setup, &["sh", "-c", &script]);
+    let judged = |outcome: &Outcome| {
+        count(&String::from_utf8_lossy(&outcome.stdout), outcome.exit, group.fewest)
+            .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
+    };
+    let outcome = boot()?;
+    match judged(&outcome) {
+        // The guest says that all claims were tried and none is broken, so that lines were lost on their way (seen once in some
+        // hundreds of boots), or a claim is no more: then it is missing again.
+        Err(failure) if outcome.exit == 0 => {
+            say!("vm: fewer claims than there are, once more: {failure}");
+            judged(&boot()?)
+        }
+        done => done,
+    }
 }
 
 pub(super) fn count(said: &str, exit: u8, fewest: usize) -> Result<Done, Failure> {

@@ -10,9 +10,6 @@ use crate::failure::Failure;
 use crate::vm::guest::Job;
 use crate::vm::topology;
 
-/// A Zen with virtualisation for its guests.
-const CPU: &str = "EPYC,svm=on";
-
 const CHECKS: &str = "peerdma-guest checks";
 
 /// How many claims hold at least.
@@ -24,11 +21,11 @@ pub(super) fn tests() -> Vec<Test> {
             // Such a processor's host bridge forwards, so that virtio-gpu imports across root ports here.
             let script = format!("{CHECKS} kvm {IMPORTER} --target {TARGET} && {}", importing());
             let modules = [&["kvm-amd"][..], &IMPORTING].concat();
-            let setup = Setup::named(Which::Stock, topology::IMPORTERS).vfio(&[TARGET, FAR]);
+            let setup = Setup::named(Which::Stock, topology::IMPORTERS).vfio(&[TARGET, FAR]).nested();
             slots(laboratory, setup, &modules, (&script, FEWEST + 1 + IMPORTED + 1))
         }),
         Test::new("kvm", "slots over BARs, files and buffers, small kernel", |laboratory| {
-            let setup = Setup::named(Which::Small, "default").vfio(&[TARGET]);
+            let setup = Setup::named(Which::Small, "default").vfio(&[TARGET]).nested();
             // Modules are built in.
             slots(laboratory, setup, &[], (&format!("{CHECKS} kvm --target {TARGET}"), FEWEST))
         }),
@@ -37,11 +34,10 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn slots(
     laboratory: &Laboratory,
-    mut setup: Setup,
+    setup: Setup,
     modules: &[&str],
     (script, fewest): (&str, usize),
 ) -> Result<Done, Failure> {
-    setup.cpu = CPU.into();
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
     job.modules = modules.iter().map(|&name| name.into()).collect();
     let outcome = laboratory.boot_job(&setup, &mut job)?;

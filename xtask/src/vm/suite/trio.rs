@@ -66,8 +66,7 @@ fn all(laboratory: &Laboratory, boot: &Boot) -> Result<Done, Failure> {
         let path = file.display().to_string().replace(',', ",,");
         format!("memory-backend-file,id={id},size={SIZE},share=on,mem-path={path}")
     };
-    let mut setup = Setup::named(boot.kernel, "default").vfio(&[EDU, TARGET, DRIVE]);
-    setup.cpu = "EPYC,svm=on".into();
+    let mut setup = Setup::named(boot.kernel, "default").vfio(&[EDU, TARGET, DRIVE]).nested();
     setup.replace.push((BEHIND, object("m3", &memory)));
     setup.objects.push(object("pmr", &persistent));
     setup.replace.push((BARE, format!("{BARE},pmrdev=pmr")));
