@@ -139,6 +139,7 @@ pub fn uffd_messages(data: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::{page_tables, sharing};
+    use peerdma::buffer::wire::Message;
     use std::fs;
 
     #[test]
@@ -175,7 +176,8 @@ mod tests {
     fn every_seed_of_a_message_is_one_and_every_session_gets_somewhere() {
         for seed in fs::read_dir("seeds/buffer_message").unwrap() {
             let path = seed.unwrap().path();
-            assert!(sharing::message(&fs::read(&path).unwrap()).is_some(), "{}", path.display());
+            let bytes = fs::read(&path).unwrap();
+            assert!(sharing::message(&bytes).is_some(), "{}: {:?}", path.display(), Message::decode(&bytes));
         }
         for seed in fs::read_dir("seeds/buffer_session").unwrap() {
             let path = seed.unwrap().path();
