@@ -14,7 +14,7 @@ use peerdma::addr::{AddrRange, Bytes, GuestPhys};
 use peerdma::route::guest::{
     Finding, GuestLayout, GuestReport, Initiator, LayoutError, Place, PlacedBar, Requests, Stray, check, needed_place,
 };
-use peerdma::route::{Judge, Permission, Target};
+use peerdma::route::{Judge, Permission, Reason, Target};
 use peerdma::topology::{FunctionId, Topology};
 use std::io::Write;
 
@@ -130,6 +130,7 @@ impl<'j, 't> Answer<'j, 't> {
                 unplaced.extend(places.into_iter().map(|(initiator, place)| (initiator.function, target, place)));
             }
         }
+        unplaced.sort_by_key(|(initiator, ..)| initiators.iter().position(|one| one.function == *initiator));
         Ok(Self { judge, stated, impossible, report, unplaced })
     }
 
@@ -179,10 +180,11 @@ impl<'j, 't> Answer<'j, 't> {
         let heading = output::heading();
         for initiator in &self.stated.initiators {
             let sent = match initiator.requests {
-                Requests::Untold => "requests untranslated or translated, which nothing here tells",
-                other => requests(other),
+                Requests::Untold => "untranslated or translated requests, which nothing here tells".into(),
+                other => format!("{} requests", requests(other)),
             };
             writeln!(out, "{heading}{}{heading:#} sends {sent}", naming(topology, initiator.function))?;
+            let mut told: &[Reason] = &[];
             for (_, target, place, placed) in self.rows().filter(|(one, ..)| *one == initiator.function) {
                 let bar = self.bar(target);
                 if let Some(placed) = placed {
@@ -191,9 +193,12 @@ impl<'j, 't> Answer<'j, 't> {
                 } else {
                     writeln!(out, "  {bar}: {}", self.words(initiator.function, target, place))?;
                 }
-                // Of a BAR that is placed the findings say why.
-                if let (Place::Refused(reasons) | Place::Unknown(reasons), None) = (place, placed) {
+                // Of a BAR that is placed the findings say why, and BARs of one function have the same reasons.
+                if let (Place::Refused(reasons) | Place::Unknown(reasons), None) = (place, placed)
+                    && told != reasons
+                {
                     write_reasons(&mut out, "why", reasons)?;
+                    told = reasons;
                 }
             }
             for finding in self.report.findings.iter().filter(|finding| finding.initiator == initiator.function) {
@@ -203,9 +208,11 @@ impl<'j, 't> Answer<'j, 't> {
         if let Some(error) = &self.impossible {
             writeln!(out, "{heading}no layout{heading:#} {error}")?;
         }
-        let what = match (&self.stated.bars.is_empty(), self.stated.ram.is_empty()) {
+        let all = self.stated.bars.is_empty() && !self.unplaced.is_empty();
+        let what = match (all, self.stated.ram.is_empty()) {
             (true, true) => "an address for every BAR",
-            _ => "the layout",
+            (true, false) => "the layout, with an address for every BAR",
+            (false, _) => "the layout",
         };
         writeln!(out, "{what}: {}", self.permission())?;
         Ok(())

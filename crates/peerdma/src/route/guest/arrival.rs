@@ -237,7 +237,7 @@ pub(super) fn untold(topology: &Topology, function: FunctionId, kind: &str) -> R
         object: topology.function(function).address().to_string(),
         evidence: format!(
             "ATS is on or was not read, and no register tells whether it uses translations alone; {kind} request does not \
-             arrive there"
+             arrive there, or is not known to"
         ),
         fix: Some("state which requests it sends".into()),
     }
