@@ -1,7 +1,7 @@
 //! Layouts of guests on random machines: what the check says of an address, and what comes of a request there.
 //!
-//! Each function is an initiator once, under a space in which guest addresses lead where a machine monitor would map
-//! them. A range without a finding is asked at its ends, and each finding at its own: who is said to capture
+//! Each function is an initiator, and one with ATS also by translations that it has asked for, under a space in which
+//! guest addresses lead where a machine monitor would map them. A range without a finding is asked at its ends, and each finding at its own: who is said to capture
 //! a number has the bytes, and where nothing is found they are what the guest means, both ways.
 
 use crate::draw;
@@ -16,6 +16,7 @@ use peerdma::topology::{FunctionId, IommuMode};
 use peerdma_emu::device::How;
 use peerdma_emu::fabric::{Ending, NodeId};
 use peerdma_emu::host::Seat;
+use peerdma_emu::wire::AddressType;
 
 const PAGE: u64 = 0x1000;
 const BYTES: [u8; 8] = *b"by guest";
@@ -31,6 +32,8 @@ struct Tally {
     stopped: u32,
     lost: u32,
     open: u32,
+    translated: u32,
+    questions: u32,
 }
 
 struct Guest<'w> {
@@ -55,8 +58,12 @@ impl Guest<'_> {
                 continue;
             }
             let seat = self.world.kernel.seat(node).expect("every function of a platform has a seat");
+            let has_ats = Initiator::of(self.world.kernel.topology(), function).requests == Requests::Untold;
             for _ in 0..4 {
-                self.layout(&seat, function);
+                self.layout(&seat, function, Requests::Untranslated);
+                if has_ats {
+                    self.layout(&seat, function, Requests::Translated);
+                }
             }
         }
     }
@@ -72,7 +79,7 @@ impl Guest<'_> {
         all
     }
 
-    fn layout(&mut self, seat: &Seat<'_>, initiator: FunctionId) {
+    fn layout(&mut self, seat: &Seat<'_>, initiator: FunctionId, requests: Requests) {
         let topology = self.world.kernel.topology();
         let numbers = self.numbers();
         let pick = |random: &mut fastrand::Rng| numbers[random.usize(0..numbers.len())];
@@ -93,7 +100,7 @@ impl Guest<'_> {
         }
         let start = pick(&mut self.random).saturating_sub(self.random.u64(0..4) * 0x1_0000);
         let ram = AddrRange::new(GuestPhys::new(start), Bytes::new(self.random.u64(1..0x100) * 0x1_0000)).unwrap();
-        let sends = Initiator { function: initiator, requests: Requests::Untranslated };
+        let sends = Initiator { function: initiator, requests };
         // What overlaps is refused, and less is asked of.
         let layout = loop {
             match GuestLayout::new(topology, &[sends], &[ram], &bars) {
@@ -126,15 +133,17 @@ impl Guest<'_> {
                     .iter()
                     .filter(inside)
                     .find(|finding| finding.range.start() <= at && at <= finding.range.last());
-                self.ask(seat, initiator, range, at, found.map(|finding| &finding.stray));
+                self.ask(seat, sends, range, at, found.map(|finding| &finding.stray));
             }
         }
     }
 
-    fn ask(&mut self, seat: &Seat<'_>, initiator: FunctionId, range: Range, at: GuestPhys, found: Option<&Stray>) {
+    fn ask(&mut self, seat: &Seat<'_>, sends: Initiator, range: Range, at: GuestPhys, found: Option<&Stray>) {
         let topology = self.world.kernel.topology();
-        let bits = topology.function(initiator).info().dma_mask_bits.unwrap_or(64);
-        if u64::BITS - (at.as_u64() + 7).leading_zeros() > u32::from(bits) {
+        // How wide a number it forms is its driver's to say, and not asked of a layout.
+        let bits = u32::from(topology.function(sends.function).info().dma_mask_bits.unwrap_or(64));
+        let can_form = |number: u64| u64::BITS - (number + 7).leading_zeros() <= bits;
+        if !can_form(at.as_u64()) {
             return;
         }
         let (page, within) = (at.as_u64() & !(PAGE - 1), at.as_u64() & (PAGE - 1));
@@ -155,9 +164,34 @@ impl Guest<'_> {
         if let Some(place) = &place {
             self.world.store(place, &[0; 8]);
         }
-        let [write, read] = [Order::Write(BYTES.to_vec()), Order::Read(8)]
-            .map(|order| self.world.send(seat.node(), How::default(), BusAddr::new(at.as_u64()), order));
+        let number = BusAddr::new(at.as_u64());
+        let asked = (sends.requests == Requests::Translated)
+            .then(|| self.world.send(seat.node(), How::default(), number, Order::Translate));
+        let sent = match asked.as_ref().map(|asked| &asked.answer) {
+            None => Some((How::default(), number)),
+            Some(Answer::At(Some(to))) => Some((How { at: AddressType::Translated, ..How::default() }, *to)),
+            Some(_) => None,
+        };
+        let seen = sent.filter(|(_, to)| can_form(to.as_u64())).map(|(how, to)| {
+            [Order::Write(BYTES.to_vec()), Order::Read(8)].map(|order| self.world.send(seat.node(), how, to, order))
+        });
         space.unmap(iova).expect("what was mapped is unmapped");
+        let name = self.world.name(seat.node()).to_string();
+        let mut disagree = |what: String| self.disagreements.push(format!("{name} at {at}: {what}"));
+        // The question, too, goes by the guest's number.
+        let stays_below = matches!(found, Some(Stray::Captured { .. } | Stray::Stopped { .. }));
+        if asked.is_some() {
+            match (stays_below, sent.is_some()) {
+                (true, true) => return disagree(format!("{found:?}, and it is answered: {asked:?}")),
+                (false, false) if found.is_none() => {
+                    return disagree(format!("nothing was found, and it gets no answer: {asked:?}"));
+                }
+                (true, false) => self.tally.questions += 1,
+                (false, false) => {}
+                (false, true) => self.tally.translated += 1,
+            }
+        }
+        let Some([write, read]) = seen else { return };
         let mut bytes = [0; 8];
         self.world.machine.cpu().load(memory, &mut bytes);
         let arrives = match &place {
@@ -173,7 +207,6 @@ impl Guest<'_> {
             return;
         }
         if let Some(complaint) = self.judged(range, at, found, arrives, &write) {
-            let name = self.world.name(seat.node()).to_string();
             self.disagreements.push(format!("{name} at {at}: {complaint}; write {write:?}, read {read:?}"));
         }
     }
@@ -260,7 +293,7 @@ fn a_layout_without_findings_arrives_and_what_is_captured_is_where_the_check_say
         all.extend(guest.disagreements.into_iter().map(|what| format!("seed {seed}: {what}")));
     }
     assert!(all.is_empty(), "{} disagreements:\n{}", all.len(), all[..all.len().min(30)].join("\n"));
-    let Tally { layouts, ram, own_number, elsewhere, captured, stopped, lost, open } = &tally;
-    let each = [*ram, *own_number, *elsewhere, *captured, *stopped, *lost, *open];
+    let Tally { layouts, ram, own_number, elsewhere, captured, stopped, lost, open, translated, questions } = &tally;
+    let each = [*ram, *own_number, *elsewhere, *captured, *stopped, *lost, *open, *translated, *questions];
     assert!(*layouts > 200 && each.iter().all(|count| *count > 20), "{tally:?}");
 }

@@ -16,6 +16,8 @@ pub(crate) enum Order {
     Read(usize),
     /// Adds one to eight bytes.
     Add,
+    /// Asks for the translation, for writes.
+    Translate,
 }
 
 /// What came of an order.
@@ -25,6 +27,8 @@ pub(crate) enum Answer {
     Posted,
     /// The bytes read, or those that stood there before.
     Data(Vec<u8>),
+    /// Where the byte is, to be used as translated; nowhere where nothing is mapped.
+    At(Option<BusAddr>),
     /// What the requester was told.
     Failed(Failure),
 }
@@ -34,6 +38,7 @@ impl fmt::Debug for Answer {
         match self {
             Self::Posted => f.write_str("posted"),
             Self::Data(bytes) => write!(f, "{} bytes from {:02x?} on", bytes.len(), &bytes[..bytes.len().min(4)]),
+            Self::At(at) => write!(f, "translated to {at:?}"),
             Self::Failed(failure) => write!(f, "{failure:?}"),
         }
     }
@@ -92,6 +97,7 @@ impl Device for Probe {
             Order::Add => bus
                 .atomic(how, at, Atomic::FetchAdd(Operand::Double(1)))
                 .map(|old| Answer::Data(old.to_le_bytes().to_vec())),
+            Order::Translate => bus.translate(how, at, true).map(|answer| Answer::At(answer.map(|answer| answer.to))),
         };
         self.0.slot.lock().unwrap().1 = Some(answer.unwrap_or_else(Answer::Failed));
         Progress::Idle

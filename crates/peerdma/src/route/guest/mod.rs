@@ -40,7 +40,7 @@
 //! ```
 //!
 //! Not here: whether Linux would map the pair for a driver of its own, since a guest's devices get what their monitor
-//! maps; AtomicOps; a function's requests for its own BAR; which legacy addresses below 1 MiB a VGA port claims. Of an IOMMU only what the
+//! maps; AtomicOps; a function's requests for its own BAR; how wide addresses it forms; which legacy addresses below 1 MiB a VGA port claims. Of an IOMMU only what the
 //! input holds is looked at: regions that it keeps from the initiator's group, and the width of its addresses.
 
 mod arrival;
