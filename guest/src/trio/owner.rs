@@ -54,7 +54,7 @@ impl Target {
     }
 
     /// The part of its memory that is shared.
-    fn used(&self) -> Result<BarRange, Stop> {
+    pub(super) fn used(&self) -> Result<BarRange, Stop> {
         range(self.bar, USED)
     }
 }

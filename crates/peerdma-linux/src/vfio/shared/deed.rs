@@ -2,8 +2,10 @@
 
 use super::super::config::ConfigError;
 use super::super::hot_reset::ShownGroup;
+use super::super::region::BarIndex;
 use super::deed_error::DeedError;
 use super::{Function, ImportReport, ImportState, SharedDevice, answers, lock};
+use peerdma::addr::GuestPhys;
 use peerdma::buffer::config_write::{Change, ConfigWrite, NotAWrite, Register, Target, Unread};
 use peerdma::buffer::life::{Answers, Disturbance};
 use peerdma::buffer::shared::{Disturbed, Disturbing, Held, Wake};
@@ -27,6 +29,13 @@ pub enum Deed<'a> {
     LowPower(Option<BorrowedFd<'a>>),
     /// The end of sleep.
     Wake,
+    /// A guest sees a BAR somewhere else from now on, which the device is not told: a monitor's that keeps BAR registers itself.
+    BarMove {
+        /// Which.
+        bar: BarIndex,
+        /// Where the guest sees its start.
+        to: GuestPhys,
+    },
     /// The end of all use.
     Close,
 }
@@ -147,7 +156,11 @@ impl<F: Function> SharedDevice<F> {
         self.announce_within(deed, Duration::ZERO)
     }
 
-    fn announce_within<'d>(&'d self, deed: Deed<'d>, patience: Duration) -> Result<Announced<'d, F>, DeedError> {
+    pub(super) fn announce_within<'d>(
+        &'d self,
+        deed: Deed<'d>,
+        patience: Duration,
+    ) -> Result<Announced<'d, F>, DeedError> {
         let device = self.address();
         let turn = self.0.turn.take(patience).ok_or(DeedError::Busy { device })?;
         let config = self.with(|function| match deed {
@@ -217,6 +230,7 @@ impl Deed<'_> {
             Self::Config(_) => "write to config space",
             Self::LowPower(_) => "low power",
             Self::Wake => "waking",
+            Self::BarMove { .. } => "move of a BAR",
             Self::Close => "closing",
         }
     }
@@ -232,6 +246,7 @@ fn disturbances(deed: Deed<'_>, changes: &[Change]) -> Vec<(Disturbance, Option<
         Deed::FunctionReset => whole(Disturbance::FunctionReset),
         Deed::HotReset(_) => whole(Disturbance::HotReset),
         Deed::LowPower(_) | Deed::Wake => whole(Disturbance::PowerDown),
+        Deed::BarMove { bar, .. } => vec![(Disturbance::BarMove, Some(bar.as_u8()))],
         Deed::Close => whole(Disturbance::Close),
         Deed::Config(_) => {
             let about = |change: &Change| {
@@ -300,17 +315,31 @@ impl<'d, F: Function> Announced<'d, F> {
     }
 }
 
-impl<F: Function> Quiet<'_, F> {
+impl<'d, F: Function> Quiet<'d, F> {
     /// Does it, reads the registers, and lets everybody back in whom they let.
     ///
     /// # Errors
     /// The kernel's refusal; what the registers say holds all the same.
     pub fn act(self) -> Result<Outcome, DeedError> {
+        self.act_then(|_, _| ()).1
+    }
+
+    /// Does it, and what is given after it if it succeeds, before it lets anybody back in.
+    pub(super) fn act_then<T>(self, then: impl FnOnce(&F, Deed<'_>) -> T) -> (Option<T>, Result<Outcome, DeedError>) {
         let device = self.device;
-        match device.with(|function| act(function, self.deed)) {
-            Some(done) => self.end(done),
-            None => Err(DeedError::Closed { device: device.address() }),
+        match device.with(|function| act(function, self.deed).map(|()| then(function, self.deed))) {
+            Some(Ok(then)) => (Some(then), self.end(Ok(()))),
+            Some(Err(error)) => (None, self.end(Err(error))),
+            None => (None, Err(DeedError::Closed { device: device.address() })),
         }
+    }
+
+    pub(super) fn device(&self) -> &'d SharedDevice<F> {
+        self.device
+    }
+
+    pub(super) fn deed(&self) -> Deed<'d> {
+        self.deed
     }
 
     /// Says that it has been done together with another device: a hot reset, which is asked of one and meant for all.
@@ -366,7 +395,7 @@ fn act<F: Function>(function: &F, deed: Deed<'_>) -> Result<(), DeedError> {
         Deed::Config(write) => function.write_config(write.offset(), write.bytes())?,
         Deed::LowPower(wakeup) => function.enter_low_power(wakeup)?,
         Deed::Wake => function.exit_low_power()?,
-        Deed::Close => {}
+        Deed::BarMove { .. } | Deed::Close => {}
     }
     Ok(())
 }

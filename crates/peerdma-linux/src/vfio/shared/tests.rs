@@ -1,5 +1,6 @@
 //! A function that is a handful of bytes, and a space that counts, under all that is done to a device.
 
+mod placing;
 mod several;
 
 use super::super::bar::{BarMapping, MapBarError};
@@ -175,6 +176,13 @@ impl IoSpace for Space {
 
     fn abilities(&self) -> &Abilities {
         &self.abilities
+    }
+
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities.check_iovas(iova)?;
+        let existing =
+            self.mapped.iter().find(|mapped| mapped.start() <= iova.last() && iova.start() <= mapped.last()).copied();
+        existing.map_or(Ok(()), |existing| Err(MapError::Overlap { iova, existing: Some(existing) }))
     }
 
     fn map(
