@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Doctor(arguments) => commands::doctor::run(arguments),
         Command::Whose(arguments) => commands::whose::run(arguments),
+        Command::Guest(arguments) => commands::guest::run(arguments),
         Command::Compat(arguments) => commands::compat::run(arguments),
         Command::Pins(arguments) => commands::pins::run(arguments),
         Command::Memlock(arguments) => commands::memlock::run(arguments),

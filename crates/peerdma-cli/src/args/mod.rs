@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fix;
+mod guest;
 mod lint_cmdline;
 mod map;
 mod memlock;
@@ -30,6 +31,7 @@ pub(crate) use demo::DemoArguments;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use explain::{ExplainArguments, Topic};
 pub(crate) use fix::FixArguments;
+pub(crate) use guest::GuestArguments;
 pub(crate) use lint_cmdline::LintCmdlineArguments;
 pub(crate) use map::{DeviceArguments, FormatArgument, MapArguments};
 pub(crate) use memlock::{LimitArgument, MemlockArguments};
@@ -72,6 +74,7 @@ Examples:
   sudo peerdma probe nvme0 nvme1 --need write        what the rules say, the kernel grants and the bytes show
   peerdma copy gpu0 nvme0/bar2 --platform two-socket   bytes in an emulated machine, compared
   peerdma trace nic0 gpu1 --read           the hops of one request there
+  peerdma guest --device mlx5_0 --device card1   where a virtual machine has to see their BARs
   peerdma pins                             who holds how much pinned and locked memory here
   peerdma memlock plan.toml                what RLIMIT_MEMLOCK a plan needs, and where to set it
   peerdma pin --prove                      pinned memory keeps its place, plain and locked memory moves
@@ -113,6 +116,8 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     /// Tell what an address belongs to: a BAR, a window, a reserved region, RAM or nothing.
     Whose(WhoseArguments),
+    /// Tell where a guest has to see BARs, and whether its addresses lead its devices where it means.
+    Guest(GuestArguments),
     /// Show which kernel drivers export or import device memory, with which lifetime.
     Compat(CompatArguments),
     /// Explain the rules of a topic, which are data: what is settled at attach, and the life of a shared buffer.

@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod emulated;
 pub(crate) mod explain;
 pub(crate) mod fix;
+pub(crate) mod guest;
 mod hardware;
 mod isolation;
 pub(crate) mod lint_cmdline;

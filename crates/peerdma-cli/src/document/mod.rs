@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 mod emulated;
 pub(crate) mod explain;
 pub(crate) mod fix;
+pub(crate) mod guest;
 pub(crate) mod lint_cmdline;
 pub(crate) mod map;
 pub(crate) mod memlock;

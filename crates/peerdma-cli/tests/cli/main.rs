@@ -11,6 +11,7 @@ mod doctor;
 mod emulated;
 mod explain;
 mod fix;
+mod guest;
 mod inputs;
 mod lint;
 mod machine;

@@ -9,6 +9,7 @@ mod drives;
 mod engines;
 mod faults;
 mod gpus;
+mod guests;
 mod lent;
 mod nics;
 mod on_demand;

@@ -16,6 +16,7 @@
 
 mod compare;
 mod draw;
+mod guest;
 mod probe;
 mod tally;
 mod world;

@@ -18,6 +18,7 @@ pub mod domain;
 pub mod fabric;
 pub mod fix;
 pub mod groups;
+pub mod guest;
 pub mod kernel_view;
 pub mod knowledge;
 pub mod lint;

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the harness of tests")]
 
 mod data;
+mod guest;
 mod machine;
 mod pairs;
 mod random;

@@ -6,7 +6,7 @@ use peerdma::pcie::decode::{BridgeBuses, BridgeWindows, HeaderType};
 use peerdma::pcie::express::PortType;
 use peerdma::pcie::{DevFn, Fact, PciAddr};
 use peerdma::route::Target;
-use peerdma::route::fabric::{FabricView, Fate, Handed, Kind};
+use peerdma::route::fabric::{At, FabricView, Fate, Handed, Kind};
 use peerdma::topology::{Bar, Builder, FunctionInfo, HostBridgeFacts, PeerForwarding, Position};
 use proptest::prelude::*;
 
@@ -276,6 +276,25 @@ proptest! {
                         // Nothing but an arrival goes without a reason.
                         let reasons = view.explain(from, &target, kind, handed).reasons;
                         prop_assert!(passage.fate == Fate::Arrives || !reasons.is_empty(), "{passage:?}");
+                    }
+                }
+            }
+            for at in [At::Untranslated, At::TranslationRequest, At::Translated] {
+                for (first, last) in [(0, u64::MAX - 1), (1 << 40, u64::MAX)] {
+                    let asked = AddrRange::from_inclusive(BusAddr::new(first), BusAddr::new(last)).unwrap();
+                    let stretches = view.follow(from, at, asked);
+                    prop_assert_eq!(stretches.first().map(|one| one.range.start()), Some(asked.start()));
+                    prop_assert_eq!(stretches.last().map(|one| one.range.last()), Some(asked.last()));
+                    for two in stretches.windows(2) {
+                        prop_assert_eq!(two[0].range.last().checked_add(Bytes::new(1)), Some(two[1].range.start()));
+                        prop_assert_ne!(&two[0].led, &two[1].led);
+                    }
+                    // A byte alone fares as the stretch that it is part of.
+                    for stretch in &stretches {
+                        for byte in [stretch.range.start(), stretch.range.last()] {
+                            let alone = view.follow(from, at, AddrRange::new(byte, Bytes::new(1)).unwrap());
+                            prop_assert_eq!(&alone[0].led, &stretch.led, "{}", byte);
+                        }
                     }
                 }
             }

@@ -98,6 +98,8 @@ pub(super) enum Assumption {
     RootPortEgress,
     /// The windows hold the BARs below.
     Windows,
+    /// Windows that were not read do not hold a number that is no address of a BAR below.
+    OtherNumbers,
     /// The BAR's bus address lies in the windows above.
     BarAddress,
     /// Memory decoding will be on.

@@ -157,6 +157,9 @@ impl<'t> Ground<'t> {
                 return false;
             }
         }
+        if number.target.is_none() && number.range.is_some() {
+            notes.push(Note::Assumed(bridge, Assumption::OtherNumbers));
+        }
         let Some(target) = number.target.filter(|&target| self.is_below(target, bridge)) else { return false };
         notes.push(match number.range {
             Some(_) => Note::Assumed(bridge, Assumption::Windows),

@@ -17,7 +17,8 @@
 //!
 //! Two views stand on them. [`FabricView`] asks about pairs, as far as an input tells:
 //! it knows targets rather than numbers, takes for granted what drivers switch on, and
-//! leaves the root complex to [`root_complex`](super::root_complex). [`journey`] follows
+//! leaves the root complex to [`root_complex`](super::root_complex); [`FabricView::follow`] asks it
+//! about numbers that are nobody's address yet, as a guest's are. [`journey`] follows
 //! single TLPs by their numbers through a fabric of which everything is stated, so that
 //! literal cases can be checked; [`ordering`] says which of two arrives first.
 //!
@@ -35,6 +36,7 @@ mod fates;
 mod ground;
 pub mod journey;
 mod leave;
+mod number;
 pub mod ordering;
 mod pair;
 mod rules;
@@ -42,11 +44,13 @@ mod tell;
 mod tlp;
 mod walk;
 
+pub use number::{Led, Stretch};
 pub use tlp::At;
 
 use self::ground::{Ground, Terms};
 use self::pair::Pair;
 use super::{Reason, Target};
+use crate::addr::{AddrRange, BusAddr};
 use crate::pcie::Fact;
 use crate::topology::{FunctionId, Topology};
 use alloc::collections::BTreeMap;
@@ -137,6 +141,15 @@ impl<'t> FabricView<'t> {
     /// Follows one request of `initiator` to `target`, and its completion back.
     pub fn pass(&self, initiator: FunctionId, target: &Target, kind: Kind, handed: Handed) -> Passage {
         Pair::new(&self.ground, initiator, target, kind, handed).passage()
+    }
+
+    /// Where requests of `initiator` with the numbers `range` are led before a root complex has them, whatever the
+    /// numbers were meant to be; ascending, together all of `range`, neighbours different.
+    ///
+    /// Taken for granted are only enables that drivers set. What else was not read and could lead
+    /// elsewhere is [`Led::Unknown`].
+    pub fn follow(&self, initiator: FunctionId, at: At, range: AddrRange<BusAddr>) -> Vec<Stretch> {
+        number::follow(&self.ground, initiator, at, range)
     }
 
     /// Why that request fares as [`pass`](Self::pass) says; made when asked for, since most

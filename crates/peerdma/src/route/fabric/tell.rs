@@ -1,6 +1,7 @@
 //! From a course to reasons: which port, what was read there, which rule.
 
 use super::course::{Assumption, Choice, Course, End, Note, Then, Unread};
+use super::ground::Ground;
 use super::pair::Pair;
 use super::rules::Cause;
 use super::{Explanation, Fate, Handed, Kind};
@@ -12,7 +13,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-const READ_AS_ROOT: &str = "read all of config space: run as root, or take the dump as root";
+pub(super) const READ_AS_ROOT: &str = "read all of config space: run as root, or take the dump as root";
 
 /// Writes a course's reasons and assumptions into an explanation.
 pub(super) fn tell(pair: &Pair<'_, '_>, course: &Course, explanation: &mut Explanation) {
@@ -176,16 +177,8 @@ impl Told<'_, '_, '_> {
             End::Malformed(at) => {
                 self.say(Gate::PayloadSize, self.name(at), "the payload is larger than it takes".into(), None);
             }
-            End::Unplaced(at) => {
-                let evidence = "what it hangs below is not known, so neither is the way".into();
-                let fix = "list every function, with lspci -vvv -PP as root or with peerdma capture";
-                self.say(Gate::ParentUnknown, self.name(at), evidence, Some(fix));
-            }
-            End::Untyped(at) => {
-                let evidence =
-                    "its port type was not read or does not fit its place, so what lies below it is not known";
-                self.say(Gate::ParentUnknown, self.name(at), evidence.into(), Some(READ_AS_ROOT));
-            }
+            End::Unplaced(at) => push(&mut self.reasons, unplaced(self.pair.ground, at)),
+            End::Untyped(at) => push(&mut self.reasons, untyped(self.pair.ground, at)),
             End::Unsupported(at) if !self.is_explained(at) => {
                 self.at_port(at, "no window or BAR here holds the address (PCIe 6.0 §7.5.1.3)");
             }
@@ -205,18 +198,7 @@ impl Told<'_, '_, '_> {
         let described = self.pair.ground.info(at).origin == Origin::Platform;
         let fix = if described { "say what it does with AtomicOps in the platform file" } else { READ_AS_ROOT };
         match what {
-            Unread::Acs => {
-                let registers = self.pair.ground.info(at).registers.acs.registers();
-                let evidence = if registers.is_some_and(|registers| registers.control.known().is_some()) {
-                    "EC=1, and the egress vector's bit for this egress was not read: it decides (PCIe 6.0 §6.12.3)"
-                } else {
-                    "RR, CR and EC were not read; they decide whether TLPs for peers go across, up or nowhere \
-                     (PCIe 6.0 §6.12.3)"
-                };
-                let declared = self.pair.ground.info(at).registers.acs == Acs::Unknown(AcsUnread::Declared);
-                let fix = if declared { "say what the port has in the platform file" } else { READ_AS_ROOT };
-                self.say(Gate::AcsUnknown, object, evidence.into(), Some(fix));
-            }
+            Unread::Acs => push(&mut self.reasons, acs_unread(self.pair.ground, at)),
             Unread::AtomicRouting => {
                 self.say(Gate::Atomics, object, missing("AtomicOp Routing Supported"), Some(fix));
             }
@@ -232,51 +214,90 @@ impl Told<'_, '_, '_> {
     }
 
     fn open(&mut self, at: FunctionId, choice: Choice) {
-        let evidence = match choice {
-            Choice::InsideDevice => {
-                "whether the device routes between its functions inside, or sends this out on its link, is its own affair \
-                 (PCIe 6.0 §6.12.1.2)"
-            }
-            Choice::BetweenRootPorts => {
-                "EC=1 and RR=0 block this where the root complex has a path of its own between root ports, which no \
-                 register tells (PCIe 6.0 §1.3.1)"
-            }
-            Choice::PastIommu => {
-                "whether the root complex passes this to its other root port by the bare number, before its IOMMU sees \
-                 it, no register tells (PCIe 6.0 §1.3.1)"
-            }
-            Choice::RequesterKept => {
-                "whether the completion comes back by the target's ports or to the root complex depends on the ID that \
-                 the root complex puts on the request (PCIe 6.0 §1.3.1)"
-            }
-            Choice::TranslationKind => {
-                "bus and CPU address differ, and which of them a translation gives is not specified (PCIe 6.0 §10.2.3)"
-            }
-        };
-        self.at_port(at, evidence);
+        self.at_port(at, left_open(choice));
     }
 
     fn assume(&self, at: FunctionId, assumption: Assumption, explanation: &mut Explanation) {
-        let evidence = match assumption {
-            Assumption::OtherAcsBits => "SV, TB, UF and DT were not read; taken to be clear",
-            Assumption::RootPortEgress => "egress control of this root port was not read; taken to be off",
-            Assumption::Windows => "its windows were not all read; taken to hold the BARs below it",
-            Assumption::BarAddress => "its bus address is not known; taken to lie in the windows of the ports above it",
-            Assumption::Memory => "memory decoding is off now; taken to be on when drivers are at work",
-            Assumption::BusMaster => "bus mastering is off now; taken to be on when drivers are at work",
-            Assumption::RelaxedOrdering => {
-                "its completions are taken not to carry relaxed ordering, which would exempt them from CR"
-            }
-            Assumption::FunctionGroups => "ACS function groups were not read; taken to be off",
-            Assumption::AtomicRequester => {
-                "AtomicOp Requester Enable is not known to be on; taken to be on when its driver is at work"
-            }
-        };
+        let evidence = taken_for_granted(assumption);
         // An IOVA is compared with no window on the way up, and comes down by the host bridge's own map.
         if assumption == Assumption::BarAddress && self.pair.handed == Handed::Iova {
             return;
         }
         let reason = Reason { gate: Gate::Assumed, object: self.name(at), evidence: evidence.into(), fix: None };
         push(&mut explanation.assumed, reason);
+    }
+}
+
+/// A reason about one function.
+pub(super) fn about(ground: &Ground<'_>, at: FunctionId, gate: Gate, evidence: &str, fix: Option<&str>) -> Reason {
+    let object = ground.info(at).address.to_string();
+    Reason { gate, object, evidence: evidence.into(), fix: fix.map(ToString::to_string) }
+}
+
+/// RR, CR and EC, or the bit of the egress vector that they ask for.
+pub(super) fn acs_unread(ground: &Ground<'_>, at: FunctionId) -> Reason {
+    let acs = &ground.info(at).registers.acs;
+    let evidence = if acs.registers().is_some_and(|registers| registers.control.known().is_some()) {
+        "EC=1, and the egress vector's bit for this egress was not read: it decides (PCIe 6.0 §6.12.3)"
+    } else {
+        "RR, CR and EC were not read; they decide whether TLPs for peers go across, up or nowhere (PCIe 6.0 §6.12.3)"
+    };
+    let declared = *acs == Acs::Unknown(AcsUnread::Declared);
+    let fix = if declared { "say what the port has in the platform file" } else { READ_AS_ROOT };
+    about(ground, at, Gate::AcsUnknown, evidence, Some(fix))
+}
+
+pub(super) fn unplaced(ground: &Ground<'_>, at: FunctionId) -> Reason {
+    let evidence = "what it hangs below is not known, so neither is the way";
+    let fix = "list every function, with lspci -vvv -PP as root or with peerdma capture";
+    about(ground, at, Gate::ParentUnknown, evidence, Some(fix))
+}
+
+pub(super) fn untyped(ground: &Ground<'_>, at: FunctionId) -> Reason {
+    let evidence = "its port type was not read or does not fit its place, so what lies below it is not known";
+    about(ground, at, Gate::ParentUnknown, evidence, Some(READ_AS_ROOT))
+}
+
+/// What the specification leaves to whoever built it.
+pub(super) const fn left_open(choice: Choice) -> &'static str {
+    match choice {
+        Choice::InsideDevice => {
+            "whether the device routes between its functions inside, or sends this out on its link, is its own affair \
+             (PCIe 6.0 §6.12.1.2)"
+        }
+        Choice::BetweenRootPorts => {
+            "EC=1 and RR=0 block this where the root complex has a path of its own between root ports, which no register \
+             tells (PCIe 6.0 §1.3.1)"
+        }
+        Choice::PastIommu => {
+            "whether the root complex passes this to its other root port by the bare number, before its IOMMU sees it, no \
+             register tells (PCIe 6.0 §1.3.1)"
+        }
+        Choice::RequesterKept => {
+            "whether the completion comes back by the target's ports or to the root complex depends on the ID that the \
+             root complex puts on the request (PCIe 6.0 §1.3.1)"
+        }
+        Choice::TranslationKind => {
+            "bus and CPU address differ, and which of them a translation gives is not specified (PCIe 6.0 §10.2.3)"
+        }
+    }
+}
+
+pub(super) const fn taken_for_granted(assumption: Assumption) -> &'static str {
+    match assumption {
+        Assumption::OtherAcsBits => "SV, TB, UF and DT were not read; taken to be clear",
+        Assumption::RootPortEgress => "egress control of this root port was not read; taken to be off",
+        Assumption::Windows => "its windows were not all read; taken to hold the BARs below it",
+        Assumption::OtherNumbers => "its windows were not all read; taken to hold no number but those of BARs below it",
+        Assumption::BarAddress => "its bus address is not known; taken to lie in the windows of the ports above it",
+        Assumption::Memory => "memory decoding is off now; taken to be on when drivers are at work",
+        Assumption::BusMaster => "bus mastering is off now; taken to be on when drivers are at work",
+        Assumption::RelaxedOrdering => {
+            "its completions are taken not to carry relaxed ordering, which would exempt them from CR"
+        }
+        Assumption::FunctionGroups => "ACS function groups were not read; taken to be off",
+        Assumption::AtomicRequester => {
+            "AtomicOp Requester Enable is not known to be on; taken to be on when its driver is at work"
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::route::fabric::{Explanation, Fate, Passage, Way};
 use crate::route::kernel_view::MapType;
 use crate::route::payload::Clash;
 use crate::route::{Gate, Reason};
-use crate::topology::FunctionId;
+use crate::topology::{FunctionId, Topology};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -135,28 +135,7 @@ impl Judge<'_> {
     }
 
     fn payload_reasons(&self, pair: &PairVerdict) -> Vec<Reason> {
-        let words = |clash: &Clash, what: &str, way: Option<Way>| {
-            let Clash { sender, sends, receiver, takes, may_be_cut, may_be_avoided } = *clash;
-            let consequence = match (may_be_cut, way) {
-                _ if may_be_avoided => {
-                    "larger ones are dropped as malformed, unless they go another way, which nothing here tells"
-                }
-                (true, _) => "the root complex may split them, or drop them",
-                (false, Some(Way::RootComplex)) => {
-                    "a root complex splits nothing before it has it, and ports do not, so larger ones are dropped as malformed"
-                }
-                (false, _) => "switches do not split, so larger ones are dropped as malformed",
-            };
-            Reason {
-                gate: Gate::PayloadSize,
-                object: self.name(sender),
-                evidence: format!(
-                    "{what} carry up to {sends}, and {} takes {takes}: {consequence}",
-                    self.name(receiver)
-                ),
-                fix: Some("boot with pci=pcie_bus_peer2peer, which gives every device 128 bytes".into()),
-            }
-        };
+        let words = |clash: &Clash, what: &str, way: Option<Way>| clash_reason(self.topology(), clash, what, way);
         let mut reasons = Vec::new();
         if pair.kernel.map_type != MapType::NotSupported {
             let write = pair.payload.write.as_ref().map(|clash| words(clash, "writes", pair.fabric_write.way));
@@ -169,6 +148,28 @@ impl Judge<'_> {
 
     fn name(&self, function: FunctionId) -> String {
         self.topology().function(function).address().to_string()
+    }
+}
+
+/// A clash of payload sizes in words; `what` carries the data.
+pub(in crate::route) fn clash_reason(topology: &Topology, clash: &Clash, what: &str, way: Option<Way>) -> Reason {
+    let name = |function| topology.function(function).address().to_string();
+    let Clash { sender, sends, receiver, takes, may_be_cut, may_be_avoided } = *clash;
+    let consequence = match (may_be_cut, way) {
+        _ if may_be_avoided => {
+            "larger ones are dropped as malformed, unless they go another way, which nothing here tells"
+        }
+        (true, _) => "the root complex may split them, or drop them",
+        (false, Some(Way::RootComplex)) => {
+            "a root complex splits nothing before it has it, and ports do not, so larger ones are dropped as malformed"
+        }
+        (false, _) => "switches do not split, so larger ones are dropped as malformed",
+    };
+    Reason {
+        gate: Gate::PayloadSize,
+        object: name(sender),
+        evidence: format!("{what} carry up to {sends}, and {} takes {takes}: {consequence}", name(receiver)),
+        fix: Some("boot with pci=pcie_bus_peer2peer, which gives every device 128 bytes".into()),
     }
 }
 

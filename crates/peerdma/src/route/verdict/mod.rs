@@ -36,6 +36,7 @@ mod judge;
 mod views;
 
 pub use address::{Address, AddressKind};
+pub(in crate::route) use explain::clash_reason;
 pub use judge::{Judge, PairVerdict};
 pub use views::Difference;
 
