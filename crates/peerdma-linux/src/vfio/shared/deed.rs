@@ -192,17 +192,20 @@ impl<F: Function> SharedDevice<F> {
         Ok(Announced { device: self, deed, changes, disturbing, shuts, _turn: turn })
     }
 
-    /// Says that the device is gone: nobody asked. Importers are told, windows are shut for good.
+    /// Says that the device is gone: nobody asked. Importers are told, windows are shut for good, and whatever is under way
+    /// ends as one of a closed device. Blocks while the kernel is at something with it, and for one CPU access at most.
     ///
-    /// Returns who has not let go; whatever they do reads all ones or goes nowhere.
+    /// Returns who has not let go; whatever they do reads all ones or goes nowhere. Called again it asks them again.
+    ///
+    /// Not for importers' callbacks, nor inside [`with`](Self::with), which lends what is taken away here.
     pub fn removed(&self) -> Vec<Held> {
         let begun: Vec<_> = self.0.bars.iter().filter_map(|bar| bar.disturb(Disturbance::Removal).ok()).collect();
         // Accesses end by themselves; nobody waits for one here, and the mappings go when the last has ended.
         let _ = self.0.door.shut(Duration::ZERO);
-        let held = begun.iter().flat_map(Disturbing::held).collect();
-        self.0.unmap_windows();
-        *self.0.function.write().unwrap_or_else(PoisonError::into_inner) = None;
-        held
+        self.0.let_go_of_function();
+        // Some let go only when they are asked to look.
+        let late = begun.iter().filter(|disturbing| !disturbing.is_quiet());
+        late.flat_map(Disturbing::held).collect()
     }
 
     /// Whether memory answers, as registers say now. One that sleeps is not asked, as that would wake it.
@@ -357,10 +360,7 @@ impl<'d, F: Function> Quiet<'d, F> {
         match self.deed {
             Deed::LowPower(_) if done.is_ok() => *lock(&device.0.asleep) = true,
             Deed::Wake if done.is_ok() => *lock(&device.0.asleep) = false,
-            Deed::Close => {
-                device.0.unmap_windows();
-                *device.0.function.write().unwrap_or_else(PoisonError::into_inner) = None;
-            }
+            Deed::Close => device.0.let_go_of_function(),
             _ => {}
         }
         let read = device.answers();

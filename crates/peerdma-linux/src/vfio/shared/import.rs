@@ -130,6 +130,8 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         }
         match (need, import.state()) {
             (Need::Required, ImportState::Failed(error)) => Err(error),
+            // It went for good meanwhile.
+            (Need::Required, ImportState::Gone) => Err(ImportError::Closed),
             _ => Ok(import),
         }
     }
@@ -260,8 +262,16 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
             }
             // Another disturbance has begun; it will be called again.
             Err(ImportError::Buffer(MapRefused::Life(_))) => return,
-            Err(error) if lock(&self.state).held.is_some() => ImportState::Stuck(error),
-            Err(error) => ImportState::Failed(error),
+            Err(error) => {
+                let mut state = lock(&self.state);
+                state.now = match () {
+                    () if state.held.is_some() => ImportState::Stuck(error),
+                    // It failed since the memory went meanwhile, which has been told, or is about to be.
+                    () if !self.seat.get().is_some_and(Attachment::may_map) => return,
+                    () => ImportState::Failed(error),
+                };
+                return;
+            }
         };
         lock(&self.state).now = now;
     }
