@@ -90,9 +90,18 @@ impl Failure {
         Self::Device { what: what.into(), source: Some(Box::new(source)) }
     }
 
-    /// The error and everything below it.
+    /// The error, everything below it, and what to do where the error alone tells that.
     pub(crate) fn words(&self) -> String {
-        chain(self)
+        let next = match self {
+            Self::Read { source, .. } => to_be_read(source.kind()),
+            Self::Write { source, .. } => to_be_written(source.kind()),
+            _ => None,
+        };
+        let words = chain(self);
+        match next {
+            Some(next) => format!("{words}; {next}"),
+            None => words,
+        }
     }
 
     /// Prints the error and everything below it.
@@ -109,6 +118,27 @@ impl Failure {
             Self::Read { .. } | Self::Input { .. } | Self::Write { .. } | Self::Device { .. } | Self::Output(_) => 4,
         })
     }
+}
+
+/// What to do about a file that is not read.
+const fn to_be_read(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::NotFound => "name a file that is there",
+        io::ErrorKind::PermissionDenied => "run this as somebody who may read it",
+        io::ErrorKind::IsADirectory => "name a file in it",
+        _ => return None,
+    })
+}
+
+/// What to do about a file that is not written.
+const fn to_be_written(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::NotFound => "make its folder first, or name another",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "write to a place where you may",
+        io::ErrorKind::IsADirectory => "name a file in it",
+        io::ErrorKind::StorageFull => "make room there, or name another place",
+        _ => return None,
+    })
 }
 
 impl From<serde_json::Error> for Failure {

@@ -186,6 +186,11 @@ impl IoSpace for IommufdSpace {
         &self.abilities
     }
 
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities.check_iovas(iova)?;
+        self.mapped.check_map(&self.abilities, iova)
+    }
+
     fn map(
         &mut self,
         iova: AddrRange<Iova>,

@@ -218,6 +218,11 @@ impl IoSpace for Type1Space {
         &self.abilities
     }
 
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities.check_iovas(iova)?;
+        self.mapped.check_map(&self.abilities, iova)
+    }
+
     fn map(
         &mut self,
         iova: AddrRange<Iova>,

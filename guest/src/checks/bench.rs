@@ -155,7 +155,7 @@ impl<S: Space> Bench<S> {
     /// Written again where the log says nothing, since not every fault gets there; by the last
     /// time the kernel's limit of lines has been lifted again.
     pub(super) fn expect_fault(&mut self, what: &str, iova: Iova) -> Result<(), Stop> {
-        const TIMES: usize = 6;
+        const TIMES: usize = 20;
         let mut log = KernelLog::from_now()?;
         for _ in 0..TIMES {
             expect(what, Fate::Lost, self.write(iova, Bytes::ZERO)?)?;

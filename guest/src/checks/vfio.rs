@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Longer than anything here takes under emulation.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(30);
 /// Where the engine's staging memory and the target's are mapped.
 const STAGING: u64 = 0x1_0000_0000;
 const TARGET: u64 = 0x2_0000_0000;

@@ -286,7 +286,7 @@ fn taken_away(host: &Host, device: &str, peer: &mut TcpStream, tally: &mut Tally
     prepare(&*memory, AT, REFUSED)?;
     let key = region.remote();
     drop(region);
-    let reset = buffer.begin(Disturbance::Reset)?.wait(Duration::from_secs(5));
+    let reset = buffer.begin(Disturbance::Reset)?.wait(Duration::from_secs(20));
     tally.claim(
         "memory of a shared buffer is taken away as soon as no work uses its region, which is deregistered by then",
         reset.as_ref().map(|_| ()).map_err(|late| Stop::broken(format!("{late:?}"))),

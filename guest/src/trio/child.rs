@@ -2,7 +2,7 @@
 
 use super::LONG;
 use crate::checks::Stop;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -68,10 +68,19 @@ impl Other {
         }
     }
 
-    /// Sends it a signal.
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), Stop> {
+    /// Stops it, every thread of it, and waits until it has stopped: it hears nothing from here on.
+    pub(super) fn pause(&self) -> Result<(), Stop> {
         let pid = Pid::from_child(&self.process);
-        Ok(kill_process(pid, signal)?)
+        kill_process(pid, Signal::STOP)?;
+        match waitpid(Some(pid), WaitOptions::UNTRACED)? {
+            Some((_, status)) if status.stopped() => Ok(()),
+            other => Err(Stop::broken(format!("{} did not stop: {other:?}", self.role))),
+        }
+    }
+
+    /// Has it go on.
+    pub(super) fn go_on(&self) -> Result<(), Stop> {
+        Ok(kill_process(Pid::from_child(&self.process), Signal::CONT)?)
     }
 
     /// Kills it and waits for its end.

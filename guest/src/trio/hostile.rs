@@ -1,18 +1,19 @@
-//! A process that holds on, and a device that goes in the middle of a deed.
+//! A process that holds on, and a device that goes, wherever its memory is in its life.
 
 use super::child::Other;
 use super::owner::Owner;
-use super::rounds::{Round, one};
+use super::rounds::{COMMAND, OFF, Round, one, quiet};
 use super::{LONG, Stop};
 use crate::checks::{Via, equal};
 use peerdma::addr::Bytes;
-use peerdma::buffer::life::Phase;
+use peerdma::buffer::life::{Disturbance, Phase};
+use peerdma::buffer::shared::Held;
 use peerdma_linux::share::WaitDeedError;
-use peerdma_linux::vfio::shared::{DeedError, ImportState, WindowError};
-use peerdma_linux::vfio::{Deed, InterruptEvent, InterruptKind};
-use rustix::process::Signal;
+use peerdma_linux::vfio::shared::{Announced, DeedError, ImportState, WindowError};
+use peerdma_linux::vfio::{Deed, InterruptEvent, InterruptKind, SharedDevice, VfioDevice};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
@@ -46,37 +47,71 @@ pub(super) fn holds_on<S: Via>(owner: &mut Owner<S>) -> Result<(), Stop> {
     one(owner, Round::Reset, false)
 }
 
-/// The device goes while a reset is announced, and the virtual machine's process, which is stopped, does not answer.
+/// Where in the life of its memory a device goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum When {
+    /// A reset is announced, and the virtual machine's process, which is stopped, does not answer.
+    Announced,
+    /// Everybody has it mapped; the guest stores and the engine writes.
+    InUse,
+    /// Memory space is off.
+    Off,
+    /// The kernel has it asleep.
+    Asleep,
+    /// It was reset, the engine has mapped it anew, and the virtual machine's process, which is stopped, has not.
+    ComingBack,
+}
+
+impl When {
+    pub(super) const ALL: [Self; 5] = [Self::Announced, Self::InUse, Self::Off, Self::Asleep, Self::ComingBack];
+
+    /// What is claimed of it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Announced => "in the middle of a reset",
+            Self::InUse => "under a guest's stores and an engine's writes",
+            Self::Off => "while its memory is off",
+            Self::Asleep => "in its sleep",
+            Self::ComingBack => "while its memory comes back from a reset",
+        }
+    }
+
+    /// Whether the virtual machine's process does not answer meanwhile.
+    fn is_deaf(self) -> bool {
+        matches!(self, Self::Announced | Self::ComingBack)
+    }
+}
+
+/// The device goes, and comes back as another one.
 ///
 /// The kernel's way to take a device from VFIO: it asks for it, and waits until it is closed (Linux 7.2
 /// `vfio_unregister_group_dev`). What is left behind it is as after a card that was pulled.
-pub(super) fn removed<S: Via>(mut owner: Owner<S>) -> Result<Owner<S>, Stop> {
+pub(super) fn removed<S: Via>(mut owner: Owner<S>, when: When) -> Result<Owner<S>, Stop> {
     let function = owner.target.function.to_string();
     let asked = InterruptEvent::new()?;
     let device = owner.now()?.device.clone();
     let enabled = device.with(|device| device.enable_interrupts(InterruptKind::Release, 0, &[Some(asked.as_fd())]));
     enabled.ok_or_else(|| Stop::broken("the device is closed"))??;
-    owner.vmm.signal(Signal::STOP)?;
-    let announced = device.announce(Deed::Reset)?;
-    let removing = {
-        let path = format!("/sys/bus/pci/devices/{function}/remove");
-        thread::spawn(move || fs::write(path, "1"))
-    };
-    equal("whether the kernel asks for it", &true, &asked.wait(LONG)?.is_some())?;
-    let held = device.removed();
-    let names: Vec<_> = held.into_iter().filter_map(|held| held.holder.map(|holder| holder.name)).collect();
-    equal("whether who has not let go is named", &true, &names.iter().any(|name| name == "vmm"))?;
+    let announced = comes_to(&mut owner, &device, when)?;
+    let goes = || taken(&device, &function, &asked);
+    let (removing, held) = if when == When::InUse { owner.sending_meanwhile(goes)?? } else { goes()? };
+    let is_named = held.into_iter().filter_map(|held| held.holder).any(|holder| holder.name == "vmm");
+    equal("whether who cannot have let go is named", &true, &(is_named || !when.is_deaf()))?;
     drop(announced);
     let open = owner.now()?;
     let access = open.window.load_u32(Bytes::ZERO);
     equal("whether the CPU's access is an error", &true, &matches!(access, Err(WindowError::Closed { .. })))?;
     owner.send()?;
-    owner.vmm.signal(Signal::CONT)?;
+    if when.is_deaf() {
+        owner.vmm.go_on()?;
+    }
     owner.serve_until("the virtual machine's process has gone", |open| open.exporter.importers().next().is_none())?;
     owner.vmm.says_at_last("gone")?;
     let open = owner.now()?;
     equal("the buffer", &Phase::Dead, &open.exporter.buffer().phase())?;
     equal("the engine's import", &ImportState::Gone, &open.import.state())?;
+    let late = device.perform(Deed::Reset, LONG);
+    equal("whether a later reset is refused", &true, &matches!(late, Err(DeedError::Closed { .. })))?;
     drop(device);
     owner.close();
     match removing.join() {
@@ -90,8 +125,44 @@ pub(super) fn removed<S: Via>(mut owner: Owner<S>) -> Result<Owner<S>, Stop> {
     comes_back(&function)?;
     let mut owner = Owner::open(edu, target)?;
     owner.joined()?;
-    one(&mut owner, Round::OffAndOn, true)?;
     Ok(owner)
+}
+
+/// Brings everything to where the device is to go. What is announced then, if anything.
+fn comes_to<'d, S: Via>(
+    owner: &mut Owner<S>,
+    device: &'d SharedDevice,
+    when: When,
+) -> Result<Option<Announced<'d, VfioDevice>>, Stop> {
+    match when {
+        When::InUse => {}
+        When::Announced => {
+            owner.vmm.pause()?;
+            return Ok(Some(device.announce(Deed::Reset)?));
+        }
+        When::Off => drop(quiet(owner, device, Deed::config(COMMAND, &OFF)?, Disturbance::DecodeOff)?.act()?),
+        When::Asleep => drop(quiet(owner, device, Deed::LowPower(None), Disturbance::PowerDown)?.act()?),
+        When::ComingBack => {
+            let quiet = quiet(owner, device, Deed::Reset, Disturbance::Reset)?;
+            owner.vmm.pause()?;
+            drop(quiet.act()?);
+            let state = owner.now()?.import.state();
+            equal("whether the engine has it mapped anew", &true, &matches!(state, ImportState::Mapped(_)))?;
+        }
+    }
+    Ok(None)
+}
+
+/// Has the kernel remove it, and gives it back when it is asked for. The thread in which it is removed, and who had not let go.
+fn taken(
+    device: &SharedDevice,
+    function: &str,
+    asked: &InterruptEvent,
+) -> Result<(thread::JoinHandle<io::Result<()>>, Vec<Held>), Stop> {
+    let path = format!("/sys/bus/pci/devices/{function}/remove");
+    let removing = thread::spawn(move || fs::write(path, "1"));
+    equal("whether the kernel asks for it", &true, &asked.wait(LONG)?.is_some())?;
+    Ok((removing, device.removed()))
 }
 
 /// Finds the device again, and gives it to vfio-pci.

@@ -9,13 +9,14 @@ use peerdma::buffer::terms::Declaration;
 use peerdma::dma::{self, OwnerId, Permit, Source};
 use peerdma::pcie::PciAddr;
 use peerdma_linux::edu::Edu;
-use peerdma_linux::engine::Engine;
+use peerdma_linux::engine::{Engine, EngineError};
 use peerdma_linux::memory::Pages;
 use peerdma_linux::share::{Bar, Exporter, Listener, Shared};
 use peerdma_linux::vfio::shared::{CpuWindow, DmaImport, ImportRoute, Need};
 use peerdma_linux::vfio::{BarIndex, BarMapping, BarRange, Command, SharedDevice, VfioDevice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ impl Target {
     }
 
     /// The part of its memory that is shared.
-    fn used(&self) -> Result<BarRange, Stop> {
+    pub(super) fn used(&self) -> Result<BarRange, Stop> {
         range(self.bar, USED)
     }
 }
@@ -192,6 +193,31 @@ impl<S: Via> Owner<S> {
     /// The engine writes to the memory's second page, wherever that is for it, and says nothing of what came of it.
     pub(super) fn send(&mut self) -> Result<(), Stop> {
         Ok(self.engine.store(Iova::new(TARGET + ENGINES.as_u64()), PAGE)?)
+    }
+
+    /// Has the engine write to the memory without a pause while `what` goes on, from before it until after it.
+    pub(super) fn sending_meanwhile<R>(&mut self, what: impl FnOnce() -> R) -> Result<R, Stop> {
+        let (engine, is_over) = (&mut self.engine, AtomicBool::new(false));
+        let (sender, has_begun) = mpsc::channel();
+        thread::scope(|scope| {
+            let sends = || -> Result<(), EngineError> {
+                while !is_over.load(Ordering::Relaxed) {
+                    // Nobody waits for the second.
+                    let _ = sender.send(());
+                    engine.store(Iova::new(TARGET + ENGINES.as_u64()), PAGE)?;
+                }
+                Ok(())
+            };
+            let sending = scope.spawn(sends);
+            let begun = has_begun.recv_timeout(LONG);
+            let outcome = begun.map(|()| what());
+            is_over.store(true, Ordering::Relaxed);
+            match sending.join() {
+                Ok(sent) => sent?,
+                Err(_) => return Err(Stop::broken("the thread that sends panicked")),
+            }
+            outcome.map_err(|_| Stop::broken("the engine does not begin to write"))
+        })
     }
 
     /// Breaks the claim unless a write of the engine arrives, and changes nothing beside.

@@ -8,6 +8,7 @@ use peerdma::buffer::life::{Answers, Disturbance, Phase};
 use peerdma_linux::vfio::shared::{ImportState, Quiet, WindowError};
 use peerdma_linux::vfio::{Deed, SharedDevice, VfioDevice};
 use std::fmt;
+use std::io::{self, Write};
 use std::time::Instant;
 
 /// What is done in a round.
@@ -59,6 +60,9 @@ impl Draw {
     }
 }
 
+/// After how many rounds it is told how far they are; a thousand take minutes.
+const TOLD: u32 = 50;
+
 /// All rounds, or as many as end well.
 pub(super) fn all<S: Via>(owner: &mut Owner<S>, rounds: u32, seed: u64) -> (Figures, Result<(), Stop>) {
     let (mut draw, mut figures) = (Draw(seed), Figures { seed, ..Figures::default() });
@@ -67,6 +71,10 @@ pub(super) fn all<S: Via>(owner: &mut Owner<S>, rounds: u32, seed: u64) -> (Figu
         if let Err(stop) = one(owner, what, draw.next() & 1 == 1) {
             let (Stop::Broken(why) | Stop::DoesNotApply(why)) = stop;
             return (figures, Err(Stop::Broken(format!("round {number}, {what:?}: {why}"))));
+        }
+        if (number + 1) % TOLD == 0 {
+            // Nobody has to listen.
+            let _ = writeln!(io::stderr(), "peerdma-guest: {} of {rounds} rounds", number + 1);
         }
         *match what {
             Round::Reset => &mut figures.resets,
@@ -132,17 +140,17 @@ pub(super) fn one<S: Via>(owner: &mut Owner<S>, what: Round, meanwhile: bool) ->
 }
 
 /// The Command register without and with memory space.
-const OFF: [u8; 2] = 0x0_u16.to_le_bytes();
+pub(super) const OFF: [u8; 2] = 0x0_u16.to_le_bytes();
 const ON: [u8; 2] = 0x2_u16.to_le_bytes();
 
 /// Where the Command register is, and where a power management capability has its state (PCI PM 1.2 §3.2.4), with two states.
-const COMMAND: u16 = 0x04;
+pub(super) const COMMAND: u16 = 0x04;
 const CONTROL: u16 = 4;
 const D0: [u8; 1] = [0];
 const D3: [u8; 1] = [3];
 
 /// Announces a deed, and waits until nobody reaches the memory: the guest has met that, and so do the engine and the CPU.
-fn quiet<'d, S: Via>(
+pub(super) fn quiet<'d, S: Via>(
     owner: &mut Owner<S>,
     device: &'d SharedDevice,
     deed: Deed<'d>,

@@ -66,7 +66,7 @@ pub(super) struct Job {
 impl Job {
     /// A job of root's that needs nothing else.
     pub(super) fn new(argv: Vec<String>) -> Self {
-        let (boot_limit, limit) = (BOOT_LIMIT, Duration::from_secs(120));
+        let (boot_limit, limit) = (BOOT_LIMIT, LIMIT);
         Self { argv, files: Vec::new(), user: User::Root, modules: Vec::new(), vfio: Vec::new(), boot_limit, limit }
     }
 }
@@ -86,6 +86,9 @@ const ATTEMPTS: u32 = 3;
 
 /// How long a guest may take to its job: some twenty times what it takes by itself; beside much other work it took over sixty seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a job may take: some ten times what the longest of most takes by itself.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What the first process, `vm/init`, says on the console before the job.
 const BEGUN: &str = "init: begun";

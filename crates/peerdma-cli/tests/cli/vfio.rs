@@ -167,7 +167,11 @@ fn wrong_use_is_told_with_what_would_be_right() {
         (&["vfio", "bind"], 2, "BDF"),
         (&["vfio", "bind", "nvme0"], 2, "give an address"),
         (&["vfio", "bind", "05:00.0", "--yes", "--sysfs-root", "x"], 2, "cannot be used with"),
-        (&["vfio", "list", "--from", "/nowhere"], 4, "cannot read"),
+        (
+            &["vfio", "list", "--from", "/nowhere"],
+            4,
+            "cannot read /nowhere: No such file or directory (os error 2); name a file that is there",
+        ),
     ] {
         let output = peerdma(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

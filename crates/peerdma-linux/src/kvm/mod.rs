@@ -54,6 +54,7 @@ mod guest_memfd;
 mod layout;
 mod memory;
 mod missed;
+mod placed;
 mod slot;
 mod system;
 mod vcpu;

@@ -85,6 +85,13 @@ impl<'a, C: ConfigSpace> Target<'a, C> {
         let decoding = if self.is_virtual { Some(true) } else { registers::decoding(self.config) };
         Some(Answers { decoding: decoding?, powered: registers::power(self.config)? == 0 })
     }
+
+    /// Where the BAR with this first register lies, as its registers say, whether memory answers or not.
+    ///
+    /// `None` where they are not read, where its size is not known, and where it is no BAR of memory.
+    pub fn address(&self, bar: u8) -> Option<BusAddr> {
+        registers::address(self, bar).map(BusAddr::new)
+    }
 }
 
 /// A register that holds where memory lies.

@@ -177,10 +177,25 @@ impl Abilities {
         if source_wraps(source, iova.len()) {
             return Err(MapError::SourceWraps { kind, len: iova.len() });
         }
-        if !self.usable.contain(&iova) {
-            return Err(MapError::OutsideUsable { iova, nearest: self.usable.nearest(iova.start()) });
+        self.check_usable(iova)
+    }
+
+    /// Refuses by name IOVAs at which nothing is ever mapped, whatever it is and whatever is mapped already.
+    ///
+    /// # Errors
+    /// [`MapError::Misaligned`] and [`MapError::OutsideUsable`].
+    pub fn check_iovas(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        match self.misaligned_range(&iova) {
+            Some(what) => Err(MapError::Misaligned { what, granule: self.granule }),
+            None => self.check_usable(iova),
         }
-        Ok(())
+    }
+
+    fn check_usable(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        match self.usable.contain(&iova) {
+            true => Ok(()),
+            false => Err(MapError::OutsideUsable { iova, nearest: self.usable.nearest(iova.start()) }),
+        }
     }
 
     /// Refuses by name what cannot be unmapped whatever is mapped.

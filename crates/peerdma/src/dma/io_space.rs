@@ -63,6 +63,17 @@ pub trait IoSpace {
     /// Costs nothing; the answer was read when the space was opened or last attached.
     fn abilities(&self) -> &Abilities;
 
+    /// Refuses by name a place at which nothing can be mapped now, for whoever has nothing to map yet.
+    ///
+    /// What this lets pass may be refused when it comes to mapping: others map meanwhile, and spaces that keep no record of
+    /// what is mapped look at their abilities alone, as written here.
+    ///
+    /// # Errors
+    /// [`MapError::Misaligned`], [`MapError::OutsideUsable`], [`MapError::Overlap`] and [`MapError::TooManyMappings`].
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities().check_iovas(iova)
+    }
+
     /// Maps all of `iova` to as many bytes of `source`.
     ///
     /// With [`Source::Process`] the caller vouches for the memory behind the address: from this
@@ -240,6 +251,11 @@ impl<D: Delegate + ?Sized> IoSpace for D {
     #[inline]
     fn abilities(&self) -> &Abilities {
         self.space().abilities()
+    }
+
+    #[inline]
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.space().check_place(iova)
     }
 
     #[inline]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const BAR: Owner = Owner::Device(OwnerId::new(1));
 /// Memory that a buffer goes to.
 const RAM: Owner = Owner::Memfd(OwnerId::new(2));
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 const NOW: Duration = Duration::ZERO;
 
 /// How often memory is taken from a guest that goes on storing.

@@ -1,7 +1,7 @@
 //! `peerdma copy` in a guest: real bytes from one device into another's memory.
 //!
-//! No guest here has QEMU's AMD IOMMU: it passes every address through untranslated, so
-//! IOVAs lead nowhere.
+//! QEMU's AMD IOMMU passes every address through untranslated, so that IOVAs lead nowhere: with it bytes are moved by the
+//! kernel's drivers alone, with identity domains.
 //!
 //! In the topology `default` 05:00.0 (an engine) and 06:00.0 (a memory) are below one
 //! switch, 08:00.0 and 09:00.0 the same on root ports of their own; 03:00.0 and 04:00.0 are drives
@@ -147,6 +147,19 @@ const WITHOUT_IOMMU: &[Step] = &[
     (writing!("04:00.0"), 0, &["nvme    write      permitted  yes      yes", "the disk is as it was"]),
 ];
 
+/// Behind QEMU's AMD IOMMU addresses are passed on as they are, which is right where the kernel translates none. VFIO's are
+/// IOVAs, so that the kernel's own drivers move the bytes here, below one switch and across root ports.
+const UNTRANSLATED: &[Step] = &[
+    ("cat /sys/kernel/iommu_groups/*/type | sort -u", 0, &["identity"]),
+    drives_are_there!("03 04 07"),
+    (
+        writing!("07:00.0"),
+        0,
+        &["nvme    write      permitted  yes      yes", "nvme    read       permitted  yes      yes"],
+    ),
+    (writing!("04:00.0"), 0, &["nvme    read       permitted  yes      yes", "the disk is as it was"]),
+];
+
 /// An engine that reaches its buffer in memory and not the target, and does not say so.
 const CUT_SHORT: &[Step] = &[
     ("peerdma copy 05:00.0 06:00.0/bar2 --verify", 4, &["verified   no", "did not arrive"]),
@@ -174,6 +187,11 @@ pub(super) fn tests() -> Vec<Test> {
         [
             ("across root ports, intel", stock().zen(), ACROSS),
             ("across root ports, virtio", stock().zen().iommu(Iommu::Virtio), ACROSS),
+            (
+                "by the kernel's drivers, amd",
+                Setup::named(Which::Stock, "default").zen().iommu(Iommu::Amd),
+                UNTRANSLATED,
+            ),
             ("without an IOMMU", Setup::named(Which::Stock, "default").iommu(Iommu::None), WITHOUT_IOMMU),
         ]
         .map(|(name, setup, steps)| {

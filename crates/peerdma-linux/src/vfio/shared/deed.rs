@@ -2,8 +2,10 @@
 
 use super::super::config::ConfigError;
 use super::super::hot_reset::ShownGroup;
+use super::super::region::BarIndex;
 use super::deed_error::DeedError;
 use super::{Function, ImportReport, ImportState, SharedDevice, answers, lock};
+use peerdma::addr::GuestPhys;
 use peerdma::buffer::config_write::{Change, ConfigWrite, NotAWrite, Register, Target, Unread};
 use peerdma::buffer::life::{Answers, Disturbance};
 use peerdma::buffer::shared::{Disturbed, Disturbing, Held, Wake};
@@ -27,6 +29,13 @@ pub enum Deed<'a> {
     LowPower(Option<BorrowedFd<'a>>),
     /// The end of sleep.
     Wake,
+    /// A guest sees a BAR somewhere else from now on, which the device is not told: a monitor's that keeps BAR registers itself.
+    BarMove {
+        /// Which.
+        bar: BarIndex,
+        /// Where the guest sees its start.
+        to: GuestPhys,
+    },
     /// The end of all use.
     Close,
 }
@@ -147,7 +156,11 @@ impl<F: Function> SharedDevice<F> {
         self.announce_within(deed, Duration::ZERO)
     }
 
-    fn announce_within<'d>(&'d self, deed: Deed<'d>, patience: Duration) -> Result<Announced<'d, F>, DeedError> {
+    pub(super) fn announce_within<'d>(
+        &'d self,
+        deed: Deed<'d>,
+        patience: Duration,
+    ) -> Result<Announced<'d, F>, DeedError> {
         let device = self.address();
         let turn = self.0.turn.take(patience).ok_or(DeedError::Busy { device })?;
         let config = self.with(|function| match deed {
@@ -179,17 +192,20 @@ impl<F: Function> SharedDevice<F> {
         Ok(Announced { device: self, deed, changes, disturbing, shuts, _turn: turn })
     }
 
-    /// Says that the device is gone: nobody asked. Importers are told, windows are shut for good.
+    /// Says that the device is gone: nobody asked. Importers are told, windows are shut for good, and whatever is under way
+    /// ends as one of a closed device. Blocks while the kernel is at something with it, and for one CPU access at most.
     ///
-    /// Returns who has not let go; whatever they do reads all ones or goes nowhere.
+    /// Returns who has not let go; whatever they do reads all ones or goes nowhere. Called again it asks them again.
+    ///
+    /// Not for importers' callbacks, nor inside [`with`](Self::with), which lends what is taken away here.
     pub fn removed(&self) -> Vec<Held> {
         let begun: Vec<_> = self.0.bars.iter().filter_map(|bar| bar.disturb(Disturbance::Removal).ok()).collect();
         // Accesses end by themselves; nobody waits for one here, and the mappings go when the last has ended.
         let _ = self.0.door.shut(Duration::ZERO);
-        let held = begun.iter().flat_map(Disturbing::held).collect();
-        self.0.unmap_windows();
-        *self.0.function.write().unwrap_or_else(PoisonError::into_inner) = None;
-        held
+        self.0.let_go_of_function();
+        // Some let go only when they are asked to look.
+        let late = begun.iter().filter(|disturbing| !disturbing.is_quiet());
+        late.flat_map(Disturbing::held).collect()
     }
 
     /// Whether memory answers, as registers say now. One that sleeps is not asked, as that would wake it.
@@ -217,6 +233,7 @@ impl Deed<'_> {
             Self::Config(_) => "write to config space",
             Self::LowPower(_) => "low power",
             Self::Wake => "waking",
+            Self::BarMove { .. } => "move of a BAR",
             Self::Close => "closing",
         }
     }
@@ -232,6 +249,7 @@ fn disturbances(deed: Deed<'_>, changes: &[Change]) -> Vec<(Disturbance, Option<
         Deed::FunctionReset => whole(Disturbance::FunctionReset),
         Deed::HotReset(_) => whole(Disturbance::HotReset),
         Deed::LowPower(_) | Deed::Wake => whole(Disturbance::PowerDown),
+        Deed::BarMove { bar, .. } => vec![(Disturbance::BarMove, Some(bar.as_u8()))],
         Deed::Close => whole(Disturbance::Close),
         Deed::Config(_) => {
             let about = |change: &Change| {
@@ -300,17 +318,31 @@ impl<'d, F: Function> Announced<'d, F> {
     }
 }
 
-impl<F: Function> Quiet<'_, F> {
+impl<'d, F: Function> Quiet<'d, F> {
     /// Does it, reads the registers, and lets everybody back in whom they let.
     ///
     /// # Errors
     /// The kernel's refusal; what the registers say holds all the same.
     pub fn act(self) -> Result<Outcome, DeedError> {
+        self.act_then(|_, _| ()).1
+    }
+
+    /// Does it, and what is given after it if it succeeds, before it lets anybody back in.
+    pub(super) fn act_then<T>(self, then: impl FnOnce(&F, Deed<'_>) -> T) -> (Option<T>, Result<Outcome, DeedError>) {
         let device = self.device;
-        match device.with(|function| act(function, self.deed)) {
-            Some(done) => self.end(done),
-            None => Err(DeedError::Closed { device: device.address() }),
+        match device.with(|function| act(function, self.deed).map(|()| then(function, self.deed))) {
+            Some(Ok(then)) => (Some(then), self.end(Ok(()))),
+            Some(Err(error)) => (None, self.end(Err(error))),
+            None => (None, Err(DeedError::Closed { device: device.address() })),
         }
+    }
+
+    pub(super) fn device(&self) -> &'d SharedDevice<F> {
+        self.device
+    }
+
+    pub(super) fn deed(&self) -> Deed<'d> {
+        self.deed
     }
 
     /// Says that it has been done together with another device: a hot reset, which is asked of one and meant for all.
@@ -328,10 +360,7 @@ impl<F: Function> Quiet<'_, F> {
         match self.deed {
             Deed::LowPower(_) if done.is_ok() => *lock(&device.0.asleep) = true,
             Deed::Wake if done.is_ok() => *lock(&device.0.asleep) = false,
-            Deed::Close => {
-                device.0.unmap_windows();
-                *device.0.function.write().unwrap_or_else(PoisonError::into_inner) = None;
-            }
+            Deed::Close => device.0.let_go_of_function(),
             _ => {}
         }
         let read = device.answers();
@@ -366,7 +395,7 @@ fn act<F: Function>(function: &F, deed: Deed<'_>) -> Result<(), DeedError> {
         Deed::Config(write) => function.write_config(write.offset(), write.bytes())?,
         Deed::LowPower(wakeup) => function.enter_low_power(wakeup)?,
         Deed::Wake => function.exit_low_power()?,
-        Deed::Close => {}
+        Deed::BarMove { .. } | Deed::Close => {}
     }
     Ok(())
 }

@@ -17,9 +17,11 @@
 use super::super::bar::BarMapping;
 use super::super::region::BarRange;
 use super::import_error::ImportError;
+use super::import_state::{ImportReport, ImportRoute, ImportState, Need, Quiesce, Reports};
+use super::placing::Placed;
 use super::{Exported, Function, lock};
 use peerdma::access::{MemAttrs, Prot};
-use peerdma::addr::{AddrRange, Bytes, Iova};
+use peerdma::addr::{AddrRange, Bytes, GuestPhys, Iova};
 use peerdma::buffer::life::{Disturbance, Generation};
 use peerdma::buffer::shared::{Attachment, Holder, Importer, MapRefused, Mapped, Receipt};
 use peerdma::buffer::terms::Declaration;
@@ -30,81 +32,6 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-/// Whether those who depend on an import can do without it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Need {
-    /// They cannot: it is an error where it is not mapped.
-    Required,
-    /// They can, more slowly: where it is not mapped is told to who asks.
-    BestEffort,
-}
-
-/// Who answers for it that those who reach through an import's address space reach the memory.
-#[derive(Clone, Copy, Debug)]
-pub enum ImportRoute<'p> {
-    /// The verdict on the declaration's device and every owner of the buffer's bytes, asked when it attaches.
-    Judged(&'p Peers<'p>),
-    /// A permit that the caller has: of [`Peers::permit`] for each device of the space, or its [own word](Permit::vouched). What is
-    /// declared then are the tables of the space, and no device.
-    Permitted(Permit),
-}
-
-/// Stops and starts what uses an import; for initiators that are to end in good order and not by a fault.
-///
-/// Both are called from whichever thread does something to the device, and must not wait.
-pub trait Quiesce: Send + Sync {
-    /// Stops the initiator, and says whether it has. Asked again and again until it has.
-    fn stop(&self, cause: Disturbance) -> bool;
-    /// The memory is mapped again, at the same addresses.
-    fn start(&self);
-}
-
-/// Nothing to stop: a request that comes late ends in a fault of the IOMMU.
-impl Quiesce for () {
-    fn stop(&self, _: Disturbance) -> bool {
-        true
-    }
-
-    fn start(&self) {}
-}
-
-/// How an import stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ImportState {
-    /// Mapped, in this generation of the buffer.
-    Mapped(Generation),
-    /// Away with the memory, for this cause.
-    Away(Disturbance),
-    /// Told to let go and not yet out: its initiator still runs.
-    Stopping(Disturbance),
-    /// Told to let go and not out: the address space does not unmap.
-    Stuck(ImportError),
-    /// The memory is there, and it is not mapped.
-    Failed(ImportError),
-    /// The memory is gone for good.
-    Gone,
-}
-
-/// An import and how it stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ImportReport {
-    /// What it is called.
-    pub name: String,
-    /// The buffer.
-    pub buffer: String,
-    /// Where it is mapped, or is to be.
-    pub iova: AddrRange<Iova>,
-    /// Whether it can be done without.
-    pub need: Need,
-    /// How it stands.
-    pub state: ImportState,
-}
-
-/// What reports how it stands.
-pub(super) trait Reports: Send + Sync {
-    fn report(&self) -> ImportReport;
-}
-
 /// A buffer mapped in an address space, for as long as this lives and the memory is there.
 ///
 /// Dropping it unmaps and detaches.
@@ -114,7 +41,6 @@ struct Inner<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> {
     name: String,
     of: Exported<F>,
     space: Arc<Mutex<S>>,
-    iova: AddrRange<Iova>,
     prot: Prot,
     permit: Permit,
     need: Need,
@@ -124,6 +50,8 @@ struct Inner<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> {
 }
 
 struct State {
+    /// Where it is mapped, or is to be. It changes only while nothing is held.
+    iova: AddrRange<Iova>,
     now: ImportState,
     held: Option<InUse>,
     /// Whether a thread is mapping it, and whether it was called to do so again meanwhile.
@@ -176,13 +104,13 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
             name: name.into(),
             of: of.clone(),
             space,
-            iova,
             prot,
             permit,
             need,
             quiesce: Box::new(quiesce),
             seat: OnceLock::new(),
             state: Mutex::new(State {
+                iova,
                 now: ImportState::Away(Disturbance::DecodeOff),
                 held: None,
                 entering: false,
@@ -202,6 +130,8 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
         }
         match (need, import.state()) {
             (Need::Required, ImportState::Failed(error)) => Err(error),
+            // It went for good meanwhile.
+            (Need::Required, ImportState::Gone) => Err(ImportError::Closed),
             _ => Ok(import),
         }
     }
@@ -222,6 +152,30 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> DmaImport<S,
             self.0.enter();
         }
         self.state()
+    }
+}
+
+/// As IOVAs, which are the guest's addresses where a guest's device is the initiator.
+impl<S: IoSpace<File = Arc<OwnedFd>> + Send + 'static, F: Function> Placed for DmaImport<S, F> {
+    fn name(&self) -> String {
+        format!("the import {}", self.0.name)
+    }
+
+    fn at(&self) -> GuestPhys {
+        GuestPhys::new(lock(&self.0.state).iova.start().as_u64())
+    }
+
+    fn place(&self, at: GuestPhys) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let len = self.0.of.size();
+        let wraps = || format!("{len} at {at} are more than there are addresses");
+        let iova = AddrRange::new(Iova::new(at.as_u64()), len).ok_or_else(wraps)?;
+        lock(&self.0.space).check_place(iova)?;
+        let mut state = lock(&self.0.state);
+        if state.held.is_some() {
+            return Err(format!("it is mapped at {}; have it let go first", state.iova).into());
+        }
+        state.iova = iova;
+        Ok(())
     }
 }
 
@@ -308,8 +262,16 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
             }
             // Another disturbance has begun; it will be called again.
             Err(ImportError::Buffer(MapRefused::Life(_))) => return,
-            Err(error) if lock(&self.state).held.is_some() => ImportState::Stuck(error),
-            Err(error) => ImportState::Failed(error),
+            Err(error) => {
+                let mut state = lock(&self.state);
+                state.now = match () {
+                    () if state.held.is_some() => ImportState::Stuck(error),
+                    // It failed since the memory went meanwhile, which has been told, or is about to be.
+                    () if !self.seat.get().is_some_and(Attachment::may_map) => return,
+                    () => ImportState::Failed(error),
+                };
+                return;
+            }
         };
         lock(&self.state).now = now;
     }
@@ -339,10 +301,11 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
     /// Maps range after range, at consecutive IOVAs.
     fn map_all(&self, held: &mut InUse) -> Result<(), ImportError> {
         let prot = self.prot.within(held.mapped.prot()).unwrap_or(held.mapped.prot());
+        let whole = lock(&self.state).iova;
         let mut at = Bytes::ZERO;
         for &range in self.of.ranges() {
-            let iova = self.iova.slice(at, range.len());
-            let iova = iova.ok_or(ImportError::Length { iova: self.iova, buffer: self.of.size() })?;
+            let iova = whole.slice(at, range.len());
+            let iova = iova.ok_or(ImportError::Length { iova: whole, buffer: self.of.size() })?;
             // No more than the buffer's length, which was compared.
             at = Bytes::new(at.as_u64() + range.len().as_u64());
             let bar = self.map_one(range, iova, prot)?;
@@ -398,8 +361,11 @@ impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Inner<S, F> {
 impl<S: IoSpace<File = Arc<OwnedFd>> + Send, F: Function> Reports for Inner<S, F> {
     fn report(&self) -> ImportReport {
         let buffer = self.of.buffer().name().into();
-        let state = lock(&self.state).now.clone();
-        ImportReport { name: self.name.clone(), buffer, iova: self.iova, need: self.need, state }
+        let (state, iova) = {
+            let state = lock(&self.state);
+            (state.now.clone(), state.iova)
+        };
+        ImportReport { name: self.name.clone(), buffer, iova, need: self.need, state }
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`SharedDevice`]: the device, its BARs as [`Bar`]s of buffers. [`Deed`]: what is done to it.
 //! - [`DmaImport`]: a buffer in an address space, which lets go and comes back by itself.
 //! - [`CpuWindow`]: a buffer in the CPU's reach; an access while the memory does not answer is an error and no SIGBUS.
+//! - [`GuestBars`]: where a guest sees the BARs, and all that moves with their registers.
 //!
 //! What another holder of the same device does behind this one's back is not seen: a descriptor is for one driver.
 //!
@@ -26,6 +27,8 @@ mod exported;
 mod function;
 mod import;
 mod import_error;
+mod import_state;
+mod placing;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -34,14 +37,16 @@ pub use deed::{Announced, Deed, Outcome, Quiet};
 pub use deed_error::DeedError;
 pub use exported::{Exported, ShareError};
 pub use function::Function;
-pub use import::{DmaImport, ImportReport, ImportRoute, ImportState, Need, Quiesce};
+pub use import::DmaImport;
 pub use import_error::ImportError;
+pub use import_state::{ImportReport, ImportRoute, ImportState, Need, Quiesce};
+pub use placing::{GuestBars, Placed, PlacingError};
 pub use window::{CpuWindow, WindowError};
 
 use super::device::VfioDevice;
 use deed::Turn;
 use door::Door;
-use import::Reports;
+use import_state::Reports;
 use peerdma::buffer::config_write::Target;
 use peerdma::buffer::life::Answers;
 use peerdma::buffer::shared::{Bar, Buffer};

@@ -1,5 +1,7 @@
 //! A function that is a handful of bytes, and a space that counts, under all that is done to a device.
 
+mod placing;
+mod removal;
 mod several;
 
 use super::super::bar::{BarMapping, MapBarError};
@@ -33,19 +35,35 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(5);
 
 /// What happened, in order, to function and space alike.
-type Log = Arc<Mutex<Vec<String>>>;
+type Log = Arc<Happened>;
+
+#[derive(Default)]
+struct Happened {
+    lines: Mutex<Vec<String>>,
+    /// What comes in between, the next time that something happens which begins with this.
+    then: Mutex<Option<(&'static str, Between)>>,
+}
+
+type Between = Box<dyn FnOnce() + Send>;
 
 fn say(log: &Log, what: impl Into<String>) {
-    lock(log).push(what.into());
+    let what = what.into();
+    let then = lock(&log.then).take_if(|(at, _)| what.starts_with(*at));
+    lock(&log.lines).push(what);
+    // In the middle of it, as the function or the space has not come back yet.
+    if let Some((_, then)) = then {
+        then();
+    }
 }
 
 fn said(log: &Log) -> Vec<String> {
-    std::mem::take(&mut *lock(log))
+    std::mem::take(&mut *lock(&log.lines))
 }
 
 /// A function with one BAR, power management at 0x40, and a kernel that refuses to reset it if told so.
 struct Fake {
-    config: Mutex<Vec<u8>>,
+    /// All ones once it is pulled.
+    config: Arc<Mutex<Vec<u8>>>,
     log: Log,
     stubborn: Arc<AtomicBool>,
 }
@@ -65,7 +83,11 @@ impl Fake {
         config[0x18] = 0x04; // BAR 2, of 64 bits.
         config[0x1b] = 0xc0;
         config[0x40] = 0x01;
-        Self { config: Mutex::new(config), log: log.clone(), stubborn: Arc::default() }
+        Self { config: Arc::new(Mutex::new(config)), log: log.clone(), stubborn: Arc::default() }
+    }
+
+    fn there(&self) -> Result<(), Errno> {
+        if lock(&self.config).starts_with(&[0xff; 4]) { Err(Errno::ENODEV) } else { Ok(()) }
     }
 }
 
@@ -85,9 +107,12 @@ impl Function for Fake {
     }
 
     fn write_config(&self, offset: u16, from: &[u8]) -> Result<(), ConfigError> {
-        let at = usize::from(offset);
-        lock(&self.config)[at..at + from.len()].copy_from_slice(from);
         say(&self.log, format!("write {offset:#x}"));
+        // What is written to a card that is not there goes nowhere, and the kernel does not say so.
+        if self.there().is_ok() {
+            let at = usize::from(offset);
+            lock(&self.config)[at..at + from.len()].copy_from_slice(from);
+        }
         Ok(())
     }
 
@@ -96,7 +121,7 @@ impl Function for Fake {
             return Err(ResetError::Kernel { device: address(), errno: Errno::EIO });
         }
         say(&self.log, "reset");
-        Ok(())
+        self.there().map_err(|errno| ResetError::Kernel { device: address(), errno })
     }
 
     fn function_reset(&self) -> Result<(), FunctionResetError> {
@@ -120,11 +145,13 @@ impl Function for Fake {
 
     fn map(&self, range: BarRange) -> Result<BarMapping, MapBarError> {
         say(&self.log, "mmap");
+        self.there().map_err(|errno| MapBarError::Kernel { device: address(), range, errno })?;
         Ok(BarMapping::of(Mapping::anonymous(4 * PAGE as usize).unwrap(), address(), range))
     }
 
-    fn export(&self, _: BarRange) -> Result<Arc<OwnedFd>, ExportError> {
+    fn export(&self, range: BarRange) -> Result<Arc<OwnedFd>, ExportError> {
         say(&self.log, "export");
+        self.there().map_err(|errno| ExportError::Kernel { device: address(), range, errno })?;
         Ok(Arc::new(std::fs::File::open("/dev/null").unwrap().into()))
     }
 }
@@ -177,6 +204,13 @@ impl IoSpace for Space {
         &self.abilities
     }
 
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities.check_iovas(iova)?;
+        let existing =
+            self.mapped.iter().find(|mapped| mapped.start() <= iova.last() && iova.start() <= mapped.last()).copied();
+        existing.map_or(Ok(()), |existing| Err(MapError::Overlap { iova, existing: Some(existing) }))
+    }
+
     fn map(
         &mut self,
         iova: AddrRange<Iova>,
@@ -210,6 +244,7 @@ impl IoSpace for Space {
 
 struct Bench {
     log: Log,
+    config: Arc<Mutex<Vec<u8>>>,
     device: SharedDevice<Fake>,
     exported: Exported<Fake>,
     space: Arc<Mutex<Space>>,
@@ -225,10 +260,10 @@ impl Bench {
     fn new(files: bool) -> Self {
         let log = Log::default();
         let (fake, space) = (Fake::new(&log), Space::new(&log, files));
-        let (stubborn, broken) = (fake.stubborn.clone(), space.broken.clone());
+        let (stubborn, broken, config) = (fake.stubborn.clone(), space.broken.clone(), fake.config.clone());
         let device = SharedDevice::new(fake).unwrap();
         let exported = device.export("frames", range(), Owner::Device(OwnerId::new(1))).unwrap();
-        Self { log, device, exported, space: Arc::new(Mutex::new(space)), stubborn, broken }
+        Self { log, config, device, exported, space: Arc::new(Mutex::new(space)), stubborn, broken }
     }
 
     fn import(&self, need: Need, quiesce: impl Quiesce + 'static) -> Result<DmaImport<Space, Fake>, ImportError> {

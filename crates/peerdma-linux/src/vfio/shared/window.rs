@@ -61,11 +61,15 @@ impl<F: Function> SharedDevice<F> {
     /// # Errors
     /// As [`VfioDevice::map`](super::super::VfioDevice::map); ENODEV once the device is closed.
     pub fn window(&self, name: &str, range: BarRange) -> Result<CpuWindow<F>, MapBarError> {
-        let mapping = self.with(|function| function.map(range)).ok_or_else(|| closed(self.address(), range))??;
-        let mapping = Arc::new(RwLock::new(Some(mapping)));
-        let mut windows = lock(&self.0.windows);
-        windows.retain(|window| window.strong_count() > 0);
-        windows.push(Arc::downgrade(&mapping));
+        let mapped = self.with(|function| {
+            let mapping = Arc::new(RwLock::new(Some(function.map(range)?)));
+            let mut windows = lock(&self.0.windows);
+            windows.retain(|window| window.strong_count() > 0);
+            // Before the function is given back, so that whoever closes the device finds it.
+            windows.push(Arc::downgrade(&mapping));
+            Ok(mapping)
+        });
+        let mapping = mapped.ok_or_else(|| closed(self.address(), range))??;
         Ok(CpuWindow { device: self.0.clone(), mapping, name: name.into(), slot: None })
     }
 }
@@ -151,8 +155,12 @@ impl<F: Function> CpuWindow<F> {
 }
 
 impl<F> Inner<F> {
-    /// Unmaps all windows, when nobody is inside.
-    pub(super) fn unmap_windows(&self) {
+    /// Takes the function from everybody, and unmaps all windows, each when nobody is inside; a mapping keeps its
+    /// device open.
+    pub(super) fn let_go_of_function(&self) {
+        let function = self.function.write().unwrap_or_else(PoisonError::into_inner).take();
+        // From here on no window is made.
+        drop(function);
         for window in lock(&self.windows).drain(..).filter_map(|window| window.upgrade()) {
             *window.write().unwrap_or_else(PoisonError::into_inner) = None;
         }

@@ -199,6 +199,31 @@ impl<'a> ConfigWrite<'a> {
     }
 }
 
+/// Where a BAR lies, as its registers say.
+pub(super) fn address<C: ConfigSpace>(target: &Target<'_, C>, wanted: u8) -> Option<u64> {
+    let count = match target.config.byte(HEADER_TYPE)? & 0x7f {
+        0 => 6,
+        1 => 2,
+        _ => return None,
+    };
+    let mut index = 0;
+    while index < count {
+        let at = BARS + 4 * u16::from(index);
+        let kind = target.config.byte(at)?;
+        let registers = if kind & 7 == 4 && index + 1 < count { 2 } else { 1 };
+        if index == wanted {
+            let size = target.bars[usize::from(index)]?.as_u64();
+            let place = Place { register: Register::Bar(index), at, registers, fixed: 0xf };
+            if kind & 1 == 1 || !size.is_power_of_two() {
+                return None;
+            }
+            return Some(place.read(target.config)? & !(size - 1) & !place.fixed);
+        }
+        index += registers as u8;
+    }
+    None
+}
+
 /// Where an address lies in the header.
 #[derive(Clone, Copy)]
 struct Place {

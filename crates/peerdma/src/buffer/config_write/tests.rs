@@ -88,6 +88,20 @@ fn asking_for_a_size_moves_nothing_and_writing_another_address_does() {
 }
 
 #[test]
+fn a_bar_lies_where_its_registers_say_and_where_they_are_not_read_nobody_knows() {
+    let mut function = gpu();
+    function.bars[1] = Some((0xe000_0000, 14, false));
+    let (config, at) = (function.config(), |address| Some(BusAddr::new(address)));
+    let target = function.target(&config);
+    assert_eq!((target.address(0), target.address(2)), (at(0x60_0000_0000), at(0xe000_0000)));
+    assert_eq!([1, 3, 4, 6, 255].map(|bar| target.address(bar)), [None; 5], "an upper half, and none");
+    let unsized_one = Target { bars: [None; 6], ..target };
+    assert_eq!(unsized_one.address(0), None, "some of its lowest bits may not be there");
+    let cut = ConfigBytes::new(config.bytes()[..0x14].to_vec(), ConfigSize::Unknown);
+    assert_eq!(function.target(&cut).address(0), None);
+}
+
+#[test]
 fn a_bridge_resets_the_bus_below_it_until_it_no_longer_does() {
     let mut bridge = Function { is_bridge: true, ..Function::plain() };
     assert_eq!(changes(&bridge, 0x3c, &[0, 0, 0x40, 0]), [Change::HotReset]);

@@ -80,6 +80,11 @@ impl IoSpace for DirectSpace {
         &self.abilities
     }
 
+    fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
+        self.abilities.check_iovas(iova)?;
+        self.mapped.check_map(&self.abilities, iova)
+    }
+
     fn map(
         &mut self,
         iova: AddrRange<Iova>,
