@@ -5,6 +5,7 @@
 
 mod descriptor;
 mod inputs;
+mod library;
 
 use super::asked::Asked;
 use super::bench::{self, PAGE};
@@ -32,6 +33,7 @@ pub(super) fn run(asked: &Asked, worker: &mut Worker<'_>) {
     let (target, nvme) = (asked.target, asked.nvme);
     let mut claims = inputs::claims();
     claims.extend(descriptor::claims());
+    claims.extend(library::claims());
     worker.claims(move || set_up(target, nvme), Exporters::clear, claims);
 }
 

@@ -7,6 +7,7 @@
 
 mod inputs;
 mod library;
+mod refused;
 mod revoke;
 
 use super::answer::{refused, taken};
@@ -98,6 +99,7 @@ fn claims() -> Vec<Claim<Tried>> {
     claims.extend(revoke::claims());
     claims.extend(inputs::claims());
     claims.extend(library::claims());
+    claims.extend(refused::claims());
     claims
 }
 

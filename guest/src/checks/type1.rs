@@ -6,6 +6,7 @@
 //! a translating IOMMU, or what is not mapped would be reached all the same.
 
 mod inputs;
+mod library;
 
 use super::answer::{refused, taken};
 use super::asked::Asked;
@@ -13,7 +14,7 @@ use super::bench::{self, Bench, ELSEWHERE, Fate, HERE, PAGE, Space, USED, expect
 use super::claim::{Claim, Stop, equal};
 use super::worker::Worker;
 use peerdma::addr::{AddrRange, Bytes, Iova, ProcVa};
-use peerdma::dma::{Errno, IoSpace, MapError, MemAttrs, Permit, Prot, Source};
+use peerdma::dma::{Errno, IoSpace, MapError, MemAttrs, Permit, Prot, Source, SourceKind};
 use peerdma::pcie::PciAddr;
 use peerdma_linux::raw::{self, Mapped};
 use peerdma_linux::tree::Tree;
@@ -107,6 +108,7 @@ fn claims(shared: Option<PciAddr>) -> Vec<Claim<Tried>> {
     ));
     claims.extend(inputs::maps());
     claims.extend(inputs::unmaps());
+    claims.extend(library::claims());
     claims
 }
 
@@ -209,7 +211,11 @@ fn pool(bench: &mut Tried, shared: Option<PciAddr>) -> Result<(), Stop> {
     let file: File = file.map_err(|error| Stop::Broken(format!("{path}: {error}")))?;
     let memory = taken("mapping from the pool", Mapped::of_file(&file, PAGE))?;
     let seen = bench.space.map_memory(Prot::ReadWrite, memory.address(), HERE, PAGE);
-    refused("mapping it for a device", Errno::EFAULT, seen)
+    refused("mapping it for a device", Errno::EFAULT, seen)?;
+    let here = AddrRange::new(HERE, PAGE).ok_or_else(|| Stop::broken("the place wraps"))?;
+    let ours = library::maps(bench, here, memory.address());
+    let named = MapError::SourceRefused { kind: SourceKind::Process, errno: Errno::EFAULT };
+    equal("mapping it by the library", &Err(named), &ours)
 }
 
 /// A place in this process where nothing is mapped: the first page, which Linux keeps empty.

@@ -17,7 +17,7 @@ const P: u64 = PAGE.as_u64();
 
 /// A number of bytes, counted from the start of the BAR or from its end.
 #[derive(Clone, Copy)]
-enum At {
+pub(super) enum At {
     Start(u64),
     End(u64),
 }
@@ -25,7 +25,7 @@ enum At {
 use At::{End, Start};
 
 impl At {
-    fn bytes(self, size: Bytes) -> u64 {
+    pub(super) fn bytes(self, size: Bytes) -> u64 {
         match self {
             Start(bytes) => bytes,
             End(before) => size.as_u64().wrapping_sub(before),

@@ -17,16 +17,16 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-const P: u64 = PAGE.as_u64();
-const AT: u64 = HERE.as_u64();
-const ALL: u64 = USED.as_u64();
+pub(super) const P: u64 = PAGE.as_u64();
+pub(super) const AT: u64 = HERE.as_u64();
+pub(super) const ALL: u64 = USED.as_u64();
 
 /// Where interrupts are written on x86; no memory can be mapped over it.
-const MSI_WINDOW: u64 = 0xfee0_0000;
+pub(super) const MSI_WINDOW: u64 = 0xfee0_0000;
 
 /// A file to map: each is four pages long.
 #[derive(Clone, Copy)]
-enum Of {
+pub(super) enum Of {
     /// One range of a BAR.
     OneRange,
     /// Two ranges of a BAR.
@@ -102,7 +102,7 @@ impl Map {
     }
 }
 
-fn file(bench: &Tried, of: Of) -> Result<OwnedFd, Stop> {
+pub(super) fn file(bench: &Tried, of: Of) -> Result<OwnedFd, Stop> {
     let export = |ranges: &[(u64, u64)]| {
         let file = taken("exporting", raw::export(bench.device()?, &export::request(ranges)))?;
         file.ok_or_else(|| Stop::broken("the export gave no descriptor"))

@@ -14,7 +14,7 @@ use peerdma_linux::vfio::Nodes;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-const VOUCHED: Permit = Permit::vouched(Prot::ReadWrite);
+pub(super) const VOUCHED: Permit = Permit::vouched(Prot::ReadWrite);
 
 pub(super) fn claims() -> Vec<Claim<Tried>> {
     vec![
@@ -44,7 +44,7 @@ fn all_of(file: &Arc<OwnedFd>) -> Source<Arc<OwnedFd>> {
 }
 
 /// Has the engine in a space of the library's for as long as the claim runs.
-fn within(
+pub(super) fn within(
     bench: &mut Tried,
     tries: impl FnOnce(&mut Tried, &mut IommufdSpace) -> Result<(), Stop>,
 ) -> Result<(), Stop> {

@@ -11,7 +11,7 @@ use peerdma::addr::{Bytes, Iova, ProcVa};
 use peerdma::dma::{Errno, Prot};
 
 /// Where interrupts are written on x86; no memory can be mapped over it.
-const MSI_WINDOW: u64 = 0xfee0_0000;
+pub(super) const MSI_WINDOW: u64 = 0xfee0_0000;
 
 /// One mapping.
 struct Map {
@@ -24,7 +24,7 @@ struct Map {
 
 /// Where in the process a mapping starts.
 #[derive(Clone, Copy)]
-enum Origin {
+pub(super) enum Origin {
     /// So many bytes after the start of the BAR's mapping, which is page aligned.
     Bar(u64),
     /// Where nothing is mapped.
@@ -33,11 +33,22 @@ enum Origin {
     Top,
 }
 
+impl Origin {
+    /// Where that is.
+    pub(super) fn address(self, bench: &Tried) -> Result<ProcVa, Stop> {
+        Ok(match self {
+            Bar(offset) => ProcVa::new(bench.bar_address()?.as_u64() + offset),
+            Nowhere => NOWHERE,
+            Top => ProcVa::new(u64::MAX - (P - 1)),
+        })
+    }
+}
+
 const fn map(what: &'static str, iova: u64, len: u64, from: Origin, answer: Answer) -> Map {
     Map { what, iova, len, from, answer }
 }
 
-const P: u64 = PAGE.as_u64();
+pub(super) const P: u64 = PAGE.as_u64();
 const AT: u64 = HERE.as_u64();
 const EINVAL: Answer = Refused(Errno::EINVAL);
 const EFAULT: Answer = Refused(Errno::EFAULT);
@@ -69,11 +80,7 @@ pub(super) fn maps() -> Vec<Claim<Tried>> {
 
 impl Map {
     fn tries(&self, bench: &mut Tried) -> Result<(), Stop> {
-        let from = match self.from {
-            Bar(offset) => ProcVa::new(bench.bar_address()?.as_u64() + offset),
-            Nowhere => NOWHERE,
-            Top => ProcVa::new(u64::MAX - (P - 1)),
-        };
+        let from = self.from.address(bench)?;
         let seen = bench.space.map_memory(Prot::ReadWrite, from, Iova::new(self.iova), Bytes::new(self.len));
         self.answer.expect("mapping", seen).map(drop)
     }
