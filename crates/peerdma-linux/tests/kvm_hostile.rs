@@ -191,9 +191,7 @@ impl Scene {
             match exit {
                 Exit::Out { port: 0x10, .. } | Exit::Halted | Exit::ShutDown | Exit::Revoked { .. } => return Ok(met),
                 Exit::Load { len, .. } | Exit::In { len, .. } => self.vcpu.answer(&vec![0; len])?,
-                Exit::Missed { access: MissedAccess::Load { len, .. }, .. } => {
-                    self.vcpu.answer(&vec![0; len])?
-                }
+                Exit::Missed { access: MissedAccess::Load { len, .. }, .. } => self.vcpu.answer(&vec![0; len])?,
                 Exit::Missed { .. } | Exit::Store { .. } | Exit::Out { .. } | Exit::Interrupted => {}
                 other => return Err(format!("{words}: {other:?}").into()),
             }
@@ -208,9 +206,7 @@ impl Scene {
             self.vcpu.stop_next();
             match self.vcpu.run() {
                 Ok(Exit::Load { len, .. } | Exit::In { len, .. }) => self.vcpu.answer(&vec![0; len])?,
-                Ok(Exit::Missed { access: MissedAccess::Load { len, .. }, .. }) => {
-                    self.vcpu.answer(&vec![0; len])?
-                }
+                Ok(Exit::Missed { access: MissedAccess::Load { len, .. }, .. }) => self.vcpu.answer(&vec![0; len])?,
                 Ok(Exit::Interrupted) | Err(_) => return Ok(()),
                 Ok(_) => {}
             }

@@ -5,11 +5,13 @@
 
 mod backings;
 mod following;
+mod hostile;
 mod inner;
 mod inputs;
 mod one_memfd;
 mod taken_away;
 
+use inner::PORT;
 pub(crate) use inner::{Inner, told};
 
 use super::asked::Asked;
@@ -47,6 +49,7 @@ pub(super) fn run(asked: &Asked, worker: &mut Worker<'_>) {
     claims.extend(following::claims());
     claims.extend(inputs::claims());
     claims.extend(one_memfd::claims());
+    claims.extend(hostile::claims());
     worker.claims(move || set_up(target, importer, drive), Tried::clear, claims);
 }
 

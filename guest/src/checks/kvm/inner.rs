@@ -1,7 +1,7 @@
 //! The machine inside the guest: one processor and a page of code.
 
 use super::super::claim::{Stop, equal};
-use super::page;
+use super::{MEMORY, page};
 use peerdma::access::Prot;
 use peerdma::addr::{Bytes, GuestPhys};
 use peerdma_linux::kvm::{Exit, Kvm, Registers, Slot, SlotMemory, Vcpu, Vm};
@@ -27,6 +27,31 @@ const RACES: [u8; 11] = [0x89, 0x03, 0x40, 0x84, 0xc0, 0x75, 0xf9, 0xe7, 0x10, 0
 /// Offsets of the four in the page of code.
 const PROGRAMS: [(u64, &[u8]); 4] = [(0, &STORES), (0x100, &LOADS), (0x200, &COUNTS), (0x300, &RACES)];
 
+/// Instructions at `ebx`, `esi`, `edi` or `esp`, which all point at the same place; `ecx` is 16.
+pub(super) const HOSTILE: [(&str, &[u8]); 14] = [
+    ("mov [ebx], al", &[0x88, 0x03]),
+    ("mov [ebx], eax", &[0x89, 0x03]),
+    ("mov eax, [ebx]", &[0x8b, 0x03]),
+    ("xchg [ebx], eax", &[0x87, 0x03]),
+    ("lock inc dword [ebx]", &[0xf0, 0xff, 0x03]),
+    ("lock xadd [ebx], eax", &[0xf0, 0x0f, 0xc1, 0x03]),
+    ("lock cmpxchg8b [ebx]", &[0xf0, 0x0f, 0xc7, 0x0b]),
+    ("rep movsb onto itself", &[0xf3, 0xa4]),
+    ("rep stosd", &[0xf3, 0xab]),
+    ("std; rep stosd", &[0xfd, 0xf3, 0xab]),
+    ("rep lodsd", &[0xf3, 0xad]),
+    ("push eax", &[0x50]),
+    ("pusha", &[0x60]),
+    ("jmp ebx", &[0xff, 0xe3]),
+];
+
+/// Where they are in the page of code, and how far from each other.
+const WORST: u64 = 0x400;
+const APART: u64 = 0x20;
+
+/// `out 0x10, eax; hlt`
+const SAYS: [u8; 3] = [0xe7, 0x10, 0xf4];
+
 /// A machine with nothing but code.
 pub(crate) struct Inner {
     pub(crate) vcpu: Vcpu,
@@ -39,6 +64,9 @@ impl Inner {
         for (offset, code) in PROGRAMS {
             pages.write(Bytes::new(offset), code)?;
         }
+        for (at, (_, code)) in (WORST..).step_by(APART as usize).zip(HOSTILE) {
+            pages.write(Bytes::new(at), &[code, &SAYS].concat())?;
+        }
         let code = vm.add(GuestPhys::new(CODE), &SlotMemory::of_pages(&pages), page(), Prot::ReadWrite)?;
         let mut vcpu = kvm.create_vcpu(vm, 0)?;
         vcpu.start_flat(code.range().start())?;
@@ -47,6 +75,24 @@ impl Inner {
 
     fn begin(&mut self, program: u64, at: GuestPhys, value: u32) -> Result<(), Stop> {
         let registers = Registers { rax: value.into(), rbx: at.as_u64(), rip: CODE + program, ..Registers::default() };
+        Ok(self.vcpu.set_registers(registers)?)
+    }
+
+    /// Begins one of [`HOSTILE`], aimed at a place, whatever it was at before.
+    pub(super) fn does(&mut self, nth: usize, at: GuestPhys) -> Result<(), Stop> {
+        let rip = CODE + WORST + nth as u64 * APART;
+        self.vcpu.start_flat(GuestPhys::new(rip))?;
+        let at = at.as_u64();
+        let registers = Registers {
+            rax: MEMORY.as_u64() + 8,
+            rbx: at,
+            rcx: 16,
+            rsi: at,
+            rdi: at,
+            rsp: at,
+            rip,
+            ..Registers::default()
+        };
         Ok(self.vcpu.set_registers(registers)?)
     }
 

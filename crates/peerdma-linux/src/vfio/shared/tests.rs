@@ -473,16 +473,6 @@ fn closing_ends_everything_and_the_mappings_that_would_keep_the_device_open() {
 }
 
 #[test]
-fn a_device_that_was_pulled_takes_everybody_with_it() {
-    let bench = Bench::new(false);
-    let import = bench.import(Need::Required, ()).unwrap();
-    let mut window = bench.device.window("painter", range()).unwrap();
-    assert!(bench.device.removed().is_empty());
-    assert_eq!((import.state(), bench.exported.buffer().phase()), (ImportState::Gone, Phase::Dead));
-    assert!(matches!(window.load_u32(Bytes::ZERO), Err(WindowError::Closed { .. })));
-}
-
-#[test]
 fn a_bar_that_moves_is_told_of_to_that_bars_importers_and_the_cpu_goes_on() {
     let bench = Bench::new(false);
     let import = bench.import(Need::Required, ()).unwrap();
@@ -508,16 +498,4 @@ fn accesses_beside_resets_are_right_or_refused() {
         }
         (0..50).for_each(|_| drop(bench.device.perform(Deed::Reset, LONG).unwrap()));
     });
-}
-
-#[test]
-fn ranges_that_the_device_does_not_have_are_no_buffers() {
-    let bench = Bench::new(false);
-    let export = |bar: u8, at: u64, len: u64| {
-        let range = BarRange::new(BarIndex::new(bar).unwrap(), Bytes::new(at), Bytes::new(len)).unwrap();
-        bench.device.export("x", range, Owner::Device(OwnerId::new(1))).map(drop)
-    };
-    assert!(matches!(export(0, 0, PAGE), Err(ShareError::Range(MapBarError::Absent { .. }))));
-    assert!(matches!(export(2, 4 * PAGE, PAGE), Err(ShareError::Range(MapBarError::Outside { .. }))));
-    assert!(export(2, PAGE, PAGE).is_ok());
 }

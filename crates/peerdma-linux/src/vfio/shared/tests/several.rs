@@ -87,3 +87,15 @@ fn ranges_that_are_no_buffer_together_are_refused_by_name() {
     assert_eq!(short, ShareError::Length { offered: Bytes::new(PAGE), ranges: Bytes::new(2 * PAGE) });
     assert_eq!(bench.device.buffers().len(), 1, "the one of the bench");
 }
+
+#[test]
+fn ranges_that_the_device_does_not_have_are_no_buffers() {
+    let bench = Bench::new(false);
+    let export = |bar: u8, at: u64, len: u64| {
+        let range = BarRange::new(BarIndex::new(bar).unwrap(), Bytes::new(at), Bytes::new(len)).unwrap();
+        bench.device.export("x", range, Owner::Device(OwnerId::new(1))).map(drop)
+    };
+    assert!(matches!(export(0, 0, PAGE), Err(ShareError::Range(MapBarError::Absent { .. }))));
+    assert!(matches!(export(2, 4 * PAGE, PAGE), Err(ShareError::Range(MapBarError::Outside { .. }))));
+    assert!(export(2, PAGE, PAGE).is_ok());
+}
