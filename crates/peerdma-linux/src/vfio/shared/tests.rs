@@ -205,10 +205,9 @@ impl IoSpace for Space {
     }
 
     fn check_place(&self, iova: AddrRange<Iova>) -> Result<(), MapError> {
-        self.abilities.check_iovas(iova)?;
-        let existing =
-            self.mapped.iter().find(|mapped| mapped.start() <= iova.last() && iova.start() <= mapped.last()).copied();
-        existing.map_or(Ok(()), |existing| Err(MapError::Overlap { iova, existing: Some(existing) }))
+        let apart = |mapped: &&AddrRange<Iova>| mapped.last() < iova.start() || iova.last() < mapped.start();
+        let existing = self.mapped.iter().find(|mapped| !apart(mapped)).copied();
+        existing.map_or(Ok(()), |_| Err(MapError::Overlap { iova, existing }))
     }
 
     fn map(
