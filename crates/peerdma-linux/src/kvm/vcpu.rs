@@ -147,7 +147,9 @@ impl Vcpu {
 
     /// Runs the guest until it leaves.
     ///
-    /// Blocks as long as the guest runs; a signal whose handler returns ends it with [`Exit::Interrupted`].
+    /// Blocks as long as the guest runs, which is as long as the guest likes: it may loop, or have KVM loop for it (seen on Linux 6.18
+    /// without hardware virtualisation: `sgdt` into a hole never comes back). A signal whose handler returns ends it with
+    /// [`Exit::Interrupted`], also then; so whoever needs the thread back sends it one.
     ///
     /// # Errors
     /// [`RunError`]; only after [`RunError::Unanswered`] can the guest go on.
