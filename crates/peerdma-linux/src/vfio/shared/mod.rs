@@ -16,7 +16,8 @@
 //!
 //! What another holder of the same device does behind this one's back is not seen: a descriptor is for one driver.
 //!
-//! Lock order: a deed's turn, then what belongs to one import or window; nothing of a buffer's is called under either.
+//! Lock order: a deed's turn, then what belongs to one import or window, then a buffer's, under which nobody is called: under an import's
+//! lock its buffer is asked how it stands, and told nothing.
 //!
 //! Not here: KVM slots, which are importers of their own; other processes ([`crate::share`]).
 
