@@ -59,8 +59,8 @@ pub trait Placed: Send + Sync {
 /// bars.show(range, slot).show(range, import);
 ///
 /// // The guest writes BAR 2.
-/// let deed = Deed::config(0x18, &0xd000_0000_u32.to_le_bytes())?;
-/// device.perform_placing(deed, &bars, Duration::from_secs(1))?;
+/// let address = 0xd000_0000_u32.to_le_bytes();
+/// device.perform_placing(Deed::config(0x18, &address)?, &bars, Duration::from_secs(1))?;
 /// # Ok(())
 /// # }
 /// ```
