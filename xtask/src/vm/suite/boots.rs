@@ -69,7 +69,7 @@ fn never_begins(laboratory: &Laboratory) -> Result<Done, Failure> {
     // Takes the place of init, and says nothing of itself.
     let bytes = b"#!/bin/busybox sh\nexec /bin/busybox sleep 1000\n".to_vec();
     job.files.push(GuestFile { path: "init".into(), mode: 0o755, bytes });
-    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["first process, 3 times"])?;
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["did not come to its job, 3 times"])?;
     Ok(Done { claims: 1, pairs: 0 })
 }
 
