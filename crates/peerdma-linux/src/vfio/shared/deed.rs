@@ -30,6 +30,7 @@ pub enum Deed<'a> {
     /// The end of sleep.
     Wake,
     /// A guest sees a BAR somewhere else from now on, which the device is not told: a monitor's that keeps BAR registers itself.
+    /// What goes there is said with [`perform_placing`](SharedDevice::perform_placing); by itself it moves nothing.
     BarMove {
         /// Which.
         bar: BarIndex,
@@ -142,10 +143,14 @@ impl<F: Function> SharedDevice<F> {
     /// [`DeedError::Busy`], [`Closed`](DeedError::Closed), [`Refused`](DeedError::Refused) and [`Late`](DeedError::Late):
     /// nothing was done. The others: the kernel refused, and importers may map again where the memory answers.
     pub fn perform(&self, deed: Deed<'_>, patience: Duration) -> Result<Outcome, DeedError> {
+        self.quiet_within(deed, patience)?.act()
+    }
+
+    /// Announces a deed and waits, `patience` at most for both.
+    pub(super) fn quiet_within<'d>(&'d self, deed: Deed<'d>, patience: Duration) -> Result<Quiet<'d, F>, DeedError> {
         let until = Instant::now().checked_add(patience);
-        let left = || until.map_or(patience, |until| until.saturating_duration_since(Instant::now()));
         let announced = self.announce_within(deed, patience)?;
-        announced.wait(left())?.act()
+        announced.wait(until.map_or(patience, |until| until.saturating_duration_since(Instant::now())))
     }
 
     /// Tells importers what is to be done. Waits for nobody.
@@ -156,11 +161,7 @@ impl<F: Function> SharedDevice<F> {
         self.announce_within(deed, Duration::ZERO)
     }
 
-    pub(super) fn announce_within<'d>(
-        &'d self,
-        deed: Deed<'d>,
-        patience: Duration,
-    ) -> Result<Announced<'d, F>, DeedError> {
+    fn announce_within<'d>(&'d self, deed: Deed<'d>, patience: Duration) -> Result<Announced<'d, F>, DeedError> {
         let device = self.address();
         let turn = self.0.turn.take(patience).ok_or(DeedError::Busy { device })?;
         let config = self.with(|function| match deed {

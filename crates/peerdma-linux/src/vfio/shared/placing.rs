@@ -28,7 +28,10 @@ use peerdma::pcie::PciAddr;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// The Status register.
+const STATUS: std::ops::Range<usize> = 0x06..0x08;
 
 /// Something that shows a part of a BAR at an address of a guest: a slot, a mapping in an address space of its devices.
 pub trait Placed: Send + Sync {
@@ -236,9 +239,7 @@ impl<F: Function> SharedDevice<F> {
         bars: &GuestBars,
         patience: Duration,
     ) -> Result<Outcome, PlacingError> {
-        let until = Instant::now().checked_add(patience);
-        let left = || until.map_or(patience, |until| until.saturating_duration_since(Instant::now()));
-        self.announce_within(deed, patience)?.wait(left())?.act_placing(bars)
+        self.quiet_within(deed, patience)?.act_placing(bars)
     }
 }
 
@@ -273,12 +274,14 @@ impl<F: Function> Quiet<'_, F> {
     }
 }
 
-/// The bytes of a register, as they are.
+/// The bytes of a register, as they are and may be written back.
 fn written<F: Function>(function: &F, offset: u16, len: usize) -> Result<Option<Vec<u8>>, super::super::ConfigError> {
     let config = function.config_space()?;
     let at = usize::from(offset);
+    // Whoever writes what stands in the Status register clears it (PCIe 6.0 §7.5.1.1.4); a guest may write it together with Command.
+    let end = if at < STATUS.start { STATUS.start.min(at + len) } else { at + len };
     // What lies past the bytes at hand is no BAR's and moves nothing.
-    Ok(config.bytes().get(at..at + len).map(Into::into))
+    Ok(config.bytes().get(at..end).filter(|_| !STATUS.contains(&at)).map(Into::into))
 }
 
 /// Where the BARs that something follows begin; `None` while that is not settled.

@@ -182,6 +182,13 @@ fn decoding_that_would_show_a_bar_over_something_else_stays_off() {
     let refused = guest.write(0x04, 0x06).unwrap_err();
     assert!(matches!(refused, PlacingError::NoPlace { .. }), "{refused}");
     assert_eq!((guest.places(), guest.import.state()), (at(BASE), ImportState::Away(Disturbance::DecodeOff)));
+    // Status goes with it, where ones clear what stands there, and is not written back.
+    said(&guest.bench.log);
+    lock(&guest.bench.config)[0x07] = 0x20;
+    let deed = Deed::config(0x04, &[0x06, 0, 0x10, 0]).unwrap();
+    guest.bench.device.perform_placing(deed, &guest.bars, LONG).unwrap_err();
+    assert_eq!(lock(&guest.bench.config)[0x04..0x08], [0x04, 0, 0x10, 0]);
+    assert_eq!(said(&guest.bench.log), ["write 0x4", "write 0x4"]);
     guest.write(BAR_2, 0xd000_0004).unwrap();
     guest.write(0x04, 0x06).unwrap();
     assert!(guest.is_mapped_at(0xd000_0000));
