@@ -59,15 +59,25 @@ pub(super) struct Job {
     pub(super) vfio: Vec<String>,
     /// How long the kernel may take from switching on to its first process.
     pub(super) boot_limit: Duration,
-    /// How long the guest may take from there to switching off.
+    /// How long the job may take from there; whole seconds, counted by the guest, which then says what it waits for.
     pub(super) limit: Duration,
+    /// How long the guest may take beyond that to switch off, before it counts as one that hangs as a whole.
+    pub(super) grace: Duration,
 }
 
 impl Job {
     /// A job of root's that needs nothing else.
     pub(super) fn new(argv: Vec<String>) -> Self {
-        let (boot_limit, limit) = (BOOT_LIMIT, LIMIT);
-        Self { argv, files: Vec::new(), user: User::Root, modules: Vec::new(), vfio: Vec::new(), boot_limit, limit }
+        Self {
+            argv,
+            files: Vec::new(),
+            user: User::Root,
+            modules: Vec::new(),
+            vfio: Vec::new(),
+            boot_limit: BOOT_LIMIT,
+            limit: LIMIT,
+            grace: GRACE,
+        }
     }
 }
 
@@ -90,15 +100,18 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// How long a job may take: some ten times what the longest of most takes by itself.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long a guest may take to tell what a job that was given up waits for, and to switch off.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// What the first process, `vm/init`, says on the console before the job.
 const BEGUN: &str = "init: begun";
 
 /// Boots a machine with a job and waits for its end.
 ///
 /// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
-/// guest in some hundreds hangs in it before its job: a kernel on the way to its first process, or a driver that is asked to let
-/// go of a function. Neither says anything about the job, which has not begun in the second case and leaves no result
-/// in the first; such a boot is told and tried anew.
+/// guest in some hundreds hangs in it: a kernel on the way to its first process, a driver that is asked to let
+/// go of a function, or all of the guest beside its job. None says anything about the job: where it alone hangs, the
+/// guest's first process gives it up, and that is an error at once. Such a boot is told and tried anew.
 ///
 /// # Errors
 ///
@@ -124,7 +137,11 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
                     say!("vm: the guest did not come to its job, once more");
                     continue;
                 }
-                End::Exited | End::Killed(_) | End::TimedOut => {}
+                End::Silent => {
+                    say!("vm: all of the guest hangs, once more: {}", tail_of(&folder.path("console"), 2));
+                    continue;
+                }
+                End::Exited | End::Killed(_) => {}
             }
         }
         return Outcome::read(&folder, end, job, started.elapsed());
@@ -175,8 +192,8 @@ enum End {
     Aborted,
     /// By a signal from elsewhere, such as SIGKILL where memory is short.
     Killed(i32),
-    /// We ended it, after its time.
-    TimedOut,
+    /// We ended it, since it neither ended nor gave its job up.
+    Silent,
     /// We ended it, since it hung before the job.
     NeverBegan,
 }
@@ -206,7 +223,7 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
             begun = Some(Instant::now());
         }
         let overdue = match begun {
-            Some(begun) => (begun.elapsed() > job.limit).then_some(End::TimedOut),
+            Some(begun) => (begun.elapsed() > job.limit + job.grace).then_some(End::Silent),
             None => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
         };
         if let Some(end) = overdue {

@@ -47,6 +47,7 @@ pub(super) fn archive(kernel: &Kernel, machine: &Machine, job: &Job) -> Result<V
     archive.file("job/modules", 0o644, load.as_bytes());
     archive.file("job/bind", 0o644, lines(&job.vfio).as_bytes());
     archive.file("job/user", 0o644, if job.user == User::Root { b"root\n" } else { b"nobody\n" });
+    archive.file("job/limit", 0o644, format!("{}\n", job.limit.as_secs()).as_bytes());
     archive.file("job/command", 0o755, command_script(&job.argv).as_bytes());
     for file in &job.files {
         archive.file(&file.path, file.mode, &file.bytes);

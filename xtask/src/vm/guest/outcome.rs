@@ -14,6 +14,12 @@ use std::time::Duration;
 /// How much of a console is shown: a panic's first line stands before all of its traces.
 const CONSOLE_LINES: usize = 80;
 
+/// How much of what a guest tells of a job that it gave up: its kernel's last words, and every process.
+const LOG_LINES: usize = 200;
+
+/// The status of a job that the guest gave up, as `vm/init` writes it.
+const GIVEN_UP: &str = "hung";
+
 /// What came out.
 #[derive(Clone, Debug)]
 pub(in crate::vm) struct Outcome {
@@ -35,12 +41,13 @@ impl Outcome {
             let path = folder.path(name);
             fs::read(&path).map_err(|error| Failure::io("read", &path, &error))
         };
-        let status = String::from_utf8_lossy(&read("status")?).trim().parse::<u8>();
-        let Ok(exit) = status else {
+        let status = String::from_utf8_lossy(&read("status")?).trim().to_string();
+        let Ok(exit) = status.parse::<u8>() else {
             let complaints = tail_of(&folder.path("qemu"), 10);
             let console = tail_of(&folder.path("console"), CONSOLE_LINES);
             let what = match end {
-                End::TimedOut => format!("the guest did not end within {} s", job.limit.as_secs()),
+                _ if status == GIVEN_UP => format!("the job did not end within {} s", job.limit.as_secs()),
+                End::Silent => format!("all of the guest hangs, {ATTEMPTS} times"),
                 End::NeverBegan => format!("the guest did not come to its job, {ATTEMPTS} times"),
                 End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
                 End::Aborted => format!("QEMU aborted, {ATTEMPTS} times"),
@@ -49,11 +56,13 @@ impl Outcome {
             };
             let said = String::from_utf8_lossy(&read("stderr")?).into_owned();
             return Err(Failure::Stopped(format!(
-                "{what}{}{}{}{}",
+                "{what}{}{}{}{}{}{}",
                 // A port whose file cannot grow blocks the guest and says nothing.
                 stock::need_space(&folder.path(""), 1 << 20).err().map(|full| format!("; {full}")).unwrap_or_default(),
                 part("QEMU said", &complaints),
                 part("the job said", &tail(&said, 10)),
+                part("its output ends with", &tail(&String::from_utf8_lossy(&read("stdout")?), 10)),
+                part("the guest said", &tail(&String::from_utf8_lossy(&read("log")?), LOG_LINES)),
                 part("the end of its console", &console)
             )));
         };

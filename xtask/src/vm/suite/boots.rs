@@ -10,7 +10,8 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("boots", "output, files and exit code come back, from both kernels", both_kernels),
         Test::new("boots", "a user sees 64 bytes of config space and may not read the log", as_a_user),
-        Test::new("boots", "a guest that hangs is ended and its console shown", hangs),
+        Test::new("boots", "a job that hangs is given up and what it waits for is shown", hangs),
+        Test::new("boots", "a guest that hangs as a whole is tried three times", hangs_as_a_whole),
         Test::new("boots", "a guest whose first process never begins is tried three times", never_begins),
         Test::new("boots", "a guest that crashes is an error with its console", crashes),
         Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
@@ -56,11 +57,24 @@ fn error_of(laboratory: &Laboratory, setup: &Setup, job: &mut Job, words: &[&str
 }
 
 fn hangs(laboratory: &Laboratory) -> Result<Done, Failure> {
-    let script = "echo waiting > /dev/console; sleep 1000";
+    let script = "echo on its way > /out/far; echo waiting > /dev/console; sleep 1000";
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
-    job.limit = Duration::from_secs(20);
-    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["within 20 s", "waiting"])?;
-    Ok(Done { claims: 1, pairs: 0 })
+    job.limit = Duration::from_secs(5);
+    let words = ["did not end within 5 s", "waiting", ": sleep 1000", "(sleeping)", "on its way"];
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
+    Ok(Done { claims: words.len(), pairs: 0 })
+}
+
+fn hangs_as_a_whole(laboratory: &Laboratory) -> Result<Done, Failure> {
+    // Who would give the job up is stopped too.
+    let script = "for it in /proc/[0-9]*; do grep -q '^sleep.5' $it/cmdline && kill -STOP ${it##*/}; done; \
+                  echo stopped > /dev/console; sleep 1000";
+    let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
+    job.limit = Duration::from_secs(5);
+    job.grace = Duration::from_secs(5);
+    let words = ["all of the guest hangs, 3 times", "stopped"];
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
+    Ok(Done { claims: words.len(), pairs: 0 })
 }
 
 fn never_begins(laboratory: &Laboratory) -> Result<Done, Failure> {
