@@ -165,7 +165,10 @@ fn start(top: &Path, folder: &RunFolder, kernel: &Kernel, machine: &Machine) -> 
         command.arg("-device").arg(format!("virtserialport,chardev={port},name=peerdma.{port}"));
     }
     // As a device of its own: `-serial file:` takes a comma in a path for itself, with no way to say otherwise.
-    command.arg("-chardev").arg(format!("file,id=console,path={}", option_value(&folder.path("console"))));
+    let console = folder.path("console");
+    // Here and not by QEMU a moment later: until then what an attempt before this one said would count as said now.
+    File::create(&console).map_err(|error| Failure::io("create", &console, &error))?;
+    command.arg("-chardev").arg(format!("file,id=console,path={}", option_value(&console)));
     command.arg("-serial").arg("chardev:console");
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(folder.path("initrd"));
     command.arg("-append").arg(machine.cmdline());
