@@ -4,6 +4,7 @@
 //! Results leave through virtio-serial ports whose other ends are plain files; the exit
 //! code comes last, so a file without it means a guest that did not get that far.
 
+mod again;
 mod first_root;
 mod folder;
 mod outcome;
@@ -13,7 +14,7 @@ pub(super) use outcome::Outcome;
 use super::graphics;
 use super::kernel::Kernel;
 use super::machine::Machine;
-use super::process::{bound, tail_of};
+use super::process::bound;
 use crate::failure::Failure;
 use folder::RunFolder;
 use std::fs::{self, File};
@@ -103,15 +104,15 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// How long a guest may take to tell what a job that was given up waits for, and to switch off.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// How long a guest that has told all may take to be off.
+const SWITCHING_OFF: Duration = Duration::from_secs(20);
+
 /// What the first process, `vm/init`, says on the console before the job.
 const BEGUN: &str = "init: begun";
 
 /// Boots a machine with a job and waits for its end.
 ///
-/// QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
-/// guest in some hundreds hangs in it: a kernel on the way to its first process, a driver that is asked to let
-/// go of a function, or all of the guest beside its job. None says anything about the job: where it alone hangs, the
-/// guest's first process gives it up, and that is an error at once. Such a boot is told and tried anew.
+/// An end that says nothing about the job is told, and the machine booted anew.
 ///
 /// # Errors
 ///
@@ -127,24 +128,13 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
         let started = Instant::now();
         let child = start(top, &folder, kernel, machine)?;
         let end = wait(child, &folder, job, echo, started)?;
-        if attempts < ATTEMPTS {
-            match end {
-                End::Aborted => {
-                    say!("vm: QEMU aborted, once more: {}", tail_of(&folder.path("qemu"), 2));
-                    continue;
-                }
-                End::NeverBegan => {
-                    say!("vm: the guest did not come to its job, once more");
-                    continue;
-                }
-                End::Silent => {
-                    say!("vm: all of the guest hangs, once more: {}", tail_of(&folder.path("console"), 2));
-                    continue;
-                }
-                End::Exited | End::Killed(_) => {}
-            }
+        if attempts < ATTEMPTS
+            && let Some(why) = again::reason(&end, &folder)
+        {
+            say!("vm: once more: {why}");
+            continue;
         }
-        return Outcome::read(&folder, end, job, started.elapsed());
+        return Outcome::read(&folder, &end, attempts, job, started.elapsed());
     }
 }
 
@@ -189,7 +179,7 @@ fn option_value(path: &Path) -> String {
 
 /// How a run of QEMU ended.
 enum End {
-    /// By itself.
+    /// By itself, or by us once it had told all and did not switch off.
     Exited,
     /// By a signal of its own, SIGABRT.
     Aborted,
@@ -206,7 +196,7 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
         Echo::Live => vec![Tail::open(&folder.path("stdout"))?, Tail::open(&folder.path("stderr"))?],
         Echo::Quiet => Vec::new(),
     };
-    let mut begun = None;
+    let (mut begun, mut told) = (None, None);
     loop {
         let ended = child.try_wait().map_err(|error| Failure::Stopped(format!("cannot wait for QEMU: {error}")))?;
         if let Some(tail) = tails.first_mut() {
@@ -225,9 +215,13 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
         if begun.is_none() && has_begun(folder) {
             begun = Some(Instant::now());
         }
-        let overdue = match begun {
-            Some(begun) => (begun.elapsed() > job.limit + job.grace).then_some(End::Silent),
-            None => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
+        if told.is_none() && has_told_all(folder) {
+            told = Some(Instant::now());
+        }
+        let overdue = match (told, begun) {
+            (Some(told), _) => (told.elapsed() > SWITCHING_OFF).then_some(End::Exited),
+            (None, Some(begun)) => (begun.elapsed() > job.limit + job.grace).then_some(End::Silent),
+            (None, None) => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
         };
         if let Some(end) = overdue {
             // It may have ended this moment; either way it is gone after the wait.
@@ -242,6 +236,11 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
 /// Whether the guest has said so; a console that cannot be read has not.
 fn has_begun(folder: &RunFolder) -> bool {
     fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(BEGUN))
+}
+
+/// Whether the status is there, which comes after everything else.
+fn has_told_all(folder: &RunFolder) -> bool {
+    fs::read(folder.path("status")).is_ok_and(|status| status.ends_with(b"\n"))
 }
 
 /// Passes on what is appended to a file.

@@ -115,9 +115,13 @@ pub(super) struct Machine {
     pub(super) memory: Memory,
 }
 
-/// Switches themselves off after a panic and does not wait for a clock that emulation makes unsteady.
+/// Switches itself off after a panic and does not wait for a clock that emulation makes unsteady.
+///
+/// QEMU loses a timer's interrupt now and then: one that is due while a processor runs an inner guest, or while all of QEMU
+/// gets no time. A kernel without ticks waits for that one for ever, with it every sleep and every grace period of its processor
+/// (`rcu_preempt kthread timer wakeup didn't happen`); one with a periodic timer waits for a tick.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check \
-                       random.trust_cpu=on";
+                       random.trust_cpu=on nohz=off highres=off";
 
 impl Machine {
     /// QEMU's arguments up to, not including, the kernel's files and the ports.

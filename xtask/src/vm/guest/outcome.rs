@@ -1,7 +1,7 @@
 //! What came out of a boot, read from the ends of its ports.
 
 use super::folder::RunFolder;
-use super::{ATTEMPTS, End, Job};
+use super::{End, Job};
 use crate::failure::Failure;
 use crate::vm::process::{tail, tail_of};
 use crate::vm::stock;
@@ -18,7 +18,7 @@ const CONSOLE_LINES: usize = 80;
 const LOG_LINES: usize = 200;
 
 /// The status of a job that the guest gave up, as `vm/init` writes it.
-const GIVEN_UP: &str = "hung";
+pub(super) const GIVEN_UP: &str = "hung";
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -35,8 +35,14 @@ pub(in crate::vm) struct Outcome {
 }
 
 impl Outcome {
-    /// Reads what a boot left in its folder.
-    pub(super) fn read(folder: &RunFolder, end: End, job: &Job, took: Duration) -> Result<Self, Failure> {
+    /// Reads what the last of so many attempts left in its folder.
+    pub(super) fn read(
+        folder: &RunFolder,
+        end: &End,
+        attempts: u32,
+        job: &Job,
+        took: Duration,
+    ) -> Result<Self, Failure> {
         let read = |name: &str| {
             let path = folder.path(name);
             fs::read(&path).map_err(|error| Failure::io("read", &path, &error))
@@ -45,12 +51,13 @@ impl Outcome {
         let Ok(exit) = status.parse::<u8>() else {
             let complaints = tail_of(&folder.path("qemu"), 10);
             let console = tail_of(&folder.path("console"), CONSOLE_LINES);
+            let times = if attempts > 1 { format!(", {attempts} times") } else { String::new() };
             let what = match end {
-                _ if status == GIVEN_UP => format!("the job did not end within {} s", job.limit.as_secs()),
-                End::Silent => format!("all of the guest hangs, {ATTEMPTS} times"),
-                End::NeverBegan => format!("the guest did not come to its job, {ATTEMPTS} times"),
+                _ if status == GIVEN_UP => format!("the job did not end within {} s{times}", job.limit.as_secs()),
+                End::Silent => format!("all of the guest hangs{times}"),
+                End::NeverBegan => format!("the guest did not come to its job{times}"),
                 End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
-                End::Aborted => format!("QEMU aborted, {ATTEMPTS} times"),
+                End::Aborted => format!("QEMU aborted{times}"),
                 End::Killed(signal) => format!("QEMU was ended by signal {signal}"),
                 End::Exited => "the guest ended before its job did".into(),
             };

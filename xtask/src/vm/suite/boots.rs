@@ -12,6 +12,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("boots", "a user sees 64 bytes of config space and may not read the log", as_a_user),
         Test::new("boots", "a job that hangs is given up and what it waits for is shown", hangs),
         Test::new("boots", "a guest that hangs as a whole is tried three times", hangs_as_a_whole),
+        Test::new("boots", "a job that hangs where the kernel misses interrupts is tried three times", hangs_unwell),
         Test::new("boots", "a guest whose first process never begins is tried three times", never_begins),
         Test::new("boots", "a guest that crashes is an error with its console", crashes),
         Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
@@ -73,6 +74,15 @@ fn hangs_as_a_whole(laboratory: &Laboratory) -> Result<Done, Failure> {
     job.limit = Duration::from_secs(5);
     job.grace = Duration::from_secs(5);
     let words = ["all of the guest hangs, 3 times", "stopped"];
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
+    Ok(Done { claims: words.len(), pairs: 0 })
+}
+
+fn hangs_unwell(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = "echo nvme nvme0: I/O tag 5 QID 1 timeout, completion polled > /dev/kmsg; sleep 1000";
+    let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
+    job.limit = Duration::from_secs(3);
+    let words = ["did not end within 3 s, 3 times", "completion polled"];
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }

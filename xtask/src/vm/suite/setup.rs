@@ -169,12 +169,8 @@ impl Setup {
     }
 
     /// With virtualisation inside the guest, under emulation as all of it.
-    ///
-    /// QEMU loses a timer's interrupt now and then that is due while a processor runs an inner guest. A kernel without ticks waits for
-    /// that one for ever (`rcu_sched kthread timer wakeup didn't happen`), one with a periodic timer for a tick.
     pub(super) fn nested(mut self) -> Self {
         self.cpu = format!("{ZEN},svm=on");
-        self.cmdline.extend(["nohz=off", "highres=off"].map(Into::into));
         self
     }
 

@@ -1,0 +1,71 @@
+//! Which ends of a boot say nothing about its job, so that it is tried anew.
+//!
+//! QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
+//! guest in some hundreds hangs in it: a kernel on the way to its first process, a driver that is asked to let
+//! go of a function, or all of the guest beside its job. Under load it loses interrupts, which the guest's kernel says
+//! while its job waits for what they would have told. A job that hangs in a guest that is well is an error at once.
+
+use super::End;
+use super::folder::RunFolder;
+use super::outcome::GIVEN_UP;
+use crate::vm::process::tail_of;
+use std::fs;
+
+/// What kernels log of an interrupt that did not come (`nvme_timeout`, `rcu_check_gp_kthread_expired_fqs_timer`) and of
+/// a processor that did not go on (`print_other_cpu_stall`, `print_cpu_stall`, `watchdog_timer_fn`).
+const UNWELL: [&str; 5] = [
+    "completion polled",
+    "timer wakeup didn't happen",
+    "detected stalls on",
+    "self-detected stall on",
+    "watchdog: BUG: soft lockup",
+];
+
+/// Why a boot that ended so is to be tried anew; none where its end says something.
+pub(super) fn reason(end: &End, folder: &RunFolder) -> Option<String> {
+    match end {
+        End::Aborted => Some(format!("QEMU aborted: {}", tail_of(&folder.path("qemu"), 2))),
+        End::NeverBegan => Some("the guest did not come to its job".into()),
+        End::Silent => Some(format!("all of the guest hangs: {}", tail_of(&folder.path("console"), 2))),
+        End::Exited => {
+            let read = |name: &str| fs::read(folder.path(name)).unwrap_or_default();
+            let status = read("status");
+            if String::from_utf8_lossy(&status).trim() != GIVEN_UP {
+                return None;
+            }
+            unwell(&String::from_utf8_lossy(&read("log")))
+                .map(|line| format!("its job hangs in a guest that is not well: {line}"))
+        }
+        End::Killed(_) => None,
+    }
+}
+
+/// The first line of a kernel's log that says that the machine under it does not do its part.
+fn unwell(log: &str) -> Option<&str> {
+    log.lines().find(|line| UNWELL.iter().any(|words| line.contains(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_misses_interrupts_or_processors_is_not_well_and_one_whose_process_fails_is() {
+        for line in [
+            "[   61.5] nvme nvme0: I/O tag 12 (700c) QID 1 timeout, completion polled",
+            "[   31.0] rcu: rcu_sched kthread timer wakeup didn't happen for 7800 jiffies! g-1151 f0x0",
+            "[   90.1] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "[   90.1] rcu: INFO: rcu_preempt self-detected stall on CPU",
+            "[   44.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [kworker/1:1:43]",
+        ] {
+            assert_eq!(unwell(&format!("[    0.1] Linux\n{line}\n[   99.0] more")), Some(line));
+        }
+        for line in [
+            "[   12.0] nvme nvme0: I/O tag 12 QID 1 timeout, aborting",
+            "[   12.0] peerdma[81]: segfault at 0 ip 0000 sp 0000 error 4",
+            "[   12.0] INFO: task peerdma:81 blocked for more than 120 seconds.",
+        ] {
+            assert_eq!(unwell(line), None, "{line}");
+        }
+    }
+}
