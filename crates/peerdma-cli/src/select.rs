@@ -132,8 +132,11 @@ pub(crate) fn target(topology: &Topology, text: &str) -> Result<Asked, Failure> 
         return Ok(Asked { target, bar_is_named: false });
     };
     let id = function(topology, name)?;
-    let form =
-        || Failure::usage(format!("{text:?}: after the / comes barN or barN+OFFSET,LEN, such as bar0+0x1000,4KiB"));
+    let form = || {
+        Failure::usage(format!(
+            "{text:?}: after the / comes barN, with N from 0 to 5, or barN+OFFSET,LEN, such as bar0+0x1000,4KiB"
+        ))
+    };
     let (bar, slice) = match range.split_once('+') {
         Some((bar, slice)) => (bar, Some(slice)),
         None => (range, None),

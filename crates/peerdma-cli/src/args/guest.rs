@@ -18,7 +18,7 @@ A device with ATS may send translations or guest addresses. What it sends no reg
 
 Examples:
   peerdma guest --device mlx5_0 --device card1                     where the BARs of each have to be
-  peerdma guest --device mlx5_0 --device card1 --ram 0+2G --ram 0x100000000+62G
+  peerdma guest --device mlx5_0 --device card1 --ram 0+2G --ram 4G+62G
   peerdma guest --device 03:00.0 --bar 04:00.0/bar0@0x91000000 --ram 0+2G --from host.peerdma
   peerdma guest --device nic0 --device gpu0 --translated nic0 --platform two-socket --json
 

@@ -74,11 +74,13 @@ impl Stated {
 }
 
 fn ram(text: &str) -> Result<AddrRange<GuestPhys>, Failure> {
-    let parts = text.split_once('+').and_then(|(start, len)| Some((select::number(start)?, select::size(len)?)));
+    // Where RAM begins is as round as how much there is: `4G+62G`.
+    let start = |start| select::number(start).or_else(|| select::size(start).map(Bytes::as_u64));
+    let parts = text.split_once('+').and_then(|(from, len)| Some((start(from)?, select::size(len)?)));
     let range = parts.and_then(|(start, len)| AddrRange::new(GuestPhys::new(start), len));
     range.ok_or_else(|| {
         Failure::usage(format!(
-            "{text:?} is no RAM; write START+LENGTH, not empty and not past 2^64, such as 0x100000000+62GiB"
+            "{text:?} is no RAM; write START+LENGTH, not empty and not past 2^64, such as 4G+62G or 0x100000000+62GiB"
         ))
     })
 }

@@ -106,9 +106,10 @@ fn a_layout_is_permitted_at_the_own_number_and_refused_where_bytes_go_astray() {
     let (_folder, path) = described("none", "0");
     let at = own(&path);
     let placed = |number: &str| format!("b/bar0@{number}");
-    let good = answer(&path, &["--ram", "0+2G", "--bar", &placed(&at)], 0);
+    let good = answer(&path, &["--ram", "0+2G", "--ram", "1T+1G", "--bar", &placed(&at)], 0);
     assert_eq!((&good["bars"][0]["standing"], &good["findings"]), (&json!("permitted"), &json!([])));
     assert_eq!(good["ram"][0], json!({"first": "0x0", "last": "0x7fffffff"}));
+    assert_eq!(good["ram"][1], json!({"first": "0x10000000000", "last": "0x1003fffffff"}));
     let moved = answer(&path, &["--bar", &placed("0x2000000000")], 1);
     assert_eq!((&moved["answer"], &moved["bars"][0]["standing"]), (&json!("refused"), &json!("refused")));
     assert_eq!(moved["findings"][0]["becomes"], "lost");
@@ -133,6 +134,7 @@ fn a_layout_that_is_none_is_refused_by_name_and_what_is_no_layout_is_usage() {
     for wrong in [
         ["--ram", "0"],
         ["--ram", "0+0"],
+        ["--ram", "4Q+1G"],
         ["--ram", "0xffffffffffffffff+2"],
         ["--bar", "b/bar0"],
         ["--bar", "b@0x90000000"],

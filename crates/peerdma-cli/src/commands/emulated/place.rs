@@ -170,7 +170,11 @@ impl Place {
 
 /// `barN` or `barN+OFFSET`.
 fn bar_range(text: &str, range: &str) -> Result<(Kind, Option<Bytes>), Failure> {
-    let form = || Failure::usage(format!("{text:?}: after the / comes barN or barN+OFFSET, such as bar2+1MiB"));
+    let form = || {
+        Failure::usage(format!(
+            "{text:?}: after the / comes barN, with N from 0 to 5, or barN+OFFSET, such as bar2+1MiB"
+        ))
+    };
     let (bar, offset) = match range.split_once('+') {
         Some((bar, offset)) => (bar, Some(select::size(offset).ok_or_else(form)?)),
         None => (range, None),
