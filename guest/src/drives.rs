@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// NVMe controllers (PCI Code and ID Assignment 1.15 §1.2).
 const CLASS: &str = "0x010802";
-/// How long a drive may take; some seconds were seen with five guests on two cores.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a drive may take; some seconds were seen with five guests on two cores, and a completion whose interrupt is lost is
+/// looked for after 30 s, one of the drive's setup after 60 s (`nvme_timeout`).
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Folders of all physical NVMe functions in sysfs, in order of addresses.
 ///

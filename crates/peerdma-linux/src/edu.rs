@@ -36,9 +36,12 @@ const TO_MEMORY: u64 = 0x2;
 const BUFFER: u64 = 0x4_0000;
 const CAPACITY: Bytes = Bytes::new(4096);
 
-/// Fifty times what it takes: machines without KVM stall for seconds under load.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A hundred times what it takes: machines without KVM stall for seconds under load.
+const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
+/// And so many looks. While all of an emulated machine stands still its clock goes on, and the first look afterwards comes
+/// before the device was let go on.
+const LOOKS: u32 = 500;
 
 /// An open edu device.
 ///
@@ -48,7 +51,6 @@ pub struct Edu {
     device: VfioDevice,
     registers: BarMapping,
     stopped: bool,
-    patience: Duration,
 }
 
 /// Why a device is not usable as an edu.
@@ -125,7 +127,7 @@ impl Edu {
             return Err(EduError::NotAnEdu { device: device.address(), found: answer });
         }
         device.set_command(Command::BUS_MASTER)?;
-        Ok(Self { device, registers, stopped: false, patience: PATIENCE })
+        Ok(Self { device, registers, stopped: false })
     }
 
     /// The device, to look at it; it stays the engine's.
@@ -158,7 +160,7 @@ impl Edu {
         // wrote is not read before it said so.
         fence(Ordering::SeqCst);
         registers.store_u64(COMMAND, command | START)?;
-        let begun = Instant::now();
+        let (begun, mut looks) = (Instant::now(), 0);
         loop {
             let status = registers.load_u64(COMMAND)?;
             if status == u64::MAX {
@@ -169,7 +171,8 @@ impl Edu {
                 return Ok(());
             }
             let waited = begun.elapsed();
-            if waited > self.patience {
+            looks += 1;
+            if waited > PATIENCE && looks > LOOKS {
                 return Err(EngineError::NotFinished { device: self.device.address(), waited });
             }
             thread::sleep(POLL);

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// times, and the machine below may do other work.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a worker that has said all is waited for: half of it to end by itself, half of it killed.
-const LAST_BREATH: Duration = Duration::from_secs(20);
+/// How long a worker that was killed is waited for.
+const LAST_BREATH: Duration = Duration::from_secs(10);
 
 pub(super) fn run(group: &'static str, arguments: &[String]) -> Result<(), Failure> {
     let myself = env::current_exe().map_err(Failure::file("find", "/proc/self/exe".as_ref()))?;
@@ -41,7 +41,7 @@ pub(super) fn run(group: &'static str, arguments: &[String]) -> Result<(), Failu
             .spawn()
             .map_err(|source| Failure::Start { program: myself.display().to_string(), source })?;
         let heard = follow(&lines_of(&mut worker), group, LIMIT, &mut tally, &mut out)?;
-        let ended = end(&mut worker);
+        let ended = end(&mut worker, heard.silent);
         let Some(why) = heard.unfinished(ended) else { break };
         match heard.blamed() {
             Some(claim) => {
@@ -157,8 +157,10 @@ fn follow(
     }
 }
 
-fn end(worker: &mut Child) -> Ended {
-    let deadline = Instant::now() + LAST_BREATH;
+/// Waits for the end of a worker: of one that has said all as long as it may be silent, since it still closes its devices; one
+/// that is silent already is killed.
+fn end(worker: &mut Child, silent: bool) -> Ended {
+    let killed = Instant::now() + if silent { Duration::ZERO } else { LIMIT };
     loop {
         match worker.try_wait() {
             Ok(Some(status)) if status.success() => return Ended::Well,
@@ -166,12 +168,11 @@ fn end(worker: &mut Child) -> Ended {
             Err(error) => return Ended::Badly(error.to_string()),
             Ok(None) => {}
         }
-        // Its output has ended or it is silent, so it is killed in either case; one that is
-        // just about to exit well does so first, as a rule.
-        if Instant::now() + LAST_BREATH / 2 > deadline {
+        let now = Instant::now();
+        if now >= killed {
             let _ = worker.kill();
         }
-        if Instant::now() > deadline {
+        if now > killed + LAST_BREATH {
             return Ended::Badly("nothing, not even after SIGKILL".into());
         }
         thread::sleep(Duration::from_millis(10));

@@ -39,8 +39,8 @@ pub(super) struct Force {
 
 /// What is done about a force that did not move plain memory yet.
 pub(super) enum Tries {
-    /// The same samples once more, for so long.
-    Again(Duration),
+    /// The same samples once more, for so long and so many times: a guest that stood still has lost time and no attempt.
+    Again(Duration, u32),
     /// New samples elsewhere, so many times.
     Anew(u32),
 }
@@ -71,7 +71,7 @@ pub(super) fn under(force: &Force, size: Bytes) -> Result<Result<(Samples, Said)
             return Ok(Ok((samples, said)));
         }
         match force.tries {
-            Tries::Again(longest) if begun.elapsed() < longest => {}
+            Tries::Again(longest, fewest) if begun.elapsed() < longest || attempt < fewest => {}
             Tries::Anew(most) if attempt < most => {
                 // What is taken before makes the next lie elsewhere, and is free again under the force.
                 let before = Bytes::new(ELSEWHERE.as_u64() * u64::from(attempt));

@@ -33,7 +33,7 @@ pub(super) const BALANCING: Force = Force {
     make: anywhere,
     ready: balance,
     apply: use_from_node_1,
-    tries: Tries::Again(Duration::from_secs(45)),
+    tries: Tries::Again(Duration::from_secs(45), 15),
 };
 
 fn balance() -> Result<(), Missing> {

@@ -57,7 +57,7 @@ pub(super) const KSM: Force = Force {
     make: alike,
     ready: || need("/sys/kernel/mm/ksm/run", "CONFIG_KSM"),
     apply: merge,
-    tries: Tries::Again(Duration::from_secs(40)),
+    tries: Tries::Again(Duration::from_secs(40), 20),
 };
 
 fn merge(samples: &Samples) -> Result<Said, Missing> {

@@ -9,6 +9,7 @@ mod first_root;
 mod folder;
 mod outcome;
 
+pub(super) use again::unwell;
 pub(super) use outcome::Outcome;
 
 use super::graphics;
@@ -17,10 +18,11 @@ use super::machine::Machine;
 use super::process::bound;
 use crate::failure::Failure;
 use folder::RunFolder;
+use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,22 @@ pub(super) enum User {
     Nobody,
 }
 
+/// A file of this machine behind a device, made anew for each attempt: its length in bytes, and what it begins with.
+#[derive(Clone, Debug)]
+pub(super) struct HostFile {
+    pub(super) path: PathBuf,
+    pub(super) length: u64,
+    pub(super) head: Vec<u8>,
+}
+
+impl HostFile {
+    fn make(&self) -> Result<(), Failure> {
+        let made = fs::write(&self.path, &self.head)
+            .and_then(|()| File::options().write(true).open(&self.path)?.set_len(self.length));
+        made.map_err(|error| Failure::io("write", &self.path, &error))
+    }
+}
+
 /// A file that the guest finds.
 #[derive(Clone, Debug)]
 pub(super) struct GuestFile {
@@ -53,6 +71,7 @@ pub(super) struct Job {
     /// Program and arguments; a name without a slash is looked for in `/job/bin` and among busybox's own.
     pub(super) argv: Vec<String>,
     pub(super) files: Vec<GuestFile>,
+    pub(super) behind: Vec<HostFile>,
     pub(super) user: User,
     /// Modules to load, with parameters after the name.
     pub(super) modules: Vec<String>,
@@ -72,6 +91,7 @@ impl Job {
         Self {
             argv,
             files: Vec::new(),
+            behind: Vec::new(),
             user: User::Root,
             modules: Vec::new(),
             vfio: Vec::new(),
@@ -126,6 +146,7 @@ pub(super) fn run(top: &Path, kernel: &Kernel, machine: &Machine, job: &Job, ech
     loop {
         attempts += 1;
         let started = Instant::now();
+        job.behind.iter().try_for_each(HostFile::make)?;
         let child = start(top, &folder, kernel, machine)?;
         let end = wait(child, &folder, job, echo, started)?;
         if attempts < ATTEMPTS
@@ -177,11 +198,14 @@ fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
+/// Signals of a program's own making.
+const OWN: [Signal; 5] = [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE];
+
 /// How a run of QEMU ended.
 enum End {
     /// By itself, or by us once it had told all and did not switch off.
     Exited,
-    /// By a signal of its own, SIGABRT.
+    /// By a signal that a program sends itself, SIGABRT or one of those for what it may not do.
     Aborted,
     /// By a signal from elsewhere, such as SIGKILL where memory is short.
     Killed(i32),
@@ -208,7 +232,7 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
         if let Some(status) = ended {
             return Ok(match status.signal() {
                 None => End::Exited,
-                Some(signal) if signal == rustix::process::Signal::ABORT.as_raw() => End::Aborted,
+                Some(signal) if OWN.iter().any(|own| own.as_raw() == signal) => End::Aborted,
                 Some(signal) => End::Killed(signal),
             });
         }
@@ -227,6 +251,9 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
             // It may have ended this moment; either way it is gone after the wait.
             let _ = child.kill();
             let _ = child.wait();
+            if told.is_some() {
+                say!("vm: a guest that had told all did not switch off, and was ended");
+            }
             return Ok(end);
         }
         std::thread::sleep(Duration::from_millis(50));

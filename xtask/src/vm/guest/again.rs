@@ -1,19 +1,22 @@
 //! Which ends of a boot say nothing about its job, so that it is tried anew.
 //!
-//! QEMU 10.0 aborts now and then in its emulation of translated memory (`iotlb_to_section`), and one
+//! QEMU 10.0 aborts, or dies of a signal of its own, now and then in its emulation of translated memory (`iotlb_to_section`), and one
 //! guest in some hundreds hangs in it: a kernel on the way to its first process, a driver that is asked to let
 //! go of a function, or all of the guest beside its job. Under load it loses interrupts, which the guest's kernel says
 //! while its job waits for what they would have told. A job that hangs in a guest that is well is an error at once.
 
-use super::End;
 use super::folder::RunFolder;
 use super::outcome::GIVEN_UP;
-use crate::vm::process::tail_of;
+use super::{BEGUN, End};
+use crate::vm::process::{tail, tail_of};
 use std::fs;
 
 /// What kernels log of an interrupt that did not come (`nvme_timeout`, `rcu_check_gp_kthread_expired_fqs_timer`) and of
-/// a processor that did not go on (`print_other_cpu_stall`, `print_cpu_stall`, `watchdog_timer_fn`).
-const UNWELL: [&str; 5] = [
+/// a processor that did not go on (`print_other_cpu_stall`, `print_cpu_stall`, `synchronize_rcu_expedited_stall`,
+/// `watchdog_timer_fn`), and what `vm/init` logs of a guest that got no time.
+const UNWELL: [&str; 7] = [
+    "init: the guest stood still for",
+    "detected expedited stalls on",
     "completion polled",
     "timer wakeup didn't happen",
     "detected stalls on",
@@ -21,27 +24,41 @@ const UNWELL: [&str; 5] = [
     "watchdog: BUG: soft lockup",
 ];
 
+/// How much is told of a job that hangs and is tried anew.
+const EVIDENCE: usize = 40;
+
+/// What `vm/init` says on the console before it asks why a job hangs.
+const GIVING_UP: &str = "init: the job is given up";
+
 /// Why a boot that ended so is to be tried anew; none where its end says something.
 pub(super) fn reason(end: &End, folder: &RunFolder) -> Option<String> {
+    let read = |name: &str| String::from_utf8_lossy(&fs::read(folder.path(name)).unwrap_or_default()).into_owned();
     match end {
         End::Aborted => Some(format!("QEMU aborted: {}", tail_of(&folder.path("qemu"), 2))),
         End::NeverBegan => Some("the guest did not come to its job".into()),
-        End::Silent => Some(format!("all of the guest hangs: {}", tail_of(&folder.path("console"), 2))),
+        End::Silent => {
+            let console = read("console");
+            // A guest that could still say so, and not why, has a job that hangs.
+            let well = console.contains(GIVING_UP) && unwell(&console).is_none();
+            (!well).then(|| format!("all of the guest hangs: {}", tail(&console, 2)))
+        }
         End::Exited => {
-            let read = |name: &str| fs::read(folder.path(name)).unwrap_or_default();
-            let status = read("status");
-            if String::from_utf8_lossy(&status).trim() != GIVEN_UP {
+            let (status, console, log) = (read("status"), read("console"), read("log"));
+            if status.is_empty() && !console.is_empty() && !console.contains(BEGUN) {
+                return Some(format!("the guest ended on the way to its job: {}", tail(&console, 2)));
+            }
+            if status.trim() != GIVEN_UP {
                 return None;
             }
-            unwell(&String::from_utf8_lossy(&read("log")))
-                .map(|line| format!("its job hangs in a guest that is not well: {line}"))
+            let why = unwell(&log)?;
+            Some(format!("its job hangs in a guest that is not well: {why}\n{}", tail(&log, EVIDENCE)))
         }
         End::Killed(_) => None,
     }
 }
 
 /// The first line of a kernel's log that says that the machine under it does not do its part.
-fn unwell(log: &str) -> Option<&str> {
+pub(in crate::vm) fn unwell(log: &str) -> Option<&str> {
     log.lines().find(|line| UNWELL.iter().any(|words| line.contains(words)))
 }
 
@@ -52,6 +69,8 @@ mod tests {
     #[test]
     fn a_kernel_that_misses_interrupts_or_processors_is_not_well_and_one_whose_process_fails_is() {
         for line in [
+            "[    9.9] init: the guest stood still for 5 s",
+            "[   31.0] rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 6002 jiffies",
             "[   61.5] nvme nvme0: I/O tag 12 (700c) QID 1 timeout, completion polled",
             "[   31.0] rcu: rcu_sched kthread timer wakeup didn't happen for 7800 jiffies! g-1151 f0x0",
             "[   90.1] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",

@@ -51,7 +51,7 @@ impl Outcome {
         let Ok(exit) = status.parse::<u8>() else {
             let complaints = tail_of(&folder.path("qemu"), 10);
             let console = tail_of(&folder.path("console"), CONSOLE_LINES);
-            let times = if attempts > 1 { format!(", {attempts} times") } else { String::new() };
+            let times = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
             let what = match end {
                 _ if status == GIVEN_UP => format!("the job did not end within {} s{times}", job.limit.as_secs()),
                 End::Silent => format!("all of the guest hangs{times}"),

@@ -60,20 +60,21 @@ fn error_of(laboratory: &Laboratory, setup: &Setup, job: &mut Job, words: &[&str
 fn hangs(laboratory: &Laboratory) -> Result<Done, Failure> {
     let script = "echo on its way > /out/far; echo waiting > /dev/console; sleep 1000";
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
-    job.limit = Duration::from_secs(5);
-    let words = ["did not end within 5 s", "waiting", ": sleep 1000", "(sleeping)", "on its way"];
+    job.limit = Duration::from_secs(10);
+    let words = ["did not end within 10 s", "waiting", ": sleep 1000", "(sleeping)", "on its way"];
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }
 
 fn hangs_as_a_whole(laboratory: &Laboratory) -> Result<Done, Failure> {
     // Who would give the job up is stopped too.
-    let script = "for it in /proc/[0-9]*; do grep -q '^sleep.5' $it/cmdline && kill -STOP ${it##*/}; done; \
-                  echo stopped > /dev/console; sleep 1000";
+    let script = "while :; do for it in $(pidof sleep); do \
+                  [ \"$(tr '\\0' ' ' < /proc/$it/cmdline)\" = 'sleep 10 ' ] && kill -STOP $it && break 2; \
+                  done; done; echo stopped > /dev/console; sleep 1000";
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
-    job.limit = Duration::from_secs(5);
+    job.limit = Duration::from_secs(10);
     job.grace = Duration::from_secs(5);
-    let words = ["all of the guest hangs, 3 times", "stopped"];
+    let words = ["all of the guest hangs (attempt 3)", "stopped"];
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }
@@ -81,8 +82,8 @@ fn hangs_as_a_whole(laboratory: &Laboratory) -> Result<Done, Failure> {
 fn hangs_unwell(laboratory: &Laboratory) -> Result<Done, Failure> {
     let script = "echo nvme nvme0: I/O tag 5 QID 1 timeout, completion polled > /dev/kmsg; sleep 1000";
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
-    job.limit = Duration::from_secs(3);
-    let words = ["did not end within 3 s, 3 times", "completion polled"];
+    job.limit = Duration::from_secs(10);
+    let words = ["did not end within 10 s (attempt 3)", "completion polled"];
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }
@@ -93,7 +94,7 @@ fn never_begins(laboratory: &Laboratory) -> Result<Done, Failure> {
     // Takes the place of init, and says nothing of itself.
     let bytes = b"#!/bin/busybox sh\nexec /bin/busybox sleep 1000\n".to_vec();
     job.files.push(GuestFile { path: "init".into(), mode: 0o755, bytes });
-    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["did not come to its job, 3 times"])?;
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &["did not come to its job (attempt 3)"])?;
     Ok(Done { claims: 1, pairs: 0 })
 }
 

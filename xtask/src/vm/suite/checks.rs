@@ -1,10 +1,10 @@
 //! The claims that `peerdma-guest checks` makes inside a guest, group by group.
 
+use super::claims::claims;
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::Outcome;
-use serde::Deserialize;
+use crate::vm::guest::Job;
 
 /// One group in one guest. Functions are those of the topology `default`, see `copies`.
 pub(super) struct Group {
@@ -112,79 +112,9 @@ pub(super) fn tests_of(word: &'static str, groups: &'static [Group]) -> Vec<Test
     groups.iter().map(test).collect()
 }
 
-/// What the program in the guest prints for each claim.
-#[derive(Debug, Deserialize)]
-struct Line {
-    claim: String,
-    result: String,
-    #[serde(default)]
-    why: Option<String>,
-}
-
 /// Boots a guest for one group and counts the claims that held.
 fn perform(laboratory: &Laboratory, setup: &Setup, group: &Group) -> Result<Done, Failure> {
     let commands: Vec<String> = group.words.iter().map(|words| format!("peerdma-guest checks {words}")).collect();
-    let script = commands.join(" && ");
-    let boot = || laboratory.boot(setup, &["sh", "-c", &script]);
-    let judged = |outcome: &Outcome| {
-        count(&String::from_utf8_lossy(&outcome.stdout), outcome.exit, group.fewest)
-            .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
-    };
-    let outcome = boot()?;
-    match judged(&outcome) {
-        // The guest says that all claims were tried and none is broken, so that lines were lost on their way (seen once in some
-        // hundreds of boots), or a claim is no more: then it is missing again.
-        Err(failure) if outcome.exit == 0 => {
-            say!("vm: fewer claims than there are, once more: {failure}");
-            judged(&boot()?)
-        }
-        done => done,
-    }
-}
-
-pub(super) fn count(said: &str, exit: u8, fewest: usize) -> Result<Done, Failure> {
-    let mut held = 0;
-    let mut broken = Vec::new();
-    for text in said.lines().filter(|text| !text.is_empty()) {
-        let line: Line = serde_json::from_str(text).map_err(|error| {
-            Failure::Found(format!("the guest's checks wrote `{text}`, which is no claim: {error}"))
-        })?;
-        match line.result.as_str() {
-            "held" => held += 1,
-            "does-not-apply" => {}
-            _ => broken.push(format!("{}: {}", line.claim, line.why.unwrap_or_default())),
-        }
-    }
-    if !broken.is_empty() {
-        return Err(Failure::Found(format!("{} claims do not hold:\n  {}", broken.len(), broken.join("\n  "))));
-    }
-    if exit != 0 || held < fewest {
-        let last = said.lines().rfind(|text| !text.is_empty()).unwrap_or("nothing");
-        return Err(Failure::Found(format!(
-            "the guest's checks ended with {exit} after {held} claims that held, and {fewest} are to hold; they said last: {last}"
-        )));
-    }
-    Ok(Done { claims: held, pairs: 0 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_claim_fails_its_group_and_is_quoted() {
-        let said = "{\"group\":\"export\",\"claim\":\"a slice is taken\",\"result\":\"held\"}\n\
-                    {\"group\":\"export\",\"claim\":\"nothing is refused\",\"result\":\"broken\",\"why\":\"EPERM\"}\n";
-        let failure = count(said, 1, 1).unwrap_err().to_string();
-        assert!(failure.contains("nothing is refused: EPERM") && failure.contains("1 claims"), "{failure}");
-    }
-
-    #[test]
-    fn checks_that_said_nothing_did_not_pass() {
-        assert!(count("", 0, 1).is_err());
-        assert!(count("{\"claim\":\"a\",\"result\":\"held\"}", 101, 1).is_err());
-        assert!(count("not json", 0, 1).is_err());
-        assert!(count("{\"claim\":\"a\",\"result\":\"held\"}", 0, 2).is_err());
-        assert_eq!(count("{\"claim\":\"a\",\"result\":\"held\"}", 0, 1).unwrap(), Done { claims: 1, pairs: 0 });
-    }
+    let job = Job::new(vec!["sh".into(), "-c".into(), commands.join(" && ")]);
+    claims(laboratory, setup, &job, group.fewest).map(|(done, _)| done)
 }

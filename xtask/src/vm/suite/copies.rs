@@ -6,13 +6,12 @@
 //! In the topology `default` 05:00.0 (an engine) and 06:00.0 (a memory) are below one
 //! switch, 08:00.0 and 09:00.0 the same on root ports of their own; 03:00.0 and 04:00.0 are drives
 //! with memory (BAR 2) below that switch, 07:00.0 one on a root port of its own. Where blocks of 03:00.0 are written, its
-//! disk is a file of this machine, and the guest looks whether it holds afterwards what it held before. The file itself
-//! may not: QEMU aborts now and then, and the guest that begins anew finds what the other left.
+//! disk is a file of this machine, and the guest looks whether it holds afterwards what it held before.
 
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test, driver};
 use crate::failure::Failure;
-use crate::vm::guest::{Job, Outcome, User};
+use crate::vm::guest::{HostFile, Job, Outcome, User};
 use crate::vm::machine::Iommu;
 use peerdma::addr::Bytes;
 use peerdma_linux::pattern::Pattern;
@@ -204,22 +203,27 @@ pub(super) fn tests() -> Vec<Test> {
 /// Runs all steps with a disk that keeps what is written to it.
 fn keeping(laboratory: &Laboratory, setup: &Setup, name: &str, steps: &[Step]) -> Result<Done, Failure> {
     let disk = laboratory.scratch()?.join(format!("copies-{}", name.replace([' ', ','], "-")));
-    let bytes = Pattern::new(5, 0).bytes(Bytes::ZERO, 4 << 20);
-    fs::write(&disk, bytes).map_err(|error| Failure::io("write", &disk, &error))?;
+    let head = Pattern::new(5, 0).bytes(Bytes::ZERO, 4 << 20);
     let setup = Setup { replace: vec![(driver::FORGETS, driver::kept_in(&disk))], ..setup.clone() };
-    let done = all(laboratory, &setup, steps)?;
+    let behind = HostFile { path: disk.clone(), length: head.len() as u64, head };
+    let done = steps_of(laboratory, &setup, vec![behind], steps)?;
     fs::remove_file(&disk).map_err(|error| Failure::io("remove", &disk, &error))?;
     Ok(done)
 }
 
 /// Runs all steps in one guest and judges each.
 pub(super) fn all(laboratory: &Laboratory, setup: &Setup, steps: &[Step]) -> Result<Done, Failure> {
+    steps_of(laboratory, setup, Vec::new(), steps)
+}
+
+fn steps_of(laboratory: &Laboratory, setup: &Setup, behind: Vec<HostFile>, steps: &[Step]) -> Result<Done, Failure> {
     let script: String = steps
         .iter()
         .enumerate()
         .map(|(at, (command, _, _))| format!("{command} > /out/{at}.said 2>&1; echo $? > /out/{at}.exit\n"))
         .collect();
-    let outcome = laboratory.boot_job(setup, &mut Job::new(vec!["sh".into(), "-c".into(), script]))?;
+    let mut job = Job { behind, ..Job::new(vec!["sh".into(), "-c".into(), script]) };
+    let outcome = laboratory.boot_job(setup, &mut job)?;
     let wrong: Vec<String> = steps.iter().enumerate().filter_map(|(at, step)| judge(&outcome, at, step)).collect();
     if wrong.is_empty() { Ok(Done { claims: steps.len(), pairs: 0 }) } else { Err(Failure::Found(wrong.join("\n"))) }
 }

@@ -3,7 +3,7 @@
 //! On the stock kernel virtio-gpu imports too, in the topology `importers`: on a processor whose host bridge forwards to nobody here,
 //! and on one where it does in the group `kvm`.
 
-use super::checks::count;
+use super::claims::claims;
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
 use crate::failure::Failure;
@@ -68,12 +68,6 @@ fn tried(
     );
     let mut job = Job::new(vec!["sh".into(), "-c".into(), script]);
     job.modules = modules.iter().map(|&name| name.into()).collect();
-    let outcome = laboratory.boot_job(setup, &mut job)?;
-    let said = String::from_utf8_lossy(&outcome.stdout);
-    let done = count(&said, outcome.exit, fewest).map_err(|failure| {
-        let file = |name: &str| outcome.files.get(name).map_or(&[][..], Vec::as_slice);
-        let listed = [file("said"), file("groups")].map(String::from_utf8_lossy).concat();
-        Failure::Found(format!("{failure}\n{listed}{}", String::from_utf8_lossy(&outcome.stderr)))
-    })?;
+    let (done, _) = claims(laboratory, setup, &job, fewest)?;
     Ok(Done { claims: done.claims + 1, ..done })
 }

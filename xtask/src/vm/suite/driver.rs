@@ -6,7 +6,7 @@
 use super::setup::{Laboratory, Setup, Which, expect_exit, expect_words};
 use super::{Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::{GuestFile, Job};
+use crate::vm::guest::{GuestFile, HostFile, Job};
 use crate::vm::{program, userland};
 use peerdma::addr::Bytes;
 use peerdma_linux::pattern::Pattern;
@@ -41,16 +41,13 @@ pub(super) fn tests() -> Vec<Test> {
 fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     let disk = laboratory.scratch()?.join("nvme-disk");
     let pattern = |run| Pattern::new(SEED, run).bytes(Bytes::ZERO, LEN);
-    let mut medium = vec![0; SIZE];
-    medium.splice(..LEN, pattern(READ));
-    fs::write(&disk, medium).map_err(|error| Failure::io("write", &disk, &error))?;
-
     let (root, top) = (&laboratory.root, laboratory.top());
     let built = program::build_example(root, top, "peerdma-linux", "nvme")?;
     let bytes = fs::read(&built).map_err(|error| Failure::io("read", &built, &error))?;
     let mut job = Job::new(["nvme", DRIVE, TARGET, &SEED.to_string(), EDU].map(Into::into).into());
     job.files = userland::rdma(top)?;
     job.files.push(GuestFile { path: "job/bin/nvme".into(), mode: 0o755, bytes });
+    job.behind.push(HostFile { path: disk.clone(), length: SIZE as u64, head: pattern(READ) });
     // Through type 1 requests go up to the host bridge, which is known to forward from Zen on.
     let mut setup = Setup::named(Which::Stock, "default").zen().vfio(&[DRIVE, TARGET, EDU]);
     setup.replace.push((FORGETS, kept_in(&disk)));

@@ -2,7 +2,7 @@
 //!
 //! QEMU emulates that too, so that no host needs to have it.
 
-use super::checks::count;
+use super::claims::claims;
 use super::dma_bufs::{FAR, IMPORTED, IMPORTER, IMPORTING, TARGET, importing};
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
@@ -40,8 +40,5 @@ fn slots(
 ) -> Result<Done, Failure> {
     let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
     job.modules = modules.iter().map(|&name| name.into()).collect();
-    let outcome = laboratory.boot_job(&setup, &mut job)?;
-    let said = String::from_utf8_lossy(&outcome.stdout);
-    count(&said, outcome.exit, fewest)
-        .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))
+    claims(laboratory, &setup, &job, fewest).map(|(done, _)| done)
 }

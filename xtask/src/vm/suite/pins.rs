@@ -13,7 +13,6 @@ use crate::vm::machine::Memory;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 /// What a force must do for its row to count.
 struct Expected {
@@ -82,7 +81,6 @@ fn all(laboratory: &Laboratory, write: bool) -> Result<Done, Failure> {
 fn guest(laboratory: &Laboratory, setup: &Setup, forces: &[&str]) -> Result<Vec<Line>, Failure> {
     let argv = ["peerdma-guest", "pins"].iter().chain(forces).map(|&word| word.into()).collect();
     let mut job = Job::new(argv);
-    job.limit = Duration::from_secs(240);
     let outcome = laboratory.boot_job(setup, &mut job)?;
     let said = String::from_utf8_lossy(&outcome.stdout);
     if outcome.exit != 0 {

@@ -4,7 +4,7 @@
 //! Adapters are made in their interface's namespace and seen from both, as is usual (`rdma system set netns shared`);
 //! packets go by the namespace of the interface (Linux 7.3 `rxe_ns`).
 
-use super::checks::count;
+use super::claims::claims;
 use super::setup::{Laboratory, Setup};
 use super::{Done, Test};
 use crate::failure::Failure;
@@ -20,7 +20,9 @@ const FEWEST: usize = 32;
 const SCRIPT: &str = r#"
 unshare -n sleep 600 & left=$!
 unshare -n sleep 600 & right=$!
-sleep 0.5
+for pid in $left $right; do # Until it is in a namespace of its own.
+    while [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+done
 ip link add left type veth
 ip link set left netns $left
 ip link set veth0 netns $right
@@ -55,8 +57,6 @@ fn all(laboratory: &Laboratory) -> Result<Done, Failure> {
     job.files = userland::rdma(top)?;
     job.files.push(GuestFile { path: "job/bin/rdma-guest".into(), mode: 0o755, bytes });
     job.modules = ["veth", "ib_uverbs", "rdma_rxe"].map(Into::into).into();
-    let outcome = laboratory.boot_job(&Setup::of_memory(Memory::Usual, "qemu64", &[]), &mut job)?;
-    let said = String::from_utf8_lossy(&outcome.stdout);
-    count(&said, outcome.exit, FEWEST)
-        .map_err(|failure| Failure::Found(format!("{failure}\n{said}{}", String::from_utf8_lossy(&outcome.stderr))))
+    let setup = Setup::of_memory(Memory::Usual, "qemu64", &[]);
+    claims(laboratory, &setup, &job, FEWEST).map(|(done, _)| done)
 }

@@ -6,6 +6,7 @@ use crate::vm::kernel::Kernel;
 use crate::vm::machine::{Iommu, Machine, Memory};
 use crate::vm::program::{self, Own};
 use crate::vm::topology;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Laboratory {
     stock: Kernel,
     small: Kernel,
     programs: Vec<(&'static str, Vec<u8>)>,
+    /// What kernels of guests said of not being well since somebody asked.
+    unwell: RefCell<Option<String>>,
     /// `peerdma` as a program of this machine: static, so the guest's runs here too.
     pub(super) peerdma: PathBuf,
 }
@@ -44,7 +47,15 @@ impl Laboratory {
             .zip(built)
             .map(|(name, path)| Ok((name, program::read(path)?)))
             .collect::<Result<_, Failure>>()?;
-        Ok(Self { top: top.into(), root: root.into(), stock, small, programs, peerdma: built[0].clone() })
+        Ok(Self {
+            top: top.into(),
+            root: root.into(),
+            stock,
+            small,
+            programs,
+            unwell: RefCell::new(None),
+            peerdma: built[0].clone(),
+        })
     }
 
     pub(super) fn kernel(&self, which: Which) -> &Kernel {
@@ -52,6 +63,11 @@ impl Laboratory {
             Which::Stock => &self.stock,
             Which::Small => &self.small,
         }
+    }
+
+    /// What the kernel of a guest that came to its end said of not being well, since this was asked last.
+    pub(super) fn take_unwell(&self) -> Option<String> {
+        self.unwell.take()
     }
 
     /// Where guests and what they are made of lie.
@@ -87,7 +103,11 @@ impl Laboratory {
             let bytes = std::fs::read(oracle).map_err(|error| Failure::io("read", oracle, &error))?;
             job.files.push(GuestFile { path: "job/p2p_oracle.ko".into(), mode: 0o644, bytes });
         }
-        guest::run(&self.top, kernel, &setup.machine()?, job, Echo::Quiet)
+        let outcome = guest::run(&self.top, kernel, &setup.machine()?, job, Echo::Quiet)?;
+        if let Some(line) = guest::unwell(&outcome.kernel_log) {
+            self.unwell.borrow_mut().get_or_insert_with(|| line.into());
+        }
+        Ok(outcome)
     }
 }
 

@@ -4,13 +4,13 @@
 //! The BAR is a file of this machine. When the guest has ended, with the memory closed while a virtual machine and an engine
 //! wanted to write to it, the file holds what the owner saw when the memory was taken away, to the byte.
 
-use super::checks::count;
+use super::claims::claims;
 use super::setup::{Laboratory, Setup, Which};
 use super::{Done, Test};
 use crate::failure::Failure;
-use crate::vm::guest::Job;
+use crate::vm::guest::{HostFile, Job};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// An edu and an `ivshmem-plain` below the switch of the topology `default`.
@@ -60,10 +60,10 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn all(laboratory: &Laboratory, boot: &Boot) -> Result<Done, Failure> {
-    let memory = backing(laboratory, &format!("trio-{}", boot.via))?;
-    let persistent = backing(laboratory, &format!("trio-{}-drive", boot.via))?;
-    let object = |id: &str, file: &Path| {
-        let path = file.display().to_string().replace(',', ",,");
+    let memory = zeros(laboratory, &format!("trio-{}", boot.via))?;
+    let persistent = zeros(laboratory, &format!("trio-{}-drive", boot.via))?;
+    let object = |id: &str, file: &HostFile| {
+        let path = file.path.display().to_string().replace(',', ",,");
         format!("memory-backend-file,id={id},size={SIZE},share=on,mem-path={path}")
     };
     let mut setup = Setup::named(boot.kernel, "default").vfio(&[EDU, TARGET, DRIVE]).nested();
@@ -77,21 +77,16 @@ fn all(laboratory: &Laboratory, boot: &Boot) -> Result<Done, Failure> {
     job.modules = boot.modules.iter().map(|&name| name.into()).collect();
     // A quarter of a second a round on a quiet machine, and two for each removal.
     job.limit = Duration::from_secs(400);
-    let outcome = laboratory.boot_job(&setup, &mut job)?;
-    let said = String::from_utf8_lossy(&outcome.stdout);
-    let done = count(&said, outcome.exit, FEWEST)
-        .map_err(|failure| Failure::Found(format!("{failure}\n{}", String::from_utf8_lossy(&outcome.stderr))))?;
-    witness(&memory, outcome.files.get("held"))?;
-    witness(&persistent, outcome.files.get("held-by-drive"))?;
+    job.behind = vec![memory.clone(), persistent.clone()];
+    let (done, outcome) = claims(laboratory, &setup, &job, FEWEST)?;
+    witness(&memory.path, outcome.files.get("held"))?;
+    witness(&persistent.path, outcome.files.get("held-by-drive"))?;
     Ok(Done { claims: done.claims + 2, ..done })
 }
 
 /// A file of zeros to be memory of the guest's devices.
-fn backing(laboratory: &Laboratory, name: &str) -> Result<PathBuf, Failure> {
-    let file = laboratory.scratch()?.join(name);
-    let made = fs::File::create(&file).and_then(|made| made.set_len(SIZE));
-    made.map_err(|error| Failure::io("create", &file, &error))?;
-    Ok(file)
+fn zeros(laboratory: &Laboratory, name: &str) -> Result<HostFile, Failure> {
+    Ok(HostFile { path: laboratory.scratch()?.join(name), length: SIZE, head: Vec::new() })
 }
 
 /// Fails unless the file begins with what the owner saw when the memory was taken away; removes it then.
