@@ -164,8 +164,8 @@ pub(crate) fn number(text: &str) -> Option<u64> {
 
 /// Reads `0x1000`, `4096`, `4KiB`, `64K`, `2MiB`, `1GiB`.
 pub(crate) fn size(text: &str) -> Option<Bytes> {
-    if let Some(digits) = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')) {
-        return u64::from_str_radix(digits, 16).ok().map(Bytes::new);
+    if let Some(plain) = number(text) {
+        return Some(Bytes::new(plain));
     }
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..end].parse().ok()?;

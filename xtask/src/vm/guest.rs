@@ -71,6 +71,7 @@ pub(super) struct Job {
     /// Program and arguments; a name without a slash is looked for in `/job/bin` and among busybox's own.
     pub(super) argv: Vec<String>,
     pub(super) files: Vec<GuestFile>,
+    /// What the machine's devices keep on this one.
     pub(super) behind: Vec<HostFile>,
     pub(super) user: User,
     /// Modules to load, with parameters after the name.

@@ -74,10 +74,9 @@ impl Stated {
 }
 
 fn ram(text: &str) -> Result<AddrRange<GuestPhys>, Failure> {
-    // Where RAM begins is as round as how much there is: `4G+62G`.
-    let start = |start| select::number(start).or_else(|| select::size(start).map(Bytes::as_u64));
-    let parts = text.split_once('+').and_then(|(from, len)| Some((start(from)?, select::size(len)?)));
-    let range = parts.and_then(|(start, len)| AddrRange::new(GuestPhys::new(start), len));
+    // Where RAM begins is as round as how much there is, so that it is written as a size too: `4G+62G`.
+    let parts = text.split_once('+').and_then(|(start, len)| Some((select::size(start)?, select::size(len)?)));
+    let range = parts.and_then(|(start, len)| AddrRange::new(GuestPhys::new(start.as_u64()), len));
     range.ok_or_else(|| {
         Failure::usage(format!(
             "{text:?} is no RAM; write START+LENGTH, not empty and not past 2^64, such as 4G+62G or 0x100000000+62GiB"

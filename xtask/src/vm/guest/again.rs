@@ -28,7 +28,7 @@ const UNWELL: [&str; 7] = [
 const EVIDENCE: usize = 40;
 
 /// What `vm/init` says on the console before it asks why a job hangs.
-const GIVING_UP: &str = "init: the job is given up";
+pub(super) const GIVING_UP: &str = "init: the job is given up";
 
 /// Why a boot that ended so is to be tried anew; none where its end says something.
 pub(super) fn reason(end: &End, folder: &RunFolder) -> Option<String> {
@@ -65,6 +65,37 @@ pub(in crate::vm) fn unwell(log: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_boot_is_tried_anew_where_its_end_says_nothing_of_the_job_and_nowhere_else() {
+        let top = std::env::temp_dir().join(format!("peerdma-vm-again-{}", std::process::id()));
+        let folder = RunFolder::create(&top).unwrap();
+        let anew = |end: End, status: &str, console: &str, log: &str| {
+            for (name, text) in [("status", status), ("console", console), ("log", log), ("qemu", "")] {
+                fs::write(folder.path(name), text).unwrap();
+            }
+            reason(&end, &folder).is_some()
+        };
+        let unwell = "[    9.9] init: the guest stood still for 5 s\n";
+        let gave_up = &format!("{BEGUN}\n{GIVING_UP}\n");
+        assert!(anew(End::Aborted, "", "", ""));
+        assert!(anew(End::NeverBegan, "", "", ""));
+        // Somebody else ended it, and may do so again.
+        assert!(!anew(End::Killed(9), "", BEGUN, unwell));
+        assert!(anew(End::Silent, "", BEGUN, ""));
+        assert!(!anew(End::Silent, "", gave_up, ""), "a job that nobody can ask hangs by itself");
+        assert!(anew(End::Silent, "", &format!("{gave_up}{unwell}"), ""));
+        assert!(!anew(End::Exited, "hung\n", gave_up, "[    1.0] all is well\n"));
+        assert!(anew(End::Exited, "hung\n", gave_up, unwell));
+        assert!(anew(End::Exited, "", "Kernel panic", ""));
+        assert!(!anew(End::Exited, "", &format!("{BEGUN}\nKernel panic"), ""), "it may have been the job");
+        assert!(!anew(End::Exited, "", "", ""), "a machine that QEMU refuses is refused again");
+        for status in ["0\n", "1\n"] {
+            assert!(!anew(End::Exited, status, BEGUN, unwell), "a job that ended is for the suite to judge");
+        }
+        drop(folder);
+        fs::remove_dir_all(top).unwrap();
+    }
 
     #[test]
     fn a_kernel_that_misses_interrupts_or_processors_is_not_well_and_one_whose_process_fails_is() {

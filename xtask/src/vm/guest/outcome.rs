@@ -1,5 +1,6 @@
 //! What came out of a boot, read from the ends of its ports.
 
+use super::again::GIVING_UP;
 use super::folder::RunFolder;
 use super::{End, Job};
 use crate::failure::Failure;
@@ -54,6 +55,12 @@ impl Outcome {
             let times = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
             let what = match end {
                 _ if status == GIVEN_UP => format!("the job did not end within {} s{times}", job.limit.as_secs()),
+                End::Silent if console.contains(GIVING_UP) => {
+                    format!(
+                        "the job did not end within {} s{times}, and the guest could not say why",
+                        job.limit.as_secs()
+                    )
+                }
                 End::Silent => format!("all of the guest hangs{times}"),
                 End::NeverBegan => format!("the guest did not come to its job{times}"),
                 End::Exited if console.is_empty() && !complaints.is_empty() => "QEMU refused the machine".into(),
