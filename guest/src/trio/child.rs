@@ -68,6 +68,20 @@ impl Other {
         }
     }
 
+    /// What it said that nobody asked for, and what each of its threads waits for: the kernel's functions, or where they cannot be seen the
+    /// system call.
+    pub(super) fn does(&self) -> String {
+        let said: Vec<String> = self.said.try_iter().collect();
+        let mut does = format!("{} said {said:?}", self.role);
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).into_iter().flatten().flatten();
+        for thread in threads.map(|thread| thread.path()) {
+            let of = |name: &str| std::fs::read_to_string(thread.join(name)).unwrap_or_default();
+            let words = [of("wchan"), of("syscall"), of("stack")].map(|text| text.trim().replace('\n', ", "));
+            does.push_str(&format!("; its thread {} waits at {}", thread.display(), words.join(" ")));
+        }
+        does
+    }
+
     /// Stops it, every thread of it, and waits until it has stopped: it hears nothing from here on.
     pub(super) fn pause(&self) -> Result<(), Stop> {
         let pid = Pid::from_child(&self.process);

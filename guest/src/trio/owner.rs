@@ -168,10 +168,11 @@ impl<S: Via> Owner<S> {
 
     pub(super) fn serve_until(&mut self, what: &str, is_so: impl Fn(&Open<S>) -> bool) -> Result<(), Stop> {
         let until = Instant::now() + LONG;
-        let open = self.now()?;
+        let Some(open) = self.open.as_mut() else { return Err(Stop::broken("the device is closed")) };
         while !is_so(open) {
             if Instant::now() > until {
-                return Err(Stop::broken(format!("it does not come to pass that {what}; {:?}", open.exporter)));
+                let (exporter, does) = (&open.exporter, self.vmm.does());
+                return Err(Stop::broken(format!("it does not come to pass that {what}; {exporter:?}; {does}")));
             }
             open.exporter.serve(until)?;
         }

@@ -221,7 +221,7 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
         Echo::Live => vec![Tail::open(&folder.path("stdout"))?, Tail::open(&folder.path("stderr"))?],
         Echo::Quiet => Vec::new(),
     };
-    let (mut begun, mut told) = (None, None);
+    let (mut begun, mut given_up, mut told) = (None, None, None);
     loop {
         let ended = child.try_wait().map_err(|error| Failure::Stopped(format!("cannot wait for QEMU: {error}")))?;
         if let Some(tail) = tails.first_mut() {
@@ -237,16 +237,20 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
                 Some(signal) => End::Killed(signal),
             });
         }
-        if begun.is_none() && has_begun(folder) {
+        if begun.is_none() && has_said(folder, BEGUN) {
             begun = Some(Instant::now());
+        }
+        if given_up.is_none() && begun.is_some() && has_said(folder, again::GIVING_UP) {
+            given_up = Some(Instant::now());
         }
         if told.is_none() && has_told_all(folder) {
             told = Some(Instant::now());
         }
-        let overdue = match (told, begun) {
-            (Some(told), _) => (told.elapsed() > SWITCHING_OFF).then_some(End::Exited),
-            (None, Some(begun)) => (begun.elapsed() > job.limit + job.grace).then_some(End::Silent),
-            (None, None) => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
+        let overdue = match (told, given_up, begun) {
+            (Some(told), ..) => (told.elapsed() > SWITCHING_OFF).then_some(End::Exited),
+            (None, Some(given_up), _) => (given_up.elapsed() > job.grace).then_some(End::Silent),
+            (None, None, Some(begun)) => (begun.elapsed() > job.limit + job.grace).then_some(End::Silent),
+            (None, None, None) => (started.elapsed() > job.boot_limit).then_some(End::NeverBegan),
         };
         if let Some(end) = overdue {
             // It may have ended this moment; either way it is gone after the wait.
@@ -261,9 +265,9 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
     }
 }
 
-/// Whether the guest has said so; a console that cannot be read has not.
-fn has_begun(folder: &RunFolder) -> bool {
-    fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(BEGUN))
+/// Whether the guest has said so on its console; one that cannot be read has not.
+fn has_said(folder: &RunFolder, words: &str) -> bool {
+    fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(words))
 }
 
 /// Whether the status is there, which comes after everything else.

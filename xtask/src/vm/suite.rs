@@ -1,7 +1,7 @@
 //! `cargo xtask vm test`: everything that only a real kernel can tell.
 //!
 //! Each test boots guests and compares; none of them waits for another. A failure is
-//! printed where it happens and again in the table, and the rest goes on, since a
+//! printed where it happens and, shortened, below the table, and the rest goes on, since a
 //! kernel that changed is best understood from everything that changed with it.
 //!
 //! What cannot be had (a kernel that is new enough) skips the suite; what is had and
@@ -148,6 +148,11 @@ pub(super) fn run(root: &Path, top: &Path, arguments: &[String]) -> Result<(), F
     let results = perform(&tests, &laboratory);
     say!("");
     say!("{}", summary(&tests, &results).trim_end());
+    for (test, (result, _)) in tests.iter().zip(&results) {
+        if let Err(failure) = result {
+            say!("vm: {}: {}:\n{}", test.group, test.name, shortened(&failure.to_string()));
+        }
+    }
     judge(&tests, &results, asked.only.is_none(), started.elapsed())
 }
 
@@ -229,6 +234,22 @@ fn tried(
         }
     }
     run()
+}
+
+/// How many of a failure's first and last lines are told once more below the table.
+const AGAIN: (usize, usize) = (8, 40);
+
+/// What a failure is, and what it ends with: whoever reads no more than the end of a long output is to see both.
+fn shortened(failure: &str) -> String {
+    let lines: Vec<&str> = failure.lines().collect();
+    let (first, last) = AGAIN;
+    match lines.len().checked_sub(first + last) {
+        None | Some(0) => failure.into(),
+        Some(left_out) => {
+            let (head, tail) = (&lines[..first], &lines[first + left_out..]);
+            format!("{}\n({left_out} lines, told above)\n{}", head.join("\n"), tail.join("\n"))
+        }
+    }
 }
 
 fn counted(done: Done) -> String {
@@ -347,6 +368,15 @@ mod tests {
         let second = || failing().or_else(|failure| if times.get() == 2 { Ok(Done::default()) } else { Err(failure) });
         assert!(tried("a test", second, || Some("stood still".into())).is_ok());
         assert_eq!(times.get(), 2);
+    }
+
+    #[test]
+    fn a_long_failure_keeps_what_it_is_and_how_it_ends() {
+        let lines = |count: usize| (0..count).map(|at| format!("line {at}")).collect::<Vec<_>>().join("\n");
+        assert_eq!(shortened(&lines(48)), lines(48));
+        let short = shortened(&lines(50));
+        assert!(short.starts_with("line 0\n") && short.ends_with("\nline 49"), "{short}");
+        assert!(short.contains("line 7\n(2 lines, told above)\nline 10\n"), "{short}");
     }
 
     #[test]

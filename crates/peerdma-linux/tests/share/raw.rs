@@ -32,10 +32,13 @@ fn take(socket: BorrowedFd<'_>) -> Option<(Message, Vec<OwnedFd>)> {
     let mut bytes = vec![0; 8192];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut along = RecvAncillaryBuffer::new(&mut space);
+    // The kernel may show an end before what was said last, and errors before both.
+    let mut ends = 0;
     let got = loop {
         match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut along, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(&socket, PollFlags::IN)], None)),
-            Err(Errno::CONNRESET) => return None,
+            Err(Errno::CONNRESET) => {}
+            got if got.as_ref().is_ok_and(|got| got.bytes == 0) && ends < 2 => ends += 1,
             got => break got.unwrap().bytes,
         }
     };

@@ -13,8 +13,9 @@ use std::fs;
 
 /// What kernels log of an interrupt that did not come (`nvme_timeout`, `rcu_check_gp_kthread_expired_fqs_timer`) and of
 /// a processor that did not go on (`print_other_cpu_stall`, `print_cpu_stall`, `synchronize_rcu_expedited_stall`,
-/// `watchdog_timer_fn`), and what `vm/init` logs of a guest that got no time.
-const UNWELL: [&str; 7] = [
+/// `watchdog_timer_fn`), and what `vm/init` logs of a guest that got no time and of a processor without a timer.
+const UNWELL: [&str; 8] = [
+    NO_TIMER,
     "init: the guest stood still for",
     "detected expedited stalls on",
     "completion polled",
@@ -23,6 +24,9 @@ const UNWELL: [&str; 7] = [
     "self-detected stall on",
     "watchdog: BUG: soft lockup",
 ];
+
+/// What `vm/init` logs before it gives a job up whose processors do not all have a timer any more.
+pub(super) const NO_TIMER: &str = "init: no interrupt of its timer";
 
 /// How much is told of a job that hangs and is tried anew.
 const EVIDENCE: usize = 40;
@@ -85,6 +89,7 @@ mod tests {
         assert!(anew(End::Silent, "", BEGUN, ""));
         assert!(!anew(End::Silent, "", gave_up, ""), "a job that nobody can ask hangs by itself");
         assert!(anew(End::Silent, "", &format!("{gave_up}{unwell}"), ""));
+        assert!(anew(End::Silent, "", &format!("{gave_up}[ 17.2] {NO_TIMER} for seven seconds: CPU1 4711\n"), ""));
         assert!(!anew(End::Exited, "hung\n", gave_up, "[    1.0] all is well\n"));
         assert!(anew(End::Exited, "hung\n", gave_up, unwell));
         assert!(anew(End::Exited, "", "Kernel panic", ""));
@@ -101,6 +106,7 @@ mod tests {
     fn a_kernel_that_misses_interrupts_or_processors_is_not_well_and_one_whose_process_fails_is() {
         for line in [
             "[    9.9] init: the guest stood still for 5 s",
+            "[   17.2] init: no interrupt of its timer for seven seconds: CPU1 4711",
             "[   31.0] rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 6002 jiffies",
             "[   61.5] nvme nvme0: I/O tag 12 (700c) QID 1 timeout, completion polled",
             "[   31.0] rcu: rcu_sched kthread timer wakeup didn't happen for 7800 jiffies! g-1151 f0x0",

@@ -1,6 +1,6 @@
 //! What came out of a boot, read from the ends of its ports.
 
-use super::again::GIVING_UP;
+use super::again::{GIVING_UP, NO_TIMER};
 use super::folder::RunFolder;
 use super::{End, Job};
 use crate::failure::Failure;
@@ -50,11 +50,15 @@ impl Outcome {
         };
         let status = String::from_utf8_lossy(&read("status")?).trim().to_string();
         let Ok(exit) = status.parse::<u8>() else {
+            let log = String::from_utf8_lossy(&read("log")?).into_owned();
             let complaints = tail_of(&folder.path("qemu"), 10);
             let console = tail_of(&folder.path("console"), CONSOLE_LINES);
             let times = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
             let what = match end {
-                _ if status == GIVEN_UP => format!("the job did not end within {} s{times}", job.limit.as_secs()),
+                _ if status == GIVEN_UP => match log.lines().find(|line| line.contains(NO_TIMER)) {
+                    Some(line) => format!("the job was given up{times}: {line}"),
+                    None => format!("the job did not end within {} s{times}", job.limit.as_secs()),
+                },
                 End::Silent if console.contains(GIVING_UP) => {
                     format!(
                         "the job did not end within {} s{times}, and the guest could not say why",
@@ -76,8 +80,9 @@ impl Outcome {
                 part("QEMU said", &complaints),
                 part("the job said", &tail(&said, 10)),
                 part("its output ends with", &tail(&String::from_utf8_lossy(&read("stdout")?), 10)),
-                part("the guest said", &tail(&String::from_utf8_lossy(&read("log")?), LOG_LINES)),
-                part("the end of its console", &console)
+                // Last is what is read first where a failure is cut: each process of a job that hangs, or a panic.
+                part("the end of its console", if status == GIVEN_UP { "" } else { &console }),
+                part("the guest said", &tail(&log, LOG_LINES))
             )));
         };
         Ok(Self {

@@ -13,6 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("boots", "a job that hangs is given up and what it waits for is shown", hangs),
         Test::new("boots", "a guest that hangs as a whole is tried three times", hangs_as_a_whole),
         Test::new("boots", "a job that hangs where the kernel misses interrupts is tried three times", hangs_unwell),
+        Test::new("boots", "a job in a guest whose processor has no timer any more is tried three times", timerless),
         Test::new("boots", "a guest whose first process never begins is tried three times", never_begins),
         Test::new("boots", "a guest that crashes is an error with its console", crashes),
         Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
@@ -85,6 +86,20 @@ fn hangs_unwell(laboratory: &Laboratory) -> Result<Done, Failure> {
     job.limit = Duration::from_secs(10);
     let words = ["did not end within 10 s (attempt 3)", "completion polled"];
     error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
+    Ok(Done { claims: words.len(), pairs: 0 })
+}
+
+/// The initial count of a processor's own timer, of which 0 stops it (Intel SDM volume 3, 12.5.4), where QEMU has it.
+const INITIAL_COUNT: &str = "0xfee00380";
+
+fn timerless(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = format!("taskset -c 1 devmem {INITIAL_COUNT} 32 0; sleep 1000");
+    let mut job = Job::new(["sh", "-c", &script].map(Into::into).into());
+    // It is not waited for.
+    job.limit = Duration::from_secs(1000);
+    let words =
+        ["the job was given up (attempt 3)", "no interrupt of its timer for seven seconds: CPU1", ": sleep 1000"];
+    error_of(laboratory, &Setup::named(Which::Small, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }
 
