@@ -3,7 +3,9 @@
 //! QEMU 10.0 aborts, or dies of a signal of its own, now and then in its emulation of translated memory (`iotlb_to_section`), and one
 //! guest in some hundreds hangs in it: a kernel on the way to its first process, a driver that is asked to let
 //! go of a function, or all of the guest beside its job. Under load it loses interrupts, which the guest's kernel says
-//! while its job waits for what they would have told. A job that hangs in a guest that is well is an error at once.
+//! while its job waits for what they would have told. It also leaves the interrupt of a processor's timer in service for good (seen in
+//! its local APIC: ISR and IRR hold that vector, the processor is halted and lets interrupts in), once in some fifty boots that do much to
+//! BARs: `vm/init` counts ticks and gives the job up. A job that hangs in a guest that is well is an error at once.
 
 use super::folder::RunFolder;
 use super::outcome::GIVEN_UP;
