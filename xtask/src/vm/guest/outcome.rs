@@ -81,7 +81,7 @@ impl Outcome {
                 part("the job said", &tail(&said, 10)),
                 part("its output ends with", &tail(&String::from_utf8_lossy(&read("stdout")?), 10)),
                 // Last is what is read first where a failure is cut: each process of a job that hangs, or a panic.
-                part("the end of its console", if status == GIVEN_UP { "" } else { &console }),
+                part("the end of its console", &console),
                 part("the guest said", &tail(&log, LOG_LINES))
             )));
         };
