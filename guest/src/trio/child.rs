@@ -68,8 +68,8 @@ impl Other {
         }
     }
 
-    /// What it said that nobody asked for, and what each of its threads waits for: the kernel's functions, or where they cannot be seen the
-    /// system call.
+    /// What it said that nobody asked for, and what each of its threads waits for: the kernel's function, the system call and the stack, as
+    /// far as they can be read.
     pub(super) fn does(&self) -> String {
         let said: Vec<String> = self.said.try_iter().collect();
         let mut does = format!("{} said {said:?}", self.role);

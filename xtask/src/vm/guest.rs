@@ -240,7 +240,11 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
         if begun.is_none() && has_said(folder, BEGUN) {
             begun = Some(Instant::now());
         }
-        if given_up.is_none() && begun.is_some() && has_said(folder, again::GIVING_UP) {
+        // The line after that of the timer may stay in the guest, whose console waits for interrupts like everything else.
+        if given_up.is_none()
+            && begun.is_some()
+            && [again::GIVING_UP, again::NO_TIMER].iter().any(|words| has_said(folder, words))
+        {
             given_up = Some(Instant::now());
         }
         if told.is_none() && has_told_all(folder) {

@@ -28,7 +28,8 @@ pub(super) struct Packet {
 
 /// Takes one message if there is one; never blocks.
 ///
-/// `None` when the other end is closed and all that it said was taken. An empty packet looks the same, and is no message either.
+/// `None` when the other end is closed and all that it said was taken. An empty packet is passed over where
+/// something follows it at once, and is an end otherwise.
 ///
 /// # Errors
 /// `EAGAIN` if there is none.

@@ -52,18 +52,13 @@ impl Outcome {
         let Ok(exit) = status.parse::<u8>() else {
             let log = String::from_utf8_lossy(&read("log")?).into_owned();
             let complaints = tail_of(&folder.path("qemu"), 10);
-            let console = tail_of(&folder.path("console"), CONSOLE_LINES);
+            let all_console = String::from_utf8_lossy(&read("console")?).into_owned();
+            let console = tail(&all_console, CONSOLE_LINES);
             let times = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
             let what = match end {
-                _ if status == GIVEN_UP => match log.lines().find(|line| line.contains(NO_TIMER)) {
-                    Some(line) => format!("the job was given up{times}: {line}"),
-                    None => format!("the job did not end within {} s{times}", job.limit.as_secs()),
-                },
-                End::Silent if console.contains(GIVING_UP) => {
-                    format!(
-                        "the job did not end within {} s{times}, and the guest could not say why",
-                        job.limit.as_secs()
-                    )
+                _ if status == GIVEN_UP => given_up(&log, &times, job),
+                End::Silent if all_console.contains(GIVING_UP) || all_console.contains(NO_TIMER) => {
+                    format!("{}, and the guest could not say why", given_up(&all_console, &times, job))
                 }
                 End::Silent => format!("all of the guest hangs{times}"),
                 End::NeverBegan => format!("the guest did not come to its job{times}"),
@@ -80,7 +75,7 @@ impl Outcome {
                 part("QEMU said", &complaints),
                 part("the job said", &tail(&said, 10)),
                 part("its output ends with", &tail(&String::from_utf8_lossy(&read("stdout")?), 10)),
-                // Last is what is read first where a failure is cut: each process of a job that hangs, or a panic.
+                // The table of the suite keeps the end: what the guest tells of a job that hangs, or its console with a panic.
                 part("the end of its console", &console),
                 part("the guest said", &tail(&log, LOG_LINES))
             )));
@@ -93,6 +88,14 @@ impl Outcome {
             kernel_log: String::from_utf8_lossy(&read("log")?).into_owned(),
             took,
         })
+    }
+}
+
+/// Why a guest gave its job up, which is its limit where no line of its kernel says anything else.
+fn given_up(log: &str, times: &str, job: &Job) -> String {
+    match log.lines().find(|line| line.contains(NO_TIMER)) {
+        Some(line) => format!("the job was given up{times}: {line}"),
+        None => format!("the job did not end within {} s{times}", job.limit.as_secs()),
     }
 }
 

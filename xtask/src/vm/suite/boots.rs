@@ -93,12 +93,12 @@ fn hangs_unwell(laboratory: &Laboratory) -> Result<Done, Failure> {
 const INITIAL_COUNT: &str = "0xfee00380";
 
 fn timerless(laboratory: &Laboratory) -> Result<Done, Failure> {
-    let script = format!("taskset -c 1 devmem {INITIAL_COUNT} 32 0; sleep 1000");
+    let script = format!("taskset -c 1 devmem {INITIAL_COUNT} 32 0; sleep 2000");
     let mut job = Job::new(["sh", "-c", &script].map(Into::into).into());
     // It is not waited for.
     job.limit = Duration::from_secs(1000);
     let words =
-        ["the job was given up (attempt 3)", "no interrupt of its timer for seven seconds: CPU1", ": sleep 1000"];
+        ["the job was given up (attempt 3)", "no interrupt of its timer for seven seconds: CPU1", ": sleep 2000"];
     error_of(laboratory, &Setup::named(Which::Small, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }

@@ -189,8 +189,8 @@ impl<M: Lend> Exporter<M> {
             if let Some(socket) = &seat.socket {
                 // It cannot say anything more, and is told why as soon as it has room for it.
                 let _ = shutdown(socket, Shutdown::Read);
-                // What it has said already is dropped, with the descriptors in it, so that a peer which waits for room finds
-                // out. Nothing new can come, so this ends.
+                // What it has said already is dropped, with the descriptors in it, up to an empty packet, so that a peer which
+                // waits for room finds out. Nothing new can come, so this ends.
                 while let Ok(Some(_)) = packet::receive(socket.as_fd()) {}
                 // Nothing of it but its end is waited for.
                 let (data, flags) = (epoll::EventData::new_u64(socket_key(key)), epoll::EventFlags::OUT);

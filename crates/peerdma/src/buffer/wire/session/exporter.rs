@@ -55,7 +55,8 @@ enum Turn {
 ///
 /// # Invariants
 /// - At most [`REQUESTS_MAX`] requests are unanswered, at most [`MAPPINGS_MAX`] mappings counted, and at most
-///   [`UNANSWERED_MAX`] notices sent and unanswered; so the messages that wait to be sent are bounded too.
+///   [`UNANSWERED_MAX`] notices unanswered, sent or not; one that was not sent cannot be answered, and so the messages that
+///   wait to be sent are bounded too.
 /// - Once it is over, nothing more is said, and nothing is taken.
 #[derive(Clone, Debug)]
 pub struct ExporterSession {
@@ -189,6 +190,11 @@ impl ExporterSession {
                     let what = format!("notice {} awaits no answer", noted.notice.number());
                     return Err(Violation::Untrue { kind, what });
                 };
+                // Answers to what nobody has read yet would let one notice after the other join those that wait.
+                if self.outbox.iter().any(|waiting| notice_of(waiting) == Some(noted.notice)) {
+                    let what = format!("notice {} has not been sent", noted.notice.number());
+                    return Err(Violation::Untrue { kind, what });
+                }
                 self.unanswered.drain(..=place);
                 self.release();
                 Ok(Said::Noted(noted.notice))
@@ -365,6 +371,15 @@ impl Turn {
             Self::Attached => "while attached",
             Self::Over => "after the session was over",
         }
+    }
+}
+
+/// The notice that a message tells, where it is one to be noted.
+fn notice_of(message: &Message) -> Option<NoticeId> {
+    match message {
+        Message::LetGo(told) => Some(told.notice),
+        Message::MayMap(told) => Some(told.notice),
+        _ => None,
     }
 }
 

@@ -250,6 +250,20 @@ fn notices_that_nobody_answers_are_held_back_and_only_the_last_is_kept() {
     assert_eq!(exporter.outgoing(), None);
 }
 
+/// The numbers of notices can be guessed, and what waits for a reader who answers ahead would grow without end.
+#[test]
+fn an_answer_to_a_notice_that_was_not_sent_is_untrue() {
+    let (mut exporter, _) = attached().unwrap();
+    let noted = |number| Message::Noted(Noted { notice: NoticeId::new(number) });
+    exporter.tell(NoticeId::new(1), LET_GO, 0).unwrap();
+    exporter.tell(NoticeId::new(2), Notice::MayMap { generation: Generation::new(1) }, 0).unwrap();
+    exporter.sent();
+    assert_eq!(said(&mut exporter.clone(), &noted(1)), Ok(Said::Noted(NoticeId::new(1))));
+    assert!(matches!(said(&mut exporter.clone(), &noted(2)), Err(Violation::Untrue { kind: "noted", .. })));
+    exporter.sent();
+    assert_eq!(said(&mut exporter, &noted(2)), Ok(Said::Noted(NoticeId::new(2))));
+}
+
 /// Each move brings a descriptor, and whoever sends one after the other fills the importer's memory.
 #[test]
 fn an_exporter_that_moves_without_notices_or_under_a_mapping_is_cut_off() {
