@@ -15,7 +15,7 @@ pub(super) use outcome::Outcome;
 use super::graphics;
 use super::kernel::Kernel;
 use super::machine::Machine;
-use super::process::bound;
+use super::process::{bound, text_of};
 use crate::failure::Failure;
 use folder::RunFolder;
 use rustix::process::Signal;
@@ -237,14 +237,11 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
                 Some(signal) => End::Killed(signal),
             });
         }
-        if begun.is_none() && has_said(folder, BEGUN) {
+        if begun.is_none() && has_said(folder, &[BEGUN]) {
             begun = Some(Instant::now());
         }
         // The line after that of the timer may stay in the guest, whose console waits for interrupts like everything else.
-        if given_up.is_none()
-            && begun.is_some()
-            && [again::GIVING_UP, again::NO_TIMER].iter().any(|words| has_said(folder, words))
-        {
+        if given_up.is_none() && begun.is_some() && has_said(folder, &[again::GIVING_UP, again::NO_TIMER]) {
             given_up = Some(Instant::now());
         }
         if told.is_none() && has_told_all(folder) {
@@ -269,9 +266,10 @@ fn wait(mut child: Child, folder: &RunFolder, job: &Job, echo: Echo, started: In
     }
 }
 
-/// Whether the guest has said so on its console; one that cannot be read has not.
-fn has_said(folder: &RunFolder, words: &str) -> bool {
-    fs::read(folder.path("console")).is_ok_and(|console| String::from_utf8_lossy(&console).contains(words))
+/// Whether the guest has said any of this on its console.
+fn has_said(folder: &RunFolder, any: &[&str]) -> bool {
+    let console = text_of(&folder.path("console"));
+    any.iter().any(|words| console.contains(words))
 }
 
 /// Whether the status is there, which comes after everything else.

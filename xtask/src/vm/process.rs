@@ -87,8 +87,12 @@ pub(super) fn logged(mut command: Command, log: &Path, doing: &str) -> Result<()
 
 /// The last lines of a text file, whatever bytes it holds.
 pub(super) fn tail_of(path: &Path, lines: usize) -> String {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    tail(&String::from_utf8_lossy(&bytes), lines)
+    tail(&text_of(path), lines)
+}
+
+/// What a file says; nothing where it cannot be read.
+pub(super) fn text_of(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
 /// The last lines of a text, without the empty ones.

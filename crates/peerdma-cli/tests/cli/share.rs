@@ -188,7 +188,7 @@ fn an_exporter_that_is_killed_leaves_its_path_and_the_next_takes_it() {
     assert!(is_there(&folder));
     let nobody = peerdma(&["attach", &folder.join("socket")]);
     assert_eq!(nobody.status.code(), Some(4));
-    assert!(String::from_utf8(nobody.stderr).unwrap().contains("nobody shares memory at"));
+    assert!(String::from_utf8(nobody.stderr).unwrap().contains("share it first"));
     let next = share(&folder, &["--for", "0.1"]);
     assert_eq!((next.ends().0, is_there(&folder)), (Some(0), false));
 }

@@ -37,7 +37,7 @@ pub enum BindError {
         path: PathBuf,
     },
     /// The kernel refuses.
-    #[error("cannot listen at {}", path.display())]
+    #[error("cannot listen at {}; name a new file in a folder that may be written", path.display())]
     Kernel {
         /// The path.
         path: PathBuf,

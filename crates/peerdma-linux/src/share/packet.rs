@@ -138,7 +138,7 @@ mod tests {
         assert!(receive(ours.as_fd()).unwrap().is_none());
     }
 
-    /// Without the second look the kernel showed the end first in some 80 of a million.
+    /// Without the second look each of eight runs met an end that hid the word (Linux 6.18), within 27,000 rounds.
     #[test]
     fn what_is_said_and_followed_by_a_close_is_heard_by_who_looks_meanwhile() {
         let (sender, speaks) = mpsc::channel::<OwnedFd>();

@@ -10,8 +10,7 @@
 use super::folder::RunFolder;
 use super::outcome::GIVEN_UP;
 use super::{BEGUN, End};
-use crate::vm::process::{tail, tail_of};
-use std::fs;
+use crate::vm::process::{tail, tail_of, text_of};
 
 /// What kernels log of an interrupt that did not come (`nvme_timeout`, `rcu_check_gp_kthread_expired_fqs_timer`) and of
 /// a processor that did not go on (`print_other_cpu_stall`, `print_cpu_stall`, `synchronize_rcu_expedited_stall`,
@@ -38,7 +37,7 @@ pub(super) const GIVING_UP: &str = "init: the job is given up";
 
 /// Why a boot that ended so is to be tried anew; none where its end says something.
 pub(super) fn reason(end: &End, folder: &RunFolder) -> Option<String> {
-    let read = |name: &str| String::from_utf8_lossy(&fs::read(folder.path(name)).unwrap_or_default()).into_owned();
+    let read = |name: &str| text_of(&folder.path(name));
     match end {
         End::Aborted => Some(format!("QEMU aborted: {}", tail_of(&folder.path("qemu"), 2))),
         End::NeverBegan => Some("the guest did not come to its job".into()),
@@ -71,6 +70,7 @@ pub(in crate::vm) fn unwell(log: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_boot_is_tried_anew_where_its_end_says_nothing_of_the_job_and_nowhere_else() {

@@ -4,7 +4,7 @@ use super::again::{GIVING_UP, NO_TIMER};
 use super::folder::RunFolder;
 use super::{End, Job};
 use crate::failure::Failure;
-use crate::vm::process::{tail, tail_of};
+use crate::vm::process::{tail, tail_of, text_of};
 use crate::vm::stock;
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +52,7 @@ impl Outcome {
         let Ok(exit) = status.parse::<u8>() else {
             let log = String::from_utf8_lossy(&read("log")?).into_owned();
             let complaints = tail_of(&folder.path("qemu"), 10);
-            let all_console = String::from_utf8_lossy(&read("console")?).into_owned();
+            let all_console = text_of(&folder.path("console"));
             let console = tail(&all_console, CONSOLE_LINES);
             let times = if attempts > 1 { format!(" (attempt {attempts})") } else { String::new() };
             let what = match end {

@@ -14,6 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("boots", "a guest that hangs as a whole is tried three times", hangs_as_a_whole),
         Test::new("boots", "a job that hangs where the kernel misses interrupts is tried three times", hangs_unwell),
         Test::new("boots", "a job in a guest whose processor has no timer any more is tried three times", timerless),
+        Test::new("boots", "a guest that tells of a timer and of nothing more is not waited for", speechless),
         Test::new("boots", "a guest whose first process never begins is tried three times", never_begins),
         Test::new("boots", "a guest that crashes is an error with its console", crashes),
         Test::new("boots", "a device that QEMU refuses is an error with QEMU's words", refused),
@@ -100,6 +101,17 @@ fn timerless(laboratory: &Laboratory) -> Result<Done, Failure> {
     let words =
         ["the job was given up (attempt 3)", "no interrupt of its timer for seven seconds: CPU1", ": sleep 2000"];
     error_of(laboratory, &Setup::named(Which::Small, "default"), &mut job, &words)?;
+    Ok(Done { claims: words.len(), pairs: 0 })
+}
+
+fn speechless(laboratory: &Laboratory) -> Result<Done, Failure> {
+    let script = "echo '<3>init: no interrupt of its timer for seven seconds: CPU1 4711' > /dev/kmsg; sleep 1000";
+    let mut job = Job::new(["sh", "-c", script].map(Into::into).into());
+    // A host that waits so long hears why.
+    job.limit = Duration::from_secs(60);
+    job.grace = Duration::from_secs(3);
+    let words = ["the job was given up (attempt 3)", "CPU1 4711", "and the guest could not say why"];
+    error_of(laboratory, &Setup::named(Which::Stock, "default"), &mut job, &words)?;
     Ok(Done { claims: words.len(), pairs: 0 })
 }
 

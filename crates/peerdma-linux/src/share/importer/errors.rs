@@ -39,7 +39,7 @@ pub enum Ended {
 #[non_exhaustive]
 pub enum AttachError {
     /// Nobody listens there.
-    #[error("nobody shares memory at {}", path.display())]
+    #[error("nobody shares memory at {}; share it first, or name the path at which it is", path.display())]
     Nobody {
         /// The path.
         path: PathBuf,
